@@ -1,0 +1,6 @@
+//! Waystation: a relay for end-to-end encrypted traffic between people who cannot reach each other directly.
+//!
+//! Any node serves any client: what is registered, stored or reserved on one node is reached from every other.
+//! The modules below are listed in the order of their dependencies: each uses only those above it.
+
+pub mod domain;
