@@ -4,3 +4,5 @@
 //! The modules below are listed in the order of their dependencies: each uses only those above it.
 
 pub mod domain;
+pub mod observe;
+pub mod runtime;

@@ -37,7 +37,10 @@ pub fn weight(key: KeyHash, node: KeyHash) -> u64 {
 
 /// The owners of `key` among `nodes` (each with the hash of its name), heaviest first; fewer than
 /// [`OWNERS`] only when there are fewer nodes.
-pub fn owners<'a, T>(key: KeyHash, nodes: impl IntoIterator<Item = (&'a T, KeyHash)>) -> impl Iterator<Item = &'a T> {
+pub fn owners<'a, T: 'a>(
+    key: KeyHash,
+    nodes: impl IntoIterator<Item = (&'a T, KeyHash)>,
+) -> impl Iterator<Item = &'a T> {
     let mut best: [Option<(u64, &'a T)>; OWNERS] = [None; OWNERS];
     for (node, hash) in nodes {
         let mut candidate = Some((weight(key, hash), node));

@@ -1,0 +1,85 @@
+//! The figures of a node, one struct an area, registered once and rendered as Prometheus text.
+
+mod cluster;
+mod edge;
+mod text;
+mod vault;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+pub use cluster::{ClusterMetrics, MemberState};
+pub use edge::EdgeMetrics;
+pub use vault::VaultMetrics;
+
+/// Why something was refused, as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    /// One word, chosen by us.
+    pub reason: &'static str,
+}
+
+/// Which queue lost something, and why, as labels.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Dropped {
+    /// The queue.
+    pub queue: &'static str,
+    /// One word, chosen by us.
+    pub reason: &'static str,
+}
+
+/// All figures of one node.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    started: Instant,
+    /// `waystation_dropped_total`: whatever was accepted into a queue, or offered to one, and lost.
+    pub dropped: Family<Dropped, Counter>,
+    /// The public port.
+    pub edge: EdgeMetrics,
+    /// Gossip, links, presence.
+    pub cluster: ClusterMetrics,
+    /// Vault requests.
+    pub vault: VaultMetrics,
+}
+
+impl Metrics {
+    /// Registers everything.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("waystation");
+        let dropped = Family::default();
+        registry.register("dropped", "Items lost by a queue, by queue and reason", dropped.clone());
+        let edge = EdgeMetrics::register(&mut registry);
+        let cluster = ClusterMetrics::register(&mut registry);
+        let vault = VaultMetrics::register(&mut registry);
+        Arc::new(Self { registry, started: Instant::now(), dropped, edge, cluster, vault })
+    }
+
+    /// Counts one item that `queue` lost for `reason`.
+    pub fn drop_one(&self, queue: &'static str, reason: &'static str) {
+        self.dropped.get_or_create(&Dropped { queue, reason }).inc();
+    }
+
+    /// Everything as Prometheus text, version 0.0.4.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        text::render(&self.registry)
+    }
+
+    /// Seconds since this node's figures began.
+    #[must_use]
+    pub fn uptime_secs(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+}
+
+/// Counts one more under `reason`.
+pub fn count(family: &Family<Reason, Counter>, reason: &'static str) {
+    family.get_or_create(&Reason { reason }).inc();
+}

@@ -1,0 +1,76 @@
+//! Figures of the vault service.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use super::Reason;
+
+/// Requests, answers and the sockets they travel on.
+#[derive(Debug)]
+pub struct VaultMetrics {
+    /// Vaults with a registered socket on this node.
+    pub vaults: Gauge,
+    /// Registered vault sockets on this node.
+    pub vault_sockets: Gauge,
+    /// Agent sockets on this node.
+    pub agent_sockets: Gauge,
+    /// Requests accepted (acknowledged or answered 202).
+    pub accepted: Counter,
+    /// Answers handed to whoever asked.
+    pub answered: Counter,
+    /// Requests delivered again after a vault came back.
+    pub redelivered: Counter,
+    /// Errors sent to clients, by code.
+    pub errors: Family<Reason, Counter>,
+    /// Requests refused by a limit, by which: `vault`, `address`, `connection`.
+    pub rate_limited: Family<Reason, Counter>,
+    /// Records (requests waiting and answers kept) now.
+    pub records: Gauge,
+    /// Their bytes.
+    pub record_bytes: Gauge,
+    /// Requests waiting for an answer now.
+    pub pending: Gauge,
+    /// Seconds from request to answer.
+    pub latency: Histogram,
+    /// Frames of unknown type, malformed ones, and errors that rule 4 of the wire keeps unsaid.
+    pub malformed: Counter,
+}
+
+impl VaultMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let m = Self {
+            vaults: Gauge::default(),
+            vault_sockets: Gauge::default(),
+            agent_sockets: Gauge::default(),
+            accepted: Counter::default(),
+            answered: Counter::default(),
+            redelivered: Counter::default(),
+            errors: Family::default(),
+            rate_limited: Family::default(),
+            records: Gauge::default(),
+            record_bytes: Gauge::default(),
+            pending: Gauge::default(),
+            // 0.25 ms to 4 minutes.
+            latency: Histogram::new(exponential_buckets(0.000_25, 2.0, 21)),
+            malformed: Counter::default(),
+        };
+        let r = registry.sub_registry_with_prefix("vault");
+        r.register("vaults", "Vaults with a socket on this node", m.vaults.clone());
+        r.register("vault_sockets", "Registered vault sockets on this node", m.vault_sockets.clone());
+        r.register("agent_sockets", "Agent sockets on this node", m.agent_sockets.clone());
+        r.register("accepted", "Requests accepted", m.accepted.clone());
+        r.register("answered", "Answers handed over", m.answered.clone());
+        r.register("redelivered", "Requests delivered again", m.redelivered.clone());
+        r.register("errors", "Errors sent to clients, by code", m.errors.clone());
+        r.register("rate_limited", "Requests refused by a limit", m.rate_limited.clone());
+        r.register("records", "Requests waiting and answers kept", m.records.clone());
+        r.register("record_bytes", "Bytes of requests waiting and answers kept", m.record_bytes.clone());
+        r.register("pending", "Requests waiting for an answer", m.pending.clone());
+        r.register("latency_seconds", "Seconds from request to answer", m.latency.clone());
+        r.register("malformed", "Malformed frames", m.malformed.clone());
+        m
+    }
+}

@@ -1,0 +1,3 @@
+//! What the operator can see: figures, traces and log lines.
+
+pub mod metrics;

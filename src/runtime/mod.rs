@@ -1,0 +1,7 @@
+//! How the process runs: named tasks under one supervisor, retries that back off, and time.
+
+pub mod backoff;
+pub mod outbox;
+pub mod session;
+pub mod supervisor;
+pub mod time;

@@ -1,0 +1,218 @@
+//! What waits to be written to one client: bounded by bytes, empty at no cost.
+//!
+//! A relay has many connections and few that are busy, so an outbox that is empty owns no buffer. Whoever
+//! pushes never waits: a reader too slow to keep its outbox below the bound is cut off, and counted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// One message to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outgoing {
+    /// A text message.
+    Text(Utf8Bytes),
+    /// A binary message.
+    Binary(Bytes),
+}
+
+impl Outgoing {
+    /// Its payload's length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether the payload is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The reader is too slow; its connection is being cut off.
+    #[error("the reader is too slow")]
+    Full,
+    /// The connection is closing or closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// What the connection shall do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Write this.
+    Write(Outgoing),
+    /// Everything is written: close with this code and reason.
+    Close(u16, &'static str),
+    /// The reader was too slow: cut the connection off.
+    Overflow,
+}
+
+/// The writing end's handle; clones share one queue.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: Mutex<Queue>,
+    waker: AtomicWaker,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Outgoing>,
+    bytes: usize,
+    end: Option<Next>,
+    gone: bool,
+}
+
+/// What a queue may keep allocated while it is empty, in messages.
+const SPARE_SLOTS: usize = 64;
+
+impl Outbox {
+    /// An outbox that holds at most `limit` bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { inner: Arc::new(Inner { queue: Mutex::default(), waker: AtomicWaker::new(), limit }) }
+    }
+
+    /// Queues a message behind those that wait.
+    ///
+    /// # Errors
+    /// [`Refused::Full`] ends the connection; [`Refused::Closed`] once it is closing.
+    pub fn push(&self, message: Outgoing) -> Result<(), Refused> {
+        let result = {
+            let mut queue = self.inner.queue.lock();
+            if queue.gone || queue.end.is_some() {
+                return Err(Refused::Closed);
+            }
+            if queue.bytes + message.len() > self.inner.limit {
+                queue.messages = VecDeque::new();
+                queue.bytes = 0;
+                queue.end = Some(Next::Overflow);
+                Err(Refused::Full)
+            } else {
+                queue.bytes += message.len();
+                queue.messages.push_back(message);
+                Ok(())
+            }
+        };
+        self.inner.waker.wake();
+        result
+    }
+
+    /// Queues a text message.
+    ///
+    /// # Errors
+    /// As [`Outbox::push`].
+    pub fn text(&self, text: impl Into<Utf8Bytes>) -> Result<(), Refused> {
+        self.push(Outgoing::Text(text.into()))
+    }
+
+    /// Closes the connection once everything queued before is written. The first call counts.
+    pub fn close(&self, code: u16, reason: &'static str) {
+        self.inner.queue.lock().end.get_or_insert(Next::Close(code, reason));
+        self.inner.waker.wake();
+    }
+
+    /// Bytes that wait.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.inner.queue.lock().bytes
+    }
+
+    /// Whether nothing more is taken.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let queue = self.inner.queue.lock();
+        queue.gone || queue.end.is_some()
+    }
+
+    /// The connection has ended: whatever waits is forgotten, and nothing more is taken.
+    pub fn abandon(&self) {
+        let mut queue = self.inner.queue.lock();
+        queue.gone = true;
+        queue.messages = VecDeque::new();
+        queue.bytes = 0;
+    }
+
+    /// The connection's side: what to do next. One task at a time may wait here.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Next> {
+        self.inner.waker.register(context.waker());
+        let mut queue = self.inner.queue.lock();
+        if let Some(message) = queue.messages.pop_front() {
+            queue.bytes -= message.len();
+            if queue.messages.is_empty() && queue.messages.capacity() > SPARE_SLOTS {
+                queue.messages = VecDeque::new();
+            }
+            return Poll::Ready(Next::Write(message));
+        }
+        match &queue.end {
+            Some(Next::Close(code, reason)) => Poll::Ready(Next::Close(*code, reason)),
+            Some(_) => Poll::Ready(Next::Overflow),
+            None => {
+                queue.messages = VecDeque::new();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(outbox: &Outbox) -> Poll<Next> {
+        outbox.poll_next(&mut Context::from_waker(futures::task::noop_waker_ref()))
+    }
+
+    fn text(s: &str) -> Poll<Next> {
+        Poll::Ready(Next::Write(Outgoing::Text(s.into())))
+    }
+
+    #[test]
+    fn messages_leave_in_order_and_the_close_is_last() {
+        let outbox = Outbox::new(100);
+        outbox.text("one").unwrap();
+        outbox.text("two").unwrap();
+        outbox.close(1012, "service restart");
+        assert_eq!(outbox.text("three"), Err(Refused::Closed));
+        assert_eq!(next(&outbox), text("one"));
+        assert_eq!(next(&outbox), text("two"));
+        assert_eq!(next(&outbox), Poll::Ready(Next::Close(1012, "service restart")));
+    }
+
+    #[test]
+    fn a_slow_reader_is_cut_off_and_its_queue_freed() {
+        let outbox = Outbox::new(5);
+        outbox.text("12345").unwrap();
+        assert_eq!(outbox.text("6"), Err(Refused::Full));
+        assert_eq!(outbox.queued_bytes(), 0);
+        assert_eq!(next(&outbox), Poll::Ready(Next::Overflow));
+    }
+
+    #[test]
+    fn an_empty_outbox_keeps_no_buffer() {
+        let outbox = Outbox::new(1 << 20);
+        for _ in 0..1000 {
+            outbox.text("x").unwrap();
+        }
+        while next(&outbox).is_ready() {}
+        assert_eq!(outbox.inner.queue.lock().messages.capacity(), 0);
+    }
+}
