@@ -5,3 +5,4 @@ pub mod clock;
 pub mod ids;
 pub mod limits;
 pub mod placement;
+pub mod principal;

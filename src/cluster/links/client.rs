@@ -1,0 +1,152 @@
+//! The sending end of a link: connects, says hello, drains its queue, and starts over when it breaks.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+
+use crate::cluster::proto::cluster_client::ClusterClient;
+use crate::cluster::proto::{Batch, Hello, PROTOCOL};
+use crate::runtime::backoff::Backoff;
+use crate::security::tls;
+
+use super::{Inner, Peer};
+
+/// How long a connection, and then the other's welcome, may take.
+pub const TIMEOUT_CONNECT: Duration = Duration::from_secs(2);
+
+/// HTTP/2 window of one stream: what may be on its way unread.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// HTTP/2 window of a connection.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Longest wait between two attempts: a node that is back is linked again within this time.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// Keeps the link to `peer` until it is gone from the view or this node stops.
+pub async fn run(inner: Arc<Inner>, peer: Arc<Peer>) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), LONGEST_WAIT);
+    while !peer.gone.is_cancelled() {
+        let attempt = link(&inner, &peer, &mut backoff);
+        if let Some(Err(error)) = peer.gone.run_until_cancelled(attempt).await {
+            tracing::debug!(peer = %peer.run, %error, "link broken");
+        }
+        peer.queue.clear();
+        peer.gone.run_until_cancelled(tokio::time::sleep(backoff.next(rand::random()))).await;
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("no connection: {0}")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("no answer in time")]
+    Slow(#[from] tokio::time::error::Elapsed),
+    #[error("refused: {0}")]
+    Refused(#[from] tonic::Status),
+    #[error("another run answers at that address")]
+    WrongRun,
+    #[error("the other side closed it")]
+    Closed,
+}
+
+async fn link(inner: &Arc<Inner>, peer: &Arc<Peer>, backoff: &mut Backoff) -> Result<(), LinkError> {
+    let channel = tokio::time::timeout(TIMEOUT_CONNECT, connect(inner, peer)).await??;
+    let me = &inner.settings.me;
+    let hello = Hello {
+        cluster_id: inner.settings.cluster.to_string(),
+        protocol: PROTOCOL,
+        node_id: me.node.to_string(),
+        generation: me.generation.0,
+    };
+    let outgoing = Outgoing { hello: Some(hello), peer: peer.clone() };
+    let mut client = ClusterClient::new(channel);
+    let mut answers = tokio::time::timeout(TIMEOUT_CONNECT, client.link(outgoing)).await??.into_inner();
+    let welcome = tokio::time::timeout(TIMEOUT_CONNECT, answers.message()).await??.ok_or(LinkError::Closed)?;
+    if welcome.node_id != peer.run.node.as_str() || welcome.generation != peer.run.generation.0 {
+        return Err(LinkError::WrongRun);
+    }
+    backoff.reset();
+    let _up = Up::new(inner, peer);
+    inner.link_up(&peer.run);
+    // Nothing more is said on this stream; it ends with the link.
+    match answers.message().await? {
+        _ if peer.gone.is_cancelled() => Ok(()),
+        _ => Err(LinkError::Closed),
+    }
+}
+
+async fn connect(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Channel, tonic::transport::Error> {
+    let (address, gossip) = (peer.grpc.clone(), peer.gossip);
+    let (tls, cut) = (inner.settings.tls.clone(), inner.settings.cut.clone());
+    let connector = service_fn(move |_: Uri| {
+        let (address, tls, cut) = (address.clone(), tls.clone(), cut.clone());
+        async move {
+            if cut.is_cut(&gossip) {
+                return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+            }
+            let tcp = TcpStream::connect(&address).await?;
+            tcp.set_nodelay(true)?;
+            Ok(TokioIo::new(match tls {
+                None => tls::NodeStream::Plain(tcp),
+                Some(tls) => {
+                    let name = ServerName::try_from(tls::SERVER_NAME).map_err(io::Error::other)?;
+                    let connector = tokio_rustls::TlsConnector::from(tls.client);
+                    tls::NodeStream::Client(Box::new(connector.connect(name, tcp).await?))
+                }
+            }))
+        }
+    });
+    // The URI is never resolved: the connector knows the address.
+    Endpoint::from_static("http://node.waystation.internal")
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .connect_with_connector(connector)
+        .await
+}
+
+/// The figure of links that are up, for as long as this one is.
+struct Up<'a>(&'a Inner);
+
+impl<'a> Up<'a> {
+    fn new(inner: &'a Inner, peer: &Peer) -> Self {
+        tracing::info!(peer = %peer.run, "link up");
+        inner.metrics.cluster.links_up.inc();
+        Self(inner)
+    }
+}
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.cluster.links_up.dec();
+    }
+}
+
+/// Hello, then whatever the queue holds.
+struct Outgoing {
+    hello: Option<Hello>,
+    peer: Arc<Peer>,
+}
+
+impl Stream for Outgoing {
+    type Item = Batch;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Batch>> {
+        if let Some(hello) = self.hello.take() {
+            return Poll::Ready(Some(Batch { hello: Some(hello), frames: Vec::new() }));
+        }
+        self.peer.queue.poll_batch(context).map(Some)
+    }
+}

@@ -1,0 +1,248 @@
+//! Links: one supervised gRPC stream for each ordered pair of nodes.
+//!
+//! A node sends to another only on the link that it opened itself; frames of one link arrive in order. A link
+//! has a bounded queue: what does not fit is refused to the sender at once, and counted, so a slow node cannot
+//! stall this one. What a broken link had queued is lost; whoever cares is told by [`Dispatch::link_up`] when
+//! it stands again, and repeats what is still open. Questions are frames with a number, answered by a frame on
+//! the other node's link.
+
+mod asks;
+mod client;
+mod queue;
+mod server;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::cut::Cut;
+use crate::cluster::membership::{Member, View};
+use crate::cluster::proto::{Frame, frame, reply};
+use crate::domain::ids::{ClusterId, NodeId, NodeRun};
+use crate::observe::metrics::Metrics;
+use crate::runtime::supervisor::Supervisor;
+use crate::security::tls::ClusterTls;
+
+use asks::Asks;
+pub use client::TIMEOUT_CONNECT;
+use queue::LinkQueue;
+pub use server::ServeError;
+
+/// Bytes that may wait on one link: a quarter of a second of a 256 Mbit/s line.
+pub const QUEUE_BYTES: usize = 8 << 20;
+
+/// Why a frame was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LinkRefused {
+    /// The queue is full.
+    #[error("the link to that node is full")]
+    Full,
+    /// That run of that node is not in the cluster, as far as this node sees.
+    #[error("that node is gone")]
+    Gone,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// It could not be sent.
+    #[error(transparent)]
+    Refused(#[from] LinkRefused),
+    /// No answer came in time.
+    #[error("that node did not answer in time")]
+    TimedOut,
+    /// The node answered that it could not.
+    #[error("that node failed: {0}")]
+    Failed(String),
+}
+
+/// Who is told of what arrives. Called in the order of arrival; must not block.
+#[async_trait]
+pub trait Dispatch: Send + Sync {
+    /// A frame of another node, which waits for a reply if `ask` is not zero.
+    fn frame(&self, from: &NodeRun, ask: u64, body: frame::Body);
+
+    /// A stream between this node and `peer`, in either direction, is new: what either knew of the other may
+    /// have been lost.
+    fn link_up(&self, peer: &NodeRun);
+}
+
+/// What links need of their node.
+pub struct LinkSettings {
+    /// This run.
+    pub me: NodeRun,
+    /// This cluster.
+    pub cluster: ClusterId,
+    /// Mutual TLS; without it, plain text, for loopback only.
+    pub tls: Option<ClusterTls>,
+    /// Addresses not to be spoken to.
+    pub cut: Cut,
+}
+
+/// All links of a node; clones share them.
+#[derive(Clone)]
+pub struct Links {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: LinkSettings,
+    peers: RwLock<HashMap<NodeId, Arc<Peer>>>,
+    incoming: RwLock<HashMap<NodeId, (NodeRun, CancellationToken)>>,
+    asks: Asks,
+    dispatch: OnceLock<Arc<dyn Dispatch>>,
+    metrics: Arc<Metrics>,
+    supervisor: Supervisor,
+}
+
+/// Another node, as long as it is in the view.
+struct Peer {
+    run: NodeRun,
+    grpc: String,
+    gossip: SocketAddr,
+    queue: LinkQueue,
+    gone: CancellationToken,
+}
+
+impl Links {
+    /// No links yet: they follow the membership, see [`Links::follow`].
+    #[must_use]
+    pub fn new(settings: LinkSettings, metrics: Arc<Metrics>, supervisor: Supervisor) -> Self {
+        let inner = Inner {
+            settings,
+            peers: RwLock::default(),
+            incoming: RwLock::default(),
+            asks: Asks::default(),
+            dispatch: OnceLock::new(),
+            metrics,
+            supervisor,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Says who is told of frames. Later calls have no effect.
+    pub fn dispatch_to(&self, dispatch: Arc<dyn Dispatch>) {
+        self.inner.dispatch.get_or_init(|| dispatch);
+    }
+
+    /// Accepts links of other nodes on `listener` until the node stops.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(&self, listener: TcpListener) -> Result<(), ServeError> {
+        server::serve(self.inner.clone(), listener).await
+    }
+
+    /// Opens links to the members of `view` that have none, and closes those to nodes that are gone from it.
+    pub fn follow(&self, view: &View) {
+        let inner = &self.inner;
+        let mut peers = inner.peers.write();
+        peers.retain(|_, peer| {
+            let stays = view.members.get(&peer.run.node).is_some_and(|m| m.run == peer.run && m.grpc == peer.grpc);
+            if !stays {
+                peer.gone.cancel();
+            }
+            stays
+        });
+        for member in view.others() {
+            if !peers.contains_key(&member.run.node) {
+                let peer = Arc::new(Peer::new(member, &inner.supervisor, &inner.metrics));
+                peers.insert(member.run.node.clone(), peer.clone());
+                inner.supervisor.spawn_quiet(client::run(inner.clone(), peer));
+            }
+        }
+        drop(peers);
+        inner.incoming.write().retain(|node, (run, token)| {
+            let stays = view.members.get(node).is_none_or(|m| m.run.generation <= run.generation) && {
+                // A run that has never been in the view may be younger than the view; one that has left it is dead.
+                view.members.contains_key(node) || !view.departed.contains(run)
+            };
+            if !stays {
+                token.cancel();
+            }
+            stays
+        });
+    }
+
+    /// Sends a frame to that run of that node.
+    ///
+    /// # Errors
+    /// [`LinkRefused`], at once; the frame is counted as dropped.
+    pub fn send(&self, to: &NodeRun, frame: impl Into<Frame>) -> Result<(), LinkRefused> {
+        let result = match self.inner.peers.read().get(&to.node) {
+            Some(peer) if peer.run == *to => peer.queue.push(frame.into()),
+            _ => Err(LinkRefused::Gone),
+        };
+        if let Err(refused) = result {
+            let reason = if refused == LinkRefused::Full { "full" } else { "gone" };
+            self.inner.metrics.drop_one("link", reason);
+        }
+        result
+    }
+
+    /// Asks that run of that node and waits for its answer.
+    ///
+    /// # Errors
+    /// [`AskError`]; `patience` at most after the call.
+    pub async fn ask(&self, to: &NodeRun, body: frame::Body, patience: Duration) -> Result<reply::Body, AskError> {
+        let (number, answer) = self.inner.asks.open();
+        self.send(to, Frame { ask: number.get(), body: Some(body) })?;
+        match tokio::time::timeout(patience, answer).await {
+            Ok(Ok(reply::Body::Failed(reason))) => Err(AskError::Failed(reason)),
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(_)) | Err(_) => Err(AskError::TimedOut),
+        }
+    }
+
+    /// Answers a question of that run.
+    pub fn reply(&self, to: &NodeRun, ask: u64, body: reply::Body) {
+        if ask != 0 {
+            let reply = crate::cluster::proto::Reply { ask, body: Some(body) };
+            // An answer that cannot be sent is a question that times out; `send` has counted it.
+            self.send(to, frame::Body::Reply(reply)).unwrap_or_default();
+        }
+    }
+}
+
+impl Peer {
+    fn new(member: &Member, supervisor: &Supervisor, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            run: member.run.clone(),
+            grpc: member.grpc.clone(),
+            gossip: member.gossip,
+            queue: LinkQueue::new(QUEUE_BYTES, metrics.clone()),
+            gone: supervisor.token().child_token(),
+        }
+    }
+}
+
+impl Inner {
+    fn link_up(&self, peer: &NodeRun) {
+        if let Some(dispatch) = self.dispatch.get() {
+            dispatch.link_up(peer);
+        }
+    }
+
+    fn arrived(&self, from: &NodeRun, frame: Frame) {
+        match frame.body {
+            Some(frame::Body::Reply(reply)) => {
+                if let Some(body) = reply.body {
+                    self.asks.close(reply.ask, body);
+                }
+            }
+            Some(body) => {
+                if let Some(dispatch) = self.dispatch.get() {
+                    dispatch.frame(from, frame.ask, body);
+                }
+            }
+            // A kind of frame that this version does not know.
+            None => self.metrics.drop_one("link", "unknown_frame"),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What waits to be sent on one link, handed out in batches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use crate::cluster::proto::{Batch, Frame};
+use crate::observe::metrics::Metrics;
+
+use super::LinkRefused;
+
+/// Most frames in one batch.
+const BATCH_FRAMES: usize = 256;
+
+/// Bytes after which a batch is full: four HTTP/2 frames of the size that tonic writes.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// A bounded queue with one reader.
+pub struct LinkQueue {
+    state: Mutex<State>,
+    waker: AtomicWaker,
+    limit: usize,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct State {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+}
+
+impl LinkQueue {
+    pub fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
+        Self { state: Mutex::default(), waker: AtomicWaker::new(), limit, metrics }
+    }
+
+    pub fn push(&self, frame: Frame) -> Result<(), LinkRefused> {
+        let weight = frame.weight();
+        {
+            let mut state = self.state.lock();
+            if state.bytes + weight > self.limit {
+                return Err(LinkRefused::Full);
+            }
+            state.bytes += weight;
+            state.frames.push_back(frame);
+        }
+        self.metrics.cluster.link_queued_bytes.inc_by(weight as i64);
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Forgets and counts what waits: the link is broken.
+    pub fn clear(&self) {
+        let lost = std::mem::take(&mut *self.state.lock());
+        self.metrics.cluster.link_queued_bytes.dec_by(lost.bytes as i64);
+        for _ in lost.frames {
+            self.metrics.drop_one("link", "broken");
+        }
+    }
+
+    /// Everything that waits, up to the size of a batch. One task at a time may wait here.
+    pub fn poll_batch(&self, context: &mut Context<'_>) -> Poll<Batch> {
+        self.waker.register(context.waker());
+        let mut state = self.state.lock();
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH_BYTES && frames.len() < BATCH_FRAMES {
+            let Some(frame) = state.frames.pop_front() else { break };
+            bytes += frame.weight();
+            frames.push(frame);
+        }
+        if frames.is_empty() {
+            state.frames = VecDeque::new();
+            return Poll::Pending;
+        }
+        state.bytes -= bytes;
+        drop(state);
+        let figures = &self.metrics.cluster;
+        figures.link_queued_bytes.dec_by(bytes as i64);
+        figures.frames_sent.inc_by(frames.len() as u64);
+        figures.batches_sent.inc();
+        Poll::Ready(Batch { hello: None, frames })
+    }
+}
+
+impl Drop for LinkQueue {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::proto::{Notify, frame::Body};
+
+    fn frame(bytes: usize) -> Frame {
+        Body::Notify(Notify { vault_id: "v".into(), frame: vec![0; bytes].into() }).into()
+    }
+
+    fn next(queue: &LinkQueue) -> Poll<usize> {
+        queue.poll_batch(&mut Context::from_waker(futures::task::noop_waker_ref())).map(|b| b.frames.len())
+    }
+
+    #[test]
+    fn what_waits_together_leaves_together() {
+        let queue = LinkQueue::new(1 << 20, Metrics::new());
+        for _ in 0..300 {
+            queue.push(frame(10)).unwrap();
+        }
+        assert_eq!([next(&queue), next(&queue), next(&queue)], [Poll::Ready(256), Poll::Ready(44), Poll::Pending]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_at_once() {
+        let queue = LinkQueue::new(1000, Metrics::new());
+        assert_eq!(queue.push(frame(500)), Ok(()));
+        assert_eq!(queue.push(frame(500)), Err(LinkRefused::Full));
+        queue.clear();
+        assert_eq!(queue.push(frame(500)), Ok(()));
+    }
+}

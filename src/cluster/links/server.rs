@@ -1,0 +1,178 @@
+//! The receiving end of links: checks who calls, then reads frames in order.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::cluster::proto::cluster_server::{Cluster, ClusterServer};
+use crate::cluster::proto::{Batch, Hello, PROTOCOL, Welcome};
+use crate::domain::ids::{Generation, NodeRun};
+use crate::observe::log_gate::LogGate;
+use crate::observe::metrics::count;
+use crate::runtime::time;
+use crate::security::tls::NodeStream;
+
+use super::Inner;
+
+/// How long a caller may take for TLS, and then for its hello.
+const TIMEOUT_HELLO: Duration = Duration::from_secs(5);
+
+/// Callers that may be in their TLS handshake at once.
+const HANDSHAKES: usize = 64;
+
+/// Largest batch: a frame with a message of the largest configurable size, and room for others beside it.
+const BATCH_LIMIT: usize = 80 << 20;
+
+/// Why the node-to-node port cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listener has no address.
+    #[error("the node-to-node port: {0}")]
+    Listener(#[from] io::Error),
+    /// gRPC failed as a whole.
+    #[error("the node-to-node port: {0}")]
+    Grpc(#[from] tonic::transport::Error),
+}
+
+pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), ServeError> {
+    let stop = inner.supervisor.token();
+    let gate = Arc::new(LogGate::default());
+    let (sender, accepted) = mpsc::channel(HANDSHAKES);
+    inner.supervisor.spawn("node-to-node accept", accept(inner.clone(), listener, sender, gate.clone()));
+    let service = ClusterServer::new(Service { inner, gate })
+        .max_decoding_message_size(BATCH_LIMIT)
+        .max_encoding_message_size(BATCH_LIMIT);
+    tonic::transport::Server::builder()
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .add_service(service)
+        .serve_with_incoming_shutdown(ReceiverStream::new(accepted), stop.cancelled_owned())
+        .await?;
+    Ok(())
+}
+
+type Accepted = mpsc::Sender<Result<NodeStream, io::Error>>;
+
+async fn accept(inner: Arc<Inner>, listener: TcpListener, sender: Accepted, gate: Arc<LogGate>) -> io::Result<()> {
+    let stop = inner.supervisor.token();
+    loop {
+        // A place in the channel first: no more handshakes at once than it has places.
+        let Some(Ok(place)) = stop.run_until_cancelled(sender.clone().reserve_owned()).await else { return Ok(()) };
+        let tcp = match stop.run_until_cancelled(listener.accept()).await {
+            None => return Ok(()),
+            Some(Ok((tcp, _))) => tcp,
+            Some(Err(error)) => {
+                // Out of descriptors, most likely: others must close some first.
+                tracing::warn!(%error, "cannot accept a node");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (inner, gate) = (inner.clone(), gate.clone());
+        tokio::spawn(async move {
+            match tokio::time::timeout(TIMEOUT_HELLO, secure(&inner, tcp)).await {
+                Ok(Ok(stream)) => drop(place.send(Ok(stream))),
+                Ok(Err(error)) => reject(&inner, &gate, "tls", &error.to_string()),
+                Err(_) => reject(&inner, &gate, "timeout", "no handshake in time"),
+            }
+        });
+    }
+}
+
+async fn secure(inner: &Inner, tcp: TcpStream) -> io::Result<NodeStream> {
+    // serve_with_incoming does not do this, and without it every small batch waits 40 ms.
+    tcp.set_nodelay(true)?;
+    Ok(match &inner.settings.tls {
+        None => NodeStream::Plain(tcp),
+        Some(tls) => {
+            let acceptor = tokio_rustls::TlsAcceptor::from(tls.server.clone());
+            NodeStream::Server(Box::new(acceptor.accept(tcp).await?))
+        }
+    })
+}
+
+fn reject(inner: &Inner, gate: &LogGate, reason: &'static str, detail: &str) {
+    count(&inner.metrics.cluster.peer_rejected, reason);
+    if gate.opens(reason, time::now()) {
+        tracing::warn!(reason, detail, "refused a node");
+    }
+}
+
+struct Service {
+    inner: Arc<Inner>,
+    gate: Arc<LogGate>,
+}
+
+#[tonic::async_trait]
+impl Cluster for Service {
+    type LinkStream = Pin<Box<dyn Stream<Item = Result<Welcome, Status>> + Send>>;
+
+    async fn link(&self, request: Request<Streaming<Batch>>) -> Result<Response<Self::LinkStream>, Status> {
+        let mut batches = request.into_inner();
+        let first = tokio::time::timeout(TIMEOUT_HELLO, batches.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello in time"))??;
+        let hello = first.and_then(|batch| batch.hello).ok_or_else(|| Status::invalid_argument("no hello"));
+        let from = match hello.and_then(|hello| self.check(&hello)) {
+            Ok(from) => from,
+            Err((status)) => return Err(status),
+        };
+        let inner = &self.inner;
+        let token = inner.supervisor.token().child_token();
+        if let Some((_, older)) = inner.incoming.write().insert(from.node.clone(), (from.clone(), token.clone())) {
+            older.cancel();
+        }
+        let me = &inner.settings.me;
+        let welcome = Welcome { node_id: me.node.to_string(), generation: me.generation.0 };
+        inner.supervisor.spawn_quiet(read(inner.clone(), from, batches, token.clone()));
+        // The answer stays open until reading ends, and so tells the caller that it has ended.
+        let open = futures::stream::once(async move { Ok(welcome) })
+            .chain(futures::stream::once(token.cancelled_owned()).filter_map(|()| async { None }));
+        Ok(Response::new(Box::pin(open)))
+    }
+}
+
+impl Service {
+    fn check(&self, hello: &Hello) -> Result<NodeRun, Status> {
+        let settings = &self.inner.settings;
+        let refuse = |reason, detail: String| {
+            reject(&self.inner, &self.gate, reason, &detail);
+            Status::permission_denied(detail)
+        };
+        if hello.cluster_id != settings.cluster.as_str() {
+            return Err(refuse("cluster_id", "this is another cluster".to_owned()));
+        }
+        if hello.protocol != PROTOCOL {
+            return Err(refuse("version", format!("protocol {} is not {PROTOCOL}", hello.protocol)));
+        }
+        let node = hello.node_id.parse().map_err(|error| refuse("malformed", format!("node id {error}")))?;
+        let run = NodeRun { node, generation: Generation(hello.generation) };
+        let newer = self.inner.incoming.read().get(&run.node).is_some_and(|(known, _)| known.generation > run.generation);
+        if newer || run.node == settings.me.node {
+            return Err(refuse("stale", "a newer run of that node is known".to_owned()));
+        }
+        Ok(run)
+    }
+}
+
+async fn read(inner: Arc<Inner>, from: NodeRun, mut batches: Streaming<Batch>, token: CancellationToken) {
+    // Whatever ends this ends the answer stream as well.
+    let _end = token.clone().drop_guard();
+    inner.link_up(&from);
+    while let Some(Ok(Some(batch))) = token.run_until_cancelled(batches.message()).await {
+        inner.metrics.cluster.frames_received.inc_by(batch.frames.len() as u64);
+        for frame in batch.frames {
+            inner.arrived(&from, frame);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Finding a principal: its owners first, everybody before giving up.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
+use crate::cluster::convert;
+use crate::cluster::proto::{self, frame::Body, reply};
+use crate::domain::clock::Epoch;
+use crate::domain::ids::NodeRun;
+use crate::domain::principal::{Principal, Standing};
+use crate::observe::metrics::count;
+
+use super::{Found, Presence, time};
+
+/// How long one node may take to answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a lookup goes on while nodes of the view do not answer: until a dead one has left the view.
+const PERSISTENCE: Duration = Duration::from_secs(4);
+
+/// Where a principal is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Located {
+    /// Held by this node.
+    At {
+        /// That node.
+        run: NodeRun,
+        /// Since when.
+        epoch: Epoch,
+        /// How firmly.
+        standing: Standing,
+    },
+    /// Its node has died; requests may wait for it this long.
+    Lost(Duration),
+    /// Every live node has said that it does not hold it.
+    Absent,
+    /// A node of the view did not answer, so nothing can be said.
+    Unreachable,
+}
+
+/// What asking a set of nodes gave.
+#[derive(Default)]
+struct Answers {
+    best: Option<(Standing, Epoch, NodeRun)>,
+    lost: Option<Duration>,
+    silent: bool,
+}
+
+impl Presence {
+    /// Looks `principal` up on the other nodes and in this node's own directory.
+    pub async fn locate(&self, principal: &Principal) -> Located {
+        let (located, how) = self.search(principal, true).await;
+        count(&self.inner.metrics.cluster.lookups, how);
+        located
+    }
+
+    /// As [`Presence::locate`], but asks every node itself and trusts no owner: for use after an owner's
+    /// answer has turned out wrong.
+    pub async fn locate_anew(&self, principal: &Principal) -> Located {
+        let (located, how) = self.search(principal, false).await;
+        count(&self.inner.metrics.cluster.lookups, how);
+        located
+    }
+
+    async fn search(&self, principal: &Principal, trust_owners: bool) -> (Located, &'static str) {
+        let begun = Instant::now();
+        let wire = convert::principal(principal);
+        loop {
+            let view = self.view();
+            let mut lost = None;
+            if trust_owners {
+                let (mine, others): (Vec<_>, Vec<_>) =
+                    view.owners(principal.hash()).map(|m| m.run.clone()).partition(|run| *run == self.inner.me);
+                if !mine.is_empty() {
+                    match self.inner.directory.lock().find(principal, time::now(), self.inner.grace) {
+                        Some(Found::At { run, .. }) if run == self.inner.me => {}
+                        Some(Found::At { run, epoch, standing }) => return (Located::At { run, epoch, standing }, "owner"),
+                        Some(Found::Lost(wait)) => lost = Some(wait),
+                        None => {}
+                    }
+                }
+                let answers = self.ask(others, Body::Locate(proto::Locate { principal: Some(wire.clone()) }), true).await;
+                if let Some((standing, epoch, run)) = answers.best {
+                    return (Located::At { run, epoch, standing }, "owner");
+                }
+                lost = lost.max(answers.lost);
+            }
+            let others = view.others().map(|m| m.run.clone()).collect();
+            let answers = self.ask(others, Body::Holds(proto::Holds { principal: Some(wire.clone()) }), false).await;
+            if let Some((standing, epoch, run)) = answers.best {
+                return (Located::At { run, epoch, standing }, "asked_all");
+            }
+            match lost {
+                Some(wait) => return (Located::Lost(wait), "lost"),
+                None if !answers.silent => return (Located::Absent, "absent"),
+                None if begun.elapsed() > PERSISTENCE => return (Located::Unreachable, "unreachable"),
+                // Whoever is silent will answer soon, or leave the view.
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Asks `nodes`; with `first`, the first that knows decides, otherwise the best of all.
+    async fn ask(&self, nodes: Vec<NodeRun>, body: Body, first: bool) -> Answers {
+        let mut asked: FuturesUnordered<_> = nodes
+            .iter()
+            .map(|node| {
+                let body = body.clone();
+                async move { self.inner.links.ask(node, body, PATIENCE).await }
+            })
+            .collect();
+        let mut answers = Answers::default();
+        while let Some(answer) = asked.next().await {
+            let Ok(reply::Body::Located(located)) = answer else {
+                answers.silent = true;
+                continue;
+            };
+            answers.lost = answers.lost.max((located.lost_wait_ms > 0).then(|| Duration::from_millis(located.lost_wait_ms)));
+            let Some((run, epoch, standing)) = convert::holder(&located) else { continue };
+            // A node that says that this one holds the principal is behind: this one would know.
+            if run != self.inner.me {
+                answers.best = answers.best.max(Some((standing, epoch, run)));
+            }
+            if first && answers.best.is_some() {
+                break;
+            }
+        }
+        answers
+    }
+}
