@@ -7,3 +7,4 @@ pub mod domain;
 pub mod observe;
 pub mod runtime;
 pub mod security;
+pub mod wire;
