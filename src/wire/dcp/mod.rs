@@ -6,4 +6,5 @@
 pub mod base64;
 pub mod canonical;
 pub mod fields;
+pub mod registration;
 pub mod time;
