@@ -3,8 +3,13 @@
 //! Section numbers in this folder are those of the protocol's fact sheet. Clients are JavaScript programs, so
 //! base64, dates, numbers and canonical JSON follow that language where it is visible in a signature.
 
+pub mod approval;
 pub mod base64;
 pub mod canonical;
+pub mod claim;
 pub mod fields;
+pub mod invite;
+pub mod phrase;
 pub mod registration;
+pub mod stored_claim;
 pub mod time;
