@@ -7,3 +7,5 @@ pub mod cluster;
 pub mod domain;
 pub mod observe;
 pub mod runtime;
+pub mod security;
+pub mod wire;
