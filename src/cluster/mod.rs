@@ -1,3 +1,144 @@
-//! The nodes of one cluster: who is alive, which node holds which principal, and the links between them.
+//! The nodes of one cluster: who is alive, which node holds which principal, who owns which name, and the links
+//! between the nodes.
 
+pub mod claims;
+pub mod convert;
+pub mod cut;
+mod dispatch;
+pub mod gossip;
+pub mod links;
+pub mod membership;
+pub mod presence;
 pub mod proto;
+pub mod shared;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::domain::ids::{ClusterId, NodeRun};
+use crate::observe::metrics::Metrics;
+use crate::runtime::supervisor::Supervisor;
+use crate::security::tls::ClusterTls;
+use crate::store::Records;
+
+use claims::Claims;
+use cut::Cut;
+pub use dispatch::Frames;
+use links::{LinkSettings, Links};
+use membership::View;
+use presence::Presence;
+use shared::Shared;
+
+/// What a node's part in its cluster needs.
+pub struct ClusterSettings {
+    /// This run.
+    pub me: NodeRun,
+    /// The cluster's name.
+    pub cluster: ClusterId,
+    /// Mutual TLS between nodes; without it, plain text, for loopback only.
+    pub tls: Option<ClusterTls>,
+    /// How long requests wait for a principal whose node has died.
+    pub grace: Duration,
+    /// Addresses not to be spoken to.
+    pub cut: Cut,
+}
+
+/// A node's part in its cluster; clones share it.
+#[derive(Clone)]
+pub struct Cluster {
+    /// This run.
+    pub me: NodeRun,
+    /// The live nodes.
+    pub view: watch::Receiver<Arc<View>>,
+    /// Links to them.
+    pub links: Links,
+    /// Which node holds which principal.
+    pub presence: Presence,
+    /// Which key owns which name.
+    pub claims: Claims,
+    /// Small durable facts.
+    pub shared: Shared,
+    service: Arc<OnceLock<Arc<dyn Frames>>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Cluster {
+    /// Joins what the membership sees: starts links, presence, claims and their upkeep.
+    #[must_use]
+    pub fn start(
+        settings: ClusterSettings,
+        view: watch::Receiver<Arc<View>>,
+        records: Arc<dyn Records>,
+        metrics: &Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Self {
+        let me = settings.me;
+        let (cluster, tls, cut) = (settings.cluster, settings.tls, settings.cut);
+        let link_settings = LinkSettings { me: me.clone(), cluster, tls, cut };
+        let links = Links::new(link_settings, metrics.clone(), supervisor.clone());
+        let presence = Presence::new(me.clone(), view.clone(), links.clone(), settings.grace, metrics.clone());
+        let claims = Claims::new(me.clone(), view.clone(), links.clone(), presence.clone(), records.clone());
+        let shared = Shared::new(me.clone(), view.clone(), links.clone(), records);
+        let (service, metrics) = (Arc::default(), metrics.clone());
+        let this = Self { me, view, links, presence, claims, shared, service, metrics };
+        this.links.dispatch_to(Arc::new(dispatch::Dispatcher::new(this.clone(), supervisor.clone())));
+        this.presence.start(supervisor);
+        let (follower, stop) = (this.clone(), supervisor.token());
+        supervisor.spawn("cluster upkeep", async move {
+            stop.run_until_cancelled(follower.follow()).await;
+            Ok::<(), std::convert::Infallible>(())
+        });
+        this
+    }
+
+    /// Says which service is told of the frames that are not the cluster's own. Later calls have no effect.
+    pub fn serve(&self, service: Arc<dyn Frames>) {
+        self.service.get_or_init(|| service);
+    }
+
+    /// The live nodes now.
+    #[must_use]
+    pub fn nodes(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// Links follow the view at once; what has new owners is handed to them afterwards.
+    async fn follow(&self) {
+        let mut changes = self.view.clone();
+        let mut before = changes.borrow_and_update().clone();
+        self.links.follow(&before);
+        while changes.changed().await.is_ok() {
+            let now = changes.borrow_and_update().clone();
+            self.links.follow(&now);
+            if let Some(service) = self.service.get() {
+                service.view_changed(&before, &now);
+            }
+            self.hand_on(&before, &now).await;
+            before = now;
+        }
+    }
+
+    async fn hand_on(&self, before: &View, now: &View) {
+        let mut changes = self.view.clone();
+        changes.mark_unchanged();
+        let work = async {
+            self.claims.hand_on(before, now).await;
+            if let Err(error) = self.shared.hand_on(before, now).await {
+                tracing::error!(%error, "the store of shared records failed");
+            }
+        };
+        tokio::pin!(work);
+        // Links must follow the next change even while this goes on.
+        loop {
+            tokio::select! {
+                () = &mut work => return,
+                changed = changes.changed() => match changed {
+                    Ok(()) => self.links.follow(&changes.borrow_and_update().clone()),
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+}

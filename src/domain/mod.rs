@@ -6,3 +6,16 @@ pub mod ids;
 pub mod limits;
 pub mod placement;
 pub mod principal;
+
+use sha2::{Digest, Sha256};
+
+/// SHA-256 over parts, each behind its length: `("ab", "c")` and `("a", "bc")` differ.
+#[must_use]
+pub fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}

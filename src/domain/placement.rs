@@ -2,7 +2,7 @@
 //!
 //! Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998.
 
-use sha2::{Digest, Sha256};
+use super::digest;
 
 /// How many nodes own a key. Two: one may die without anything being forgotten.
 pub const OWNERS: usize = 2;
@@ -15,12 +15,7 @@ impl KeyHash {
     /// Hashes the parts of a key. Parts are length-prefixed: `("ab", "c")` and `("a", "bc")` differ.
     #[must_use]
     pub fn of(parts: &[&[u8]]) -> Self {
-        let mut hash = Sha256::new();
-        for part in parts {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let digest = hash.finalize();
+        let digest = digest(parts);
         Self(digest.iter().take(8).fold(0, |n, byte| n << 8 | u64::from(*byte)))
     }
 }

@@ -32,6 +32,9 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Longest wait between two attempts: a node that is back is linked again within this time.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
+/// How often a link looks whether it has been cut on purpose.
+const CUT_CHECK: Duration = Duration::from_millis(100);
+
 /// Keeps the link to `peer` until it is gone from the view or this node stops.
 pub async fn run(inner: Arc<Inner>, peer: Arc<Peer>) {
     let mut backoff = Backoff::new(Duration::from_millis(50), LONGEST_WAIT);
@@ -79,9 +82,15 @@ async fn link(inner: &Arc<Inner>, peer: &Arc<Peer>, backoff: &mut Backoff) -> Re
     let _up = Up::new(inner, peer);
     inner.link_up(&peer.run);
     // Nothing more is said on this stream; it ends with the link.
-    match answers.message().await? {
-        _ if peer.gone.is_cancelled() => Ok(()),
-        _ => Err(LinkError::Closed),
+    tokio::select! {
+        ended = answers.message() => ended.map_err(LinkError::from).and(Err(LinkError::Closed)),
+        () = until_cut(inner, peer) => Err(LinkError::Closed),
+    }
+}
+
+async fn until_cut(inner: &Inner, peer: &Peer) {
+    while !inner.settings.cut.is_cut(peer.gossip) {
+        tokio::time::sleep(CUT_CHECK).await;
     }
 }
 
@@ -91,7 +100,7 @@ async fn connect(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Channel, tonic:
     let connector = service_fn(move |_: Uri| {
         let (address, tls, cut) = (address.clone(), tls.clone(), cut.clone());
         async move {
-            if cut.is_cut(&gossip) {
+            if cut.is_cut(gossip) {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
             let tcp = TcpStream::connect(&address).await?;

@@ -16,7 +16,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -63,7 +62,6 @@ pub enum AskError {
 }
 
 /// Who is told of what arrives. Called in the order of arrival; must not block.
-#[async_trait]
 pub trait Dispatch: Send + Sync {
     /// A frame of another node, which waits for a reply if `ask` is not zero.
     fn frame(&self, from: &NodeRun, ask: u64, body: frame::Body);
@@ -94,11 +92,19 @@ pub struct Links {
 struct Inner {
     settings: LinkSettings,
     peers: RwLock<HashMap<NodeId, Arc<Peer>>>,
-    incoming: RwLock<HashMap<NodeId, (NodeRun, CancellationToken)>>,
+    incoming: RwLock<HashMap<NodeId, Incoming>>,
     asks: Asks,
     dispatch: OnceLock<Arc<dyn Dispatch>>,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
+}
+
+/// A stream that another node opened.
+struct Incoming {
+    run: NodeRun,
+    end: CancellationToken,
+    /// Whether that run has ever been in the view.
+    seen: bool,
 }
 
 /// Another node, as long as it is in the view.
@@ -158,13 +164,17 @@ impl Links {
             }
         }
         drop(peers);
-        inner.incoming.write().retain(|node, (run, token)| {
-            let stays = view.members.get(node).is_none_or(|m| m.run.generation <= run.generation) && {
+        inner.incoming.write().retain(|node, incoming| {
+            let stays = match view.members.get(node) {
+                Some(member) => {
+                    incoming.seen |= member.run == incoming.run;
+                    member.run.generation <= incoming.run.generation
+                }
                 // A run that has never been in the view may be younger than the view; one that has left it is dead.
-                view.members.contains_key(node) || !view.departed.contains(run)
+                None => !incoming.seen,
             };
             if !stays {
-                token.cancel();
+                incoming.end.cancel();
             }
             stays
         });

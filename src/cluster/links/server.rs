@@ -20,7 +20,7 @@ use crate::observe::metrics::count;
 use crate::runtime::time;
 use crate::security::tls::NodeStream;
 
-use super::Inner;
+use super::{Incoming, Inner};
 
 /// How long a caller may take for TLS, and then for its hello.
 const TIMEOUT_HELLO: Duration = Duration::from_secs(5);
@@ -125,12 +125,13 @@ impl Cluster for Service {
         let hello = first.and_then(|batch| batch.hello).ok_or_else(|| Status::invalid_argument("no hello"));
         let from = match hello.and_then(|hello| self.check(&hello)) {
             Ok(from) => from,
-            Err((status)) => return Err(status),
+            Err(status) => return Err(status),
         };
         let inner = &self.inner;
         let token = inner.supervisor.token().child_token();
-        if let Some((_, older)) = inner.incoming.write().insert(from.node.clone(), (from.clone(), token.clone())) {
-            older.cancel();
+        let incoming = Incoming { run: from.clone(), end: token.clone(), seen: false };
+        if let Some(older) = inner.incoming.write().insert(from.node.clone(), incoming) {
+            older.end.cancel();
         }
         let me = &inner.settings.me;
         let welcome = Welcome { node_id: me.node.to_string(), generation: me.generation.0 };
@@ -157,7 +158,7 @@ impl Service {
         }
         let node = hello.node_id.parse().map_err(|error| refuse("malformed", format!("node id {error}")))?;
         let run = NodeRun { node, generation: Generation(hello.generation) };
-        let newer = self.inner.incoming.read().get(&run.node).is_some_and(|(known, _)| known.generation > run.generation);
+        let newer = self.inner.incoming.read().get(&run.node).is_some_and(|i| i.run.generation > run.generation);
         if newer || run.node == settings.me.node {
             return Err(refuse("stale", "a newer run of that node is known".to_owned()));
         }
