@@ -3,7 +3,9 @@
 //! Any node serves any client: what is registered, stored or reserved on one node is reached from every other.
 //! The modules below are listed in the order of their dependencies: each uses only those above it.
 
+pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod node;
 pub mod observe;
 pub mod runtime;
