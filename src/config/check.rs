@@ -1,0 +1,76 @@
+//! Rules that hold between settings.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::error::ConfigError;
+use super::parse;
+use super::secret::Secret;
+use super::table;
+use super::values::Values;
+
+/// Room in a send queue beside the largest message: what the relay wraps around it.
+const ENVELOPE_BYTES: u64 = 1024;
+
+/// A file longer than this is not a secret that somebody meant, in bytes.
+const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
+
+/// That a send queue holds the largest message.
+pub(super) fn send_queue(values: &Values) -> Result<(), ConfigError> {
+    if values.is_faulty(&table::SEND_QUEUE_BYTES) || values.is_faulty(&table::MAX_MESSAGE_SIZE) {
+        return Ok(());
+    }
+    let queue: u64 = values.integer(&table::SEND_QUEUE_BYTES)?;
+    let least = values.integer::<u64>(&table::MAX_MESSAGE_SIZE)? + ENVELOPE_BYTES;
+    if queue < least { Err(ConfigError::QueueTooSmall { queue, margin: ENVELOPE_BYTES, least }) } else { Ok(()) }
+}
+
+/// The cluster secret, from its setting or from its file; white space around it does not count.
+pub(super) fn secret(values: &Values) -> Result<Option<Secret>, ConfigError> {
+    let direct = values.optional(&table::CLUSTER_SECRET, |text| parse::secret(text.as_bytes()))?;
+    let file = values.optional(&table::CLUSTER_SECRET_FILE, parse::path)?;
+    match (direct, file) {
+        (Some(_), Some(_)) => Err(ConfigError::TwoSecrets),
+        (None, Some(path)) => secret_file(&path).map(Some),
+        (direct, None) => Ok(direct),
+    }
+}
+
+fn secret_file(path: &Path) -> Result<Secret, ConfigError> {
+    let fault = |reason: String| ConfigError::SecretFile { path: path.to_owned(), reason };
+    let read = || -> std::io::Result<Vec<u8>> {
+        use std::io::Read;
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(MAX_SECRET_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| fault(error.to_string()))?;
+    if bytes.len() as u64 > MAX_SECRET_FILE_BYTES {
+        return Err(fault(format!("must be at most {MAX_SECRET_FILE_BYTES} bytes")));
+    }
+    parse::secret(&bytes).ok_or_else(|| fault(format!("must hold at least {} bytes", parse::MIN_SECRET_BYTES)))
+}
+
+/// What the addresses for other nodes ask for: a secret when strangers can reach them, and a host to advertise
+/// when they say none.
+pub(super) fn cluster(values: &Values, has_secret: bool) -> Vec<ConfigError> {
+    // A value that has been refused is reported already; that it is then missing would mislead.
+    let has_secret =
+        has_secret || values.is_faulty(&table::CLUSTER_SECRET) || values.is_faulty(&table::CLUSTER_SECRET_FILE);
+    let advertised = matches!(values.optional(&table::ADVERTISE_HOST, parse::host), Ok(Some(_)))
+        || values.is_faulty(&table::ADVERTISE_HOST);
+    let mut errors = Vec::new();
+    for setting in [&table::GRPC_ADDR, &table::GOSSIP_ADDR] {
+        if values.is_faulty(setting) {
+            continue;
+        }
+        let Ok(ip) = values.address(setting).as_ref().map(SocketAddr::ip) else { continue };
+        if !has_secret && !ip.is_loopback() {
+            errors.push(ConfigError::NeedsSecret { setting: setting.name });
+        }
+        if !advertised && ip.is_unspecified() {
+            errors.push(ConfigError::NeedsAdvertiseHost { setting: setting.name });
+        }
+    }
+    errors
+}

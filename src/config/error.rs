@@ -1,0 +1,155 @@
+//! What is wrong with a configuration: everything at once, so that one run is enough to mend it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::origin::Origin;
+use super::setting::Setting;
+
+/// One thing that is wrong. No secret is ever part of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value outside its range. `given` says what was given, unless it is a secret.
+    #[error("{setting} must be {accepted}: {origin} gives {given}")]
+    Invalid {
+        /// The setting's name.
+        setting: &'static str,
+        /// What it accepts.
+        accepted: String,
+        /// Where the value came from.
+        origin: Origin,
+        /// The value in quotes, or that it is not shown.
+        given: String,
+    },
+    /// A setting that must have a value has none.
+    #[error("{setting} must be set: {accepted}")]
+    Missing {
+        /// The setting's name.
+        setting: &'static str,
+        /// What it accepts.
+        accepted: String,
+    },
+    /// Two names of one setting, in one layer, with different values.
+    #[error("{setting}: {first} and {second} disagree; set only one of them")]
+    Conflict {
+        /// The setting's name.
+        setting: &'static str,
+        /// One name and its layer.
+        first: Origin,
+        /// The other.
+        second: Origin,
+    },
+    /// An environment variable that is not text.
+    #[error("{name} must be UTF-8 text")]
+    NotText {
+        /// The setting's name.
+        setting: &'static str,
+        /// The variable.
+        name: String,
+    },
+    /// The configuration file cannot be read.
+    #[error("cannot read the configuration file {path}: {reason}; check --config and RELAY_CONFIG")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The configuration file is not TOML.
+    #[error("the configuration file {path} is not TOML: {reason}")]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// Where it stops being TOML.
+        reason: String,
+    },
+    /// The configuration file has a key that is no setting.
+    #[error("{key} in {path} is no setting; `waystation serve --help` lists them all")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The layers cannot be merged.
+    #[error("the settings cannot be merged: {reason}")]
+    Merge {
+        /// What the merging library says.
+        reason: String,
+    },
+    /// A send queue that cannot hold one message.
+    #[error("RELAY_SEND_QUEUE_BYTES ({queue}) must be at least RELAY_MAX_MESSAGE_SIZE plus {margin} ({least})")]
+    QueueTooSmall {
+        /// The queue, in bytes.
+        queue: u64,
+        /// The room for framing, in bytes.
+        margin: u64,
+        /// The least that will do, in bytes.
+        least: u64,
+    },
+    /// The cluster secret is given twice.
+    #[error("set RELAY_CLUSTER_SECRET or RELAY_CLUSTER_SECRET_FILE, not both")]
+    TwoSecrets,
+    /// The cluster secret's file cannot be used.
+    #[error("RELAY_CLUSTER_SECRET_FILE {path}: {reason}")]
+    SecretFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An address that others can reach, with nothing to tell them from strangers.
+    #[error("{setting} must be a loopback address such as 127.0.0.1, or set RELAY_CLUSTER_SECRET")]
+    NeedsSecret {
+        /// The setting with the address.
+        setting: &'static str,
+    },
+    /// An address that says nothing about where others find this node.
+    #[error("set RELAY_ADVERTISE_HOST: {setting} is an unspecified address, which other nodes cannot use")]
+    NeedsAdvertiseHost {
+        /// The setting with the address.
+        setting: &'static str,
+    },
+}
+
+impl ConfigError {
+    /// The setting whose value is missing from the layers because of this error.
+    pub(super) fn faulty_setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Invalid { setting, .. } | Self::Conflict { setting, .. } | Self::NotText { setting, .. } => {
+                Some(setting)
+            }
+            _ => None,
+        }
+    }
+
+    /// That `given` is none of the values of `setting`.
+    pub(super) fn invalid(setting: &Setting, accepted: String, origin: Origin, given: &str) -> Self {
+        let given = if setting.is_secret() { "something else (not shown)".to_owned() } else { format!("{given:?}") };
+        Self::Invalid { setting: setting.name, accepted, origin, given }
+    }
+}
+
+/// Everything that is wrong with a configuration, one a line when printed; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}

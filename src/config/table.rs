@@ -1,0 +1,275 @@
+//! Every setting, in one table: what is not here cannot be set.
+
+use super::setting::{Alias, Kind, Setting, Unit};
+
+/// Names each setting and lists them all, so that none can be missing from the list.
+macro_rules! settings {
+    ($($id:ident = $setting:expr;)*) => {
+        $(pub(super) static $id: Setting = $setting;)*
+
+        /// All settings, in the order in which they are documented.
+        pub static SETTINGS: &[&Setting] = &[$(&$id),*];
+    };
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::integer(min, max, Unit::Count)
+}
+
+const fn per_minute(max: u64) -> Kind {
+    Kind::integer(1, max, Unit::PerMinute)
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    Kind::integer(min, max, Unit::Bytes)
+}
+
+const fn seconds(min: u64, max: u64) -> Kind {
+    Kind::integer(min, max, Unit::Seconds)
+}
+
+const fn choice(accepted: &'static [&'static str]) -> Kind {
+    Kind::Choice { accepted, replaced: &[] }
+}
+
+settings! {
+    LISTEN_ADDR = Setting::new("RELAY_LISTEN_ADDR", Kind::Address, "Where clients connect; port 0 picks a free one")
+        .or("0.0.0.0:8080")
+        .aliases(&[
+            Alias::host("HOST"),
+            Alias::host("DCP_RELAY_HOST"),
+            Alias::port("PORT"),
+            Alias::port("DCP_RELAY_PORT"),
+        ])
+        .flags(&[Alias::host("--host"), Alias::port("--port")]);
+    DATA_DIR = Setting::new("RELAY_DATA_DIR", Kind::Path, "The folder for everything that must outlive the process")
+        .or("./data");
+    STORAGE_BACKEND = Setting::new(
+        "RELAY_STORAGE_BACKEND",
+        Kind::Choice { accepted: &["rocksdb", "memory"], replaced: &[("sqlite", "rocksdb")] },
+        "Where what is kept is stored; memory forgets all at exit",
+    )
+    .or("rocksdb");
+    LOG_LEVEL = Setting::new("RELAY_LOG_LEVEL", Kind::LogFilter, "What is logged")
+        .or("info")
+        .aliases(&[Alias::whole("LOG_LEVEL"), Alias::whole("RUST_LOG"), Alias::debug_switch("DCP_RELAY_DEBUG")])
+        .flags(&[Alias::whole("--log-level")]);
+    LOG_FORMAT = Setting::new("RELAY_LOG_FORMAT", choice(&["text", "json"]), "How log lines are written").or("text");
+    OTLP_ENDPOINT = Setting::new("RELAY_OTLP_ENDPOINT", Kind::Url, "Where traces are sent, by OTLP over gRPC")
+        .aliases(&[Alias::whole("OTEL_EXPORTER_OTLP_ENDPOINT")]);
+    TRACE_SAMPLE_RATIO = Setting::new("RELAY_TRACE_SAMPLE_RATIO", Kind::Ratio, "The share of traces that are sent").or("0.1");
+
+    MAX_CONNECTIONS = Setting::new(
+        "RELAY_MAX_CONNECTIONS",
+        count(1, 10_000_000),
+        "Client connections on this node at one time",
+    )
+    .or("100000");
+    ADDRESS_MAX_CONNECTIONS = Setting::new(
+        "RELAY_ADDRESS_MAX_CONNECTIONS",
+        count(1, 10_000_000),
+        "Client connections from one address at one time",
+    )
+    .or("1000");
+    ADDRESS_RATE_LIMIT = Setting::new(
+        "RELAY_ADDRESS_RATE_LIMIT",
+        per_minute(100_000_000),
+        "HTTP requests and connection attempts from one address",
+    )
+    .or("6000");
+    CONNECTION_RATE_LIMIT = Setting::new(
+        "RELAY_CONNECTION_RATE_LIMIT",
+        per_minute(100_000_000),
+        "Frames on one connection",
+    )
+    .or("60000");
+    MAX_MESSAGE_SIZE = Setting::new(
+        "RELAY_MAX_MESSAGE_SIZE",
+        bytes(KIB, 64 * MIB),
+        "The largest message or request body from a client",
+    )
+    .or("1048576");
+    SEND_QUEUE_BYTES = Setting::new(
+        "RELAY_SEND_QUEUE_BYTES",
+        bytes(4 * KIB, GIB),
+        "What may wait to be written to one connection; must hold the largest message and 1024 bytes",
+    )
+    .or("4194304");
+    WRITE_TIMEOUT_SECS = Setting::new(
+        "RELAY_WRITE_TIMEOUT_SECS",
+        seconds(1, 3600),
+        "How long one write to a client may take",
+    )
+    .or("20");
+    HANDSHAKE_TIMEOUT_SECS = Setting::new(
+        "RELAY_HANDSHAKE_TIMEOUT_SECS",
+        seconds(1, 300),
+        "How long a client may take to say who it is",
+    )
+    .or("10");
+    IDLE_TIMEOUT_MS = Setting::new(
+        "RELAY_IDLE_TIMEOUT_MS",
+        Kind::integer(1000, 86_400_000, Unit::Milliseconds),
+        "Agent connections without traffic and without pending requests are closed after this",
+    )
+    .or("300000")
+    .aliases(&[Alias::whole("DCP_TIMEOUT")])
+    .flags(&[Alias::whole("--timeout")]);
+    TRACKED_ADDRESSES = Setting::new(
+        "RELAY_TRACKED_ADDRESSES",
+        count(100, 10_000_000),
+        "Addresses that the limiters remember",
+    )
+    .or("100000");
+    DRAIN_TIMEOUT_SECS = Setting::new(
+        "RELAY_DRAIN_TIMEOUT_SECS",
+        seconds(0, 86_400),
+        "How long a stop waits for what is in flight; 0 exits at once",
+    )
+    .or("300")
+    .aliases(&[Alias::whole("RELAY_FEDERATION_DRAIN_TIMEOUT")]);
+    TRUSTED_PROXIES = Setting::new(
+        "RELAY_TRUSTED_PROXIES",
+        Kind::Networks,
+        "Proxies whose word on the client's address is taken",
+    );
+    CORS_ORIGINS = Setting::new("RELAY_CORS_ORIGINS", Kind::Origins, "Web pages that may call the HTTP interface");
+
+    VAULT_RATE_LIMIT = Setting::new("RELAY_VAULT_RATE_LIMIT", per_minute(10_000_000), "Requests to one vault")
+        .or("60")
+        .aliases(&[Alias::whole("DCP_RATE_LIMIT"), Alias::whole("DCP_RELAY_RATE_LIMIT")])
+        .flags(&[Alias::whole("--rate-limit")]);
+    VAULT_RECONNECT_GRACE_SECS = Setting::new(
+        "RELAY_VAULT_RECONNECT_GRACE_SECS",
+        seconds(0, 300),
+        "How long requests wait for a vault that has just gone",
+    )
+    .or("15");
+    VAULT_SESSION_MODE = Setting::new(
+        "RELAY_VAULT_SESSION_MODE",
+        Kind::Boolean,
+        "Whether the older flow of plain register and pair is served",
+    )
+    .or("true");
+    VAULT_MAX_PENDING = Setting::new(
+        "RELAY_VAULT_MAX_PENDING",
+        count(1, 1_000_000),
+        "Unanswered requests of one vault",
+    )
+    .or("1000");
+    VAULT_RECORDS_BYTES = Setting::new(
+        "RELAY_VAULT_RECORDS_BYTES",
+        bytes(MIB, TIB),
+        "Memory for pending requests and kept answers on this node",
+    )
+    .or("134217728");
+    VAULT_PUSH_URL = Setting::new(
+        "RELAY_VAULT_PUSH_URL",
+        Kind::Url,
+        "Where to ask for a push notification to a sleeping vault; unset sends none",
+    )
+    .aliases(&[Alias::whole("DCP_EXPO_PUSH_URL")]);
+
+    NODE_ID = Setting::new(
+        "RELAY_NODE_ID",
+        Kind::Name,
+        "This node's name, unique in its cluster; unset makes one and keeps it in the data folder",
+    );
+    CLUSTER_ID = Setting::new("RELAY_CLUSTER_ID", Kind::Name, "The cluster that this node joins").or("waystation");
+    CLUSTER_SEEDS = Setting::new(
+        "RELAY_CLUSTER_SEEDS",
+        Kind::Seeds,
+        "Gossip addresses of nodes to join; unset starts a cluster of its own",
+    );
+    CLUSTER_SECRET = Setting::new(
+        "RELAY_CLUSTER_SECRET",
+        Kind::Secret,
+        "What the nodes of a cluster prove themselves with; needed on anything but loopback",
+    );
+    CLUSTER_SECRET_FILE = Setting::new("RELAY_CLUSTER_SECRET_FILE", Kind::Path, "A file that holds the cluster secret");
+    REGION = Setting::new("RELAY_REGION", Kind::Name, "Where the cluster is").or("default");
+    GRPC_ADDR = Setting::new("RELAY_GRPC_ADDR", Kind::Address, "Where other nodes connect").or("127.0.0.1:7400");
+    GOSSIP_ADDR = Setting::new("RELAY_GOSSIP_ADDR", Kind::Address, "Where other nodes gossip, over UDP")
+        .or("127.0.0.1:7401");
+    ADVERTISE_HOST = Setting::new(
+        "RELAY_ADVERTISE_HOST",
+        Kind::Host,
+        "The host by which other nodes reach this one; needed when it listens on an unspecified address",
+    );
+}
+
+/// The table for the README: one row a setting.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = String::from("| setting | default | range | aliases | meaning |\n| --- | --- | --- | --- | --- |\n");
+    for setting in SETTINGS {
+        let default = setting.default.map_or_else(|| "unset".to_owned(), |default| format!("`{default}`"));
+        let aliases: Vec<_> = other_names(setting).map(|name| format!("`{name}`")).collect();
+        out.extend([
+            format!("| `{}` | {default} | {} | ", setting.name, setting.kind),
+            format!("{} | {} |\n", aliases.join(", "), setting.doc),
+        ]);
+    }
+    out
+}
+
+/// The table for the command line: the name with its default, and below it what it means and accepts.
+#[must_use]
+pub fn help() -> String {
+    let mut out = String::from(
+        "Settings, as environment variables; in a configuration file, in lower case without RELAY_.\n\
+         Flags win over the environment, the environment over the file:\n",
+    );
+    for setting in SETTINGS {
+        let others: Vec<_> = other_names(setting).collect();
+        let also = if others.is_empty() { String::new() } else { format!(" Also: {}.", others.join(", ")) };
+        let default = setting.default.unwrap_or("(unset)");
+        out.extend([
+            format!("\n  {} = {default}\n      {}.\n", setting.name, setting.doc),
+            format!("      Takes {}.{also}\n", setting.kind),
+        ]);
+    }
+    out
+}
+
+fn other_names(setting: &Setting) -> impl Iterator<Item = String> {
+    setting.aliases.iter().chain(setting.flags).map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_settings_share_a_name() {
+        let names = || SETTINGS.iter().flat_map(|s| std::iter::once(s.name.to_owned()).chain(other_names(s)));
+        assert_eq!(names().collect::<BTreeSet<_>>().len(), names().count());
+    }
+
+    #[test]
+    fn every_default_is_accepted() {
+        for setting in SETTINGS {
+            assert!(setting.default.is_none_or(|text| setting.kind.accepts(text)), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn the_tables_show_every_setting_whole() {
+        let (markdown, help) = (markdown(), help());
+        assert_eq!(markdown.lines().count(), SETTINGS.len() + 2);
+        assert!(markdown.lines().all(|line| line.matches('|').count() == 6), "{markdown}");
+        for setting in SETTINGS {
+            for name in std::iter::once(setting.name.to_owned()).chain(other_names(setting)) {
+                assert!(markdown.contains(&format!("`{name}`")), "{name}");
+                assert!(help.contains(&name), "{name}");
+            }
+        }
+    }
+}
