@@ -6,3 +6,4 @@
 pub mod domain;
 pub mod observe;
 pub mod runtime;
+pub mod store;
