@@ -12,7 +12,8 @@
 //! 3. **Changes stand in one line.** Each sees the whole of every change before it. Of many callers who each ask
 //!    for the same key to be put only if it is new, exactly one gets it.
 //! 4. **Done means durable.** When `apply` answers [`Applied::Done`], a backend that survives its process has the
-//!    change on disk. When it answers an error, the caller knows nothing: the change may or may not be found later.
+//!    change on disk. After [`StoreError::Write`] or [`StoreError::Stopped`] the change may or may not be found
+//!    later; any other error means that none of it was done.
 //! 5. **A scan is in key order**, shows live records only, and resumes after any key.
 //! 6. **A sweep pays for what it deletes**, not for what lives: it walks an index ordered by expiry, and deletes
 //!    a record only if the record itself still expires when the index says.
