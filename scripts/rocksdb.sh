@@ -20,7 +20,7 @@ command -v g++ >/dev/null || { say "g++ is missing; install it with: sudo apt-ge
 
 # Where cargo unpacked the crates that this lock file names.
 crate_dir() {
-    cargo metadata --locked --format-version 1 --filter-platform "$(rustc -vV | sed -n 's/^host: //p')" |
+    cargo metadata --format-version 1 --filter-platform "$(rustc -vV | sed -n 's/^host: //p')" |
         grep -o "\"manifest_path\":\"[^\"]*/$1-[0-9][^\"/]*/Cargo.toml\"" | head -n 1 |
         sed -e 's/^"manifest_path":"//' -e 's,/Cargo.toml"$,,'
 }

@@ -1,0 +1,43 @@
+# Everything one does with this repository. `make help` lists it.
+#
+# scripts/prepare.sh stands before every command that compiles: it makes sure of a compiler, libclang and a
+# RocksDB built once for this machine, and keeps what cargo builds in a cache outside the clone.
+
+SHELL := /bin/bash
+PREPARE := scripts/prepare.sh
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo build test lint format-check bench fuzz clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  CARGO_TARGET_DIR, ROCKSDB_LIB_DIR and LIBCLANG_PATH are respected if set."
+
+run: ## build the relay for speed and start it on its defaults
+	$(PREPARE) cargo run --release -- serve
+
+demo: ## build the relay for speed and watch it do what it is for
+	$(PREPARE) cargo run --release -- demo
+
+build: ## build the relay for speed
+	$(PREPARE) cargo build --release
+
+test: ## build and pass every test
+	$(PREPARE) cargo test
+
+format-check: ## check that the code is formatted
+	cargo fmt --check
+
+lint: format-check ## check formatting, and that the compiler and clippy have nothing to say
+	$(PREPARE) cargo clippy --all-targets -- -D warnings
+
+bench: ## measure the relay against the bare work
+	$(PREPARE) cargo bench
+
+fuzz: ## fuzz every parser with libFuzzer for FUZZ_SECONDS (60) each
+	$(PREPARE) scripts/fuzz.sh $(FUZZ_SECONDS)
+
+clean: ## delete what cargo built; RocksDB and tools stay in the cache
+	$(PREPARE) --only-paths cargo clean
