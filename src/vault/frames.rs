@@ -1,0 +1,171 @@
+//! Between the vault service's records and the frames that nodes send each other.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::cluster::convert;
+use crate::cluster::proto::{self, Deliver, frame::Body, refused::Reason};
+use crate::domain::clock::Millis;
+use crate::domain::ids::{NodeRun, RequestId, VaultId};
+use crate::wire::dcp::envelope::RecordId;
+
+use super::record::{Origin, Place, PollToken, Record, Submitter};
+use super::refusal::Refusal;
+
+/// A record on its way to another node, which answers to whoever awaits it.
+#[must_use]
+pub fn deliver(vault: &VaultId, record: &Record, me: &NodeRun) -> Deliver {
+    let origin = match &record.origin {
+        Origin::Here(_) => me,
+        Origin::There(node) => node,
+    };
+    Deliver {
+        record_id: id_bytes(record.id),
+        vault_id: vault.to_string(),
+        request_id: record.request.to_string(),
+        frame: record.frame.clone().into(),
+        expires_ms: record.expires.0,
+        address: convert::address(record.submitter.address).into(),
+        token: record.submitter.token.map(|token| Bytes::copy_from_slice(&token.0)).unwrap_or_default(),
+        origin_node: origin.node.to_string(),
+        origin_generation: origin.generation.0,
+        accepted: record.accepted,
+        answer: record.answer.clone().map(Bytes::from).unwrap_or_default(),
+        hops: 1,
+        ..Deliver::default()
+    }
+}
+
+/// A record that another node shall keep in case this one dies.
+#[must_use]
+pub fn guard(vault: &VaultId, record: &Record, me: &NodeRun) -> Deliver {
+    let home = match &record.place {
+        Place::Home(_) => Some(me),
+        Place::Away(node) => Some(node),
+        Place::Nowhere => None,
+    };
+    Deliver {
+        guard: true,
+        home_node: home.map(|run| run.node.to_string()).unwrap_or_default(),
+        home_generation: home.map_or(0, |run| run.generation.0),
+        ..deliver(vault, record, me)
+    }
+}
+
+/// What a [`Deliver`] says, checked.
+#[derive(Debug)]
+pub struct Delivered {
+    /// Submitter and envelope.
+    pub id: RecordId,
+    /// The agent's name for the request.
+    pub request: RequestId,
+    /// The text for the vault; empty for a kept answer.
+    pub frame: Utf8Bytes,
+    /// The text for the agent, if the request is answered.
+    pub answer: Option<Utf8Bytes>,
+    /// When the request ends.
+    pub expires: Millis,
+    /// Who submitted it.
+    pub submitter: Submitter,
+    /// Where the answer is awaited.
+    pub origin: NodeRun,
+    /// Whether its agent has been told that it is accepted.
+    pub accepted: bool,
+    /// Only to be kept, for a vault at `home`.
+    pub guard: bool,
+    /// Where the vault is, for one to be kept.
+    pub home: Option<NodeRun>,
+}
+
+/// Checks a [`Deliver`]; nothing if it is malformed or has been forwarded before.
+#[must_use]
+pub fn delivered(wire: Deliver, from: &NodeRun) -> Option<Delivered> {
+    if wire.hops > 1 {
+        return None;
+    }
+    let answer = if wire.answer.is_empty() { None } else { Some(Utf8Bytes::try_from(wire.answer).ok()?) };
+    Some(Delivered {
+        id: id_from(&wire.record_id)?,
+        request: wire.request_id.as_str().into(),
+        frame: Utf8Bytes::try_from(wire.frame).ok()?,
+        answer,
+        expires: Millis(wire.expires_ms),
+        submitter: submitter(&wire.address, &wire.token)?,
+        origin: convert::node_run(&wire.origin_node, wire.origin_generation).unwrap_or_else(|| from.clone()),
+        accepted: wire.accepted,
+        guard: wire.guard,
+        home: convert::node_run(&wire.home_node, wire.home_generation),
+    })
+}
+
+/// A submitter from its address and its token, which may be empty.
+#[must_use]
+pub fn submitter(address: &[u8], token: &[u8]) -> Option<Submitter> {
+    Some(Submitter { address: convert::address_from(address)?, token: token.try_into().ok().map(PollToken) })
+}
+
+/// The request was accepted at its home.
+#[must_use]
+pub fn accepted(vault: &VaultId, request: &RequestId, id: RecordId, remaining: u32) -> Body {
+    Body::Accepted(proto::Accepted {
+        record_id: id_bytes(id),
+        vault_id: vault.to_string(),
+        request_id: request.to_string(),
+        remaining,
+    })
+}
+
+/// The request was answered.
+#[must_use]
+pub fn answer(vault: &VaultId, request: &RequestId, id: RecordId, frame: &Utf8Bytes) -> Body {
+    Body::Answer(proto::Answer {
+        record_id: id_bytes(id),
+        vault_id: vault.to_string(),
+        request_id: request.to_string(),
+        frame: frame.clone().into(),
+    })
+}
+
+/// The vault is not where the request was sent.
+#[must_use]
+pub fn not_here(vault: &VaultId, request: &RequestId, id: RecordId) -> Body {
+    refusal(vault, request, id, Reason::NotHere, Duration::ZERO)
+}
+
+/// The request was refused or given up at its home.
+#[must_use]
+pub fn refused(vault: &VaultId, request: &RequestId, id: RecordId, why: &Refusal) -> Body {
+    let (reason, wait) = match why {
+        Refusal::VaultLimit(_, wait) => (Reason::RateLimited, *wait),
+        Refusal::Full => (Reason::Full, Duration::ZERO),
+        Refusal::Expired => (Reason::Expired, Duration::ZERO),
+        Refusal::NotConnected(_) => (Reason::NotConnected, Duration::ZERO),
+        // What concerns only the node that says so is no word on the vault.
+        _ => (Reason::NotHere, Duration::ZERO),
+    };
+    refusal(vault, request, id, reason, wait)
+}
+
+fn refusal(vault: &VaultId, request: &RequestId, id: RecordId, reason: Reason, wait: Duration) -> Body {
+    Body::Refused(proto::Refused {
+        record_id: id_bytes(id),
+        vault_id: vault.to_string(),
+        request_id: request.to_string(),
+        reason: reason.into(),
+        retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// A record's id for the wire.
+#[must_use]
+pub fn id_bytes(id: RecordId) -> Bytes {
+    Bytes::copy_from_slice(&id.0)
+}
+
+/// A record's id from the wire.
+#[must_use]
+pub fn id_from(bytes: &[u8]) -> Option<RecordId> {
+    bytes.try_into().ok().map(RecordId)
+}

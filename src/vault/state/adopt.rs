@@ -1,0 +1,110 @@
+//! Requests follow their vault: what this node has for a vault goes to the node at which it is now.
+
+use crate::domain::clock::Epoch;
+use crate::domain::ids::NodeRun;
+use crate::vault::frames;
+use crate::vault::record::{Origin, Place, Waiter};
+
+use super::{Context, Effect, Route, VaultState};
+
+/// Most kept answers that are handed over: a repeat of an older request is delivered to the vault again.
+const MAX_ANSWERS: usize = 100;
+
+/// What a node says to one that has the vault now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdoptAnswer {
+    /// So many records were sent.
+    Sent(u64),
+    /// A newer session of the vault is here.
+    NewerHere(Epoch),
+}
+
+impl VaultState {
+    /// The vault is at `node` since `epoch`: sends it everything.
+    pub fn adopt(&mut self, node: &NodeRun, epoch: Epoch, context: &mut Context<'_>) -> AdoptAnswer {
+        self.touched = context.now;
+        if let Some(newest) = self.newest().map(|session| session.epoch).filter(|newest| *newest > epoch) {
+            return AdoptAnswer::NewerHere(newest);
+        }
+        let before = context.effects.len();
+        self.send_answers(node, context);
+        for (request, id) in self.open_ones(|_| true) {
+            self.send_to(&request, id, node.clone(), context);
+            if self.find(&request, id).is_some_and(|record| matches!(record.origin, Origin::There(_))) {
+                // Origin and new home have it; nobody asks here.
+                self.remove(&request, id, context);
+            }
+        }
+        let sent = context.effects[before..].iter().filter(|effect| matches!(effect, Effect::Send(..))).count();
+        if self.sessions.is_empty() && self.waiting_until.take().is_some() {
+            context.effects.push(Effect::Release(self.epoch));
+        }
+        self.lost_until = None;
+        self.route = Route::At(node.clone());
+        AdoptAnswer::Sent(sent as u64)
+    }
+
+    /// A newer session of the vault is at `node`: what is here goes there.
+    pub fn newer_elsewhere(&mut self, node: &NodeRun, epoch: Epoch, context: &mut Context<'_>) {
+        if self.newest().is_none_or(|newest| newest.epoch < epoch) {
+            self.adopt(node, epoch, context);
+        }
+    }
+
+    /// The vault's last socket here has closed, and another one is open at `node`.
+    pub(super) fn move_to(&mut self, node: NodeRun, context: &mut Context<'_>) {
+        self.waiting_until = None;
+        context.effects.push(Effect::Release(self.epoch));
+        self.route = Route::At(node.clone());
+        for (request, id) in self.open_ones(|_| true) {
+            let origin = match self.find(&request, id).map(|record| &record.origin) {
+                Some(Origin::There(origin)) => origin.clone(),
+                _ => {
+                    self.send_to(&request, id, node.clone(), context);
+                    continue;
+                }
+            };
+            // Its origin sends it again: a request is forwarded once, never passed on.
+            self.remove(&request, id, context);
+            context.effects.push(Effect::Send(origin, frames::not_here(&self.vault, &request, id)));
+        }
+    }
+
+    /// This node is stopping: `node` takes over what agents may still poll for.
+    pub fn hand_over(&mut self, node: &NodeRun, context: &mut Context<'_>) {
+        for record in self.records.values().flatten() {
+            let unattended = matches!(record.origin, Origin::Here(Waiter::Nobody | Waiter::Http(_)));
+            if !record.is_open() || unattended {
+                let mut body = frames::guard(&self.vault, record, context.me);
+                body.origin_node.clear();
+                context.effects.push(Effect::Send(node.clone(), crate::cluster::proto::frame::Body::Deliver(body)));
+            }
+        }
+    }
+
+    /// Has `node` keep a request as well, in case this one dies; nothing if it is kept elsewhere anyway.
+    pub fn guard(
+        &mut self,
+        request: &crate::domain::ids::RequestId,
+        id: crate::wire::dcp::envelope::RecordId,
+        node: &NodeRun,
+        context: &mut Context<'_>,
+    ) {
+        let vault = self.vault.clone();
+        if let Some(record) = self.find_mut(request, id).filter(|r| r.is_open() && matches!(r.place, Place::Home(_))) {
+            record.guardian = Some(node.clone());
+            let body = frames::guard(&vault, record, context.me);
+            context.effects.push(Effect::Send(node.clone(), crate::cluster::proto::frame::Body::Deliver(body)));
+        }
+    }
+
+    fn send_answers(&self, node: &NodeRun, context: &mut Context<'_>) {
+        let mut kept: Vec<_> =
+            self.records.values().flatten().filter(|r| !r.is_open() && r.expires > context.now).collect();
+        kept.sort_unstable_by_key(|record| std::cmp::Reverse(record.seq));
+        for record in kept.into_iter().take(MAX_ANSWERS) {
+            let body = self.deliver_body(record, context);
+            context.effects.push(Effect::Send(node.clone(), body));
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Records end: unanswered ones when their time is over, answers when they have been kept long enough or memory
+//! is short.
+
+use crate::domain::clock::Millis;
+use crate::domain::ids::RequestId;
+use crate::vault::refusal::Refusal;
+use crate::wire::dcp::envelope::RecordId;
+
+use super::{Context, VaultState};
+
+impl VaultState {
+    /// Gives up every unanswered request whose time is over; its agent is told.
+    pub fn expire(&mut self, context: &mut Context<'_>) {
+        if self.open > 0 {
+            let now = context.now;
+            for (request, id) in self.open_ones(|record| record.expires <= now) {
+                self.give_up(&request, id, &Refusal::Expired, context);
+            }
+        }
+    }
+
+    /// Forgets a kept answer. One that has been asked for again meanwhile under the same name is not touched.
+    pub fn forget(&mut self, request: &RequestId, id: RecordId, context: &mut Context<'_>) {
+        if self.kept_answer(request, id).is_some() {
+            self.remove(request, id, context);
+        }
+    }
+
+    /// This node stops now: whoever still waits is told.
+    pub fn abandon(&mut self, context: &mut Context<'_>) {
+        for (request, id) in self.open_ones(|_| true) {
+            self.give_up(&request, id, &Refusal::Unavailable, context);
+        }
+    }
+
+    /// Whether an agent of this node waits on its socket for an answer.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        use crate::vault::record::{Origin, Waiter};
+        let waits = |origin: &Origin| matches!(origin, Origin::Here(Waiter::Socket(_) | Waiter::Http(_)));
+        self.records.values().flatten().any(|record| record.is_open() && waits(&record.origin))
+    }
+
+    /// When this vault was last of any use here.
+    #[must_use]
+    pub fn touched(&self) -> Millis {
+        self.touched
+    }
+}
