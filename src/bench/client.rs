@@ -144,7 +144,7 @@ async fn open(
 }
 
 async fn connect_tcp(authority: &str, source: Option<IpAddr>) -> Result<TcpStream, ClientError> {
-    let unresolved = |source| ClientError::Resolve { authority: authority.into(), source };
+    let unresolved = |cause| ClientError::Resolve { authority: authority.into(), cause };
     let mut last = None;
     for address in lookup_host(authority).await.map_err(unresolved)? {
         match connect_address(address, source).await {
@@ -156,10 +156,10 @@ async fn connect_tcp(authority: &str, source: Option<IpAddr>) -> Result<TcpStrea
 }
 
 async fn connect_address(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, ClientError> {
-    let failed = |source| ClientError::Connect { address, source };
+    let failed = |cause| ClientError::Connect { address, cause };
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
     if let Some(own) = source {
-        socket.bind((own, 0).into()).map_err(|source| ClientError::Bind { address: own, source })?;
+        socket.bind((own, 0).into()).map_err(|cause| ClientError::Bind { address: own, cause })?;
     }
     let stream = socket.connect(address).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;

@@ -9,32 +9,32 @@ use tokio_tungstenite::tungstenite;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address does not resolve.
-    #[error("cannot resolve {authority}: {source}; check the host name in the URL")]
+    #[error("cannot resolve {authority}: {cause}; check the host name in the URL")]
     Resolve {
         /// `host:port` as asked for.
         authority: String,
         /// The resolver's answer.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The source address cannot be used on this machine.
-    #[error("cannot bind the source address {address}: {source}; choose one that this machine has")]
+    #[error("cannot bind the source address {address}: {cause}; choose one that this machine has")]
     Bind {
         /// The source address.
         address: IpAddr,
         /// The system's answer.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The relay does not accept TCP connections there.
-    #[error("cannot connect to {address}: {source}; is the relay running?")]
+    #[error("cannot connect to {address}: {cause}; is the relay running?")]
     Connect {
         /// Where to.
         address: SocketAddr,
         /// The system's answer.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The WebSocket handshake failed, or the connection broke later.
     #[error("WebSocket: {0}")]
-    WebSocket(#[from] Box<tungstenite::Error>),
+    WebSocket(Box<tungstenite::Error>),
     /// The relay closed the connection.
     #[error("the relay closed the connection")]
     Closed,
@@ -87,14 +87,14 @@ impl ClientError {
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// A connection that the run cannot start without.
-    #[error("{role} {index}: {source}")]
+    #[error("{role} {index}: {cause}")]
     Start {
         /// `vault` or `agent`.
         role: &'static str,
         /// Which of them, from zero.
         index: usize,
         /// Why.
-        source: ClientError,
+        cause: ClientError,
     },
     /// The process may not open that many files.
     #[error("needs {needed} open files but the limit is {limit}: run `ulimit -n {needed}` in this shell first")]
@@ -105,12 +105,12 @@ pub enum BenchError {
         limit: u64,
     },
     /// A process named by `--cpu-of` cannot be read.
-    #[error("cannot read {path}: {source}; is the process of --cpu-of running on this machine?")]
+    #[error("cannot read {path}: {cause}; is the process of --cpu-of running on this machine?")]
     Process {
         /// The file.
         path: String,
         /// The system's answer.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A file in `/proc` has a form that is not known.
     #[error("cannot find {what} in {path}; this needs Linux")]
@@ -121,23 +121,23 @@ pub enum BenchError {
         what: &'static str,
     },
     /// The floor cannot listen.
-    #[error("cannot listen on {address}: {source}; choose another --listen address")]
+    #[error("cannot listen on {address}: {cause}; choose another --listen address")]
     Listen {
         /// The address asked for.
         address: SocketAddr,
         /// The system's answer.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The floor's listener broke.
     #[error("accepting connections failed: {0}")]
     Accept(io::Error),
     /// A worker of the benchmark ended by a panic.
-    #[error("a worker of the benchmark failed: {0}; please report this")]
+    #[error("a worker of the benchmark failed; please report this")]
     Worker(#[from] tokio::task::JoinError),
     /// The report cannot be written as JSON.
-    #[error("cannot write the report as JSON: {0}")]
+    #[error("cannot write the report as JSON")]
     Json(#[from] serde_json::Error),
     /// The report cannot be printed.
-    #[error("cannot write to standard output: {0}")]
+    #[error("cannot write to standard output")]
     Output(#[from] io::Error),
 }

@@ -59,14 +59,14 @@ impl Load {
         require_open_files(2 * self.vaults as u64 + OTHER_FILES)?;
         let tally = Arc::new(Tally::default());
         let (vaults_stop, agents_stop) = (CancellationToken::new(), CancellationToken::new());
-        let mut workers = JoinSet::new();
+        let mut vault_workers = JoinSet::new();
 
         // One after the other: the floor pairs connections by the order in which they come.
         let run = rand::random::<u32>();
         let vaults = self.connect_vaults(run, &tally).await?;
         let agents = self.connect_agents(run, &tally).await?;
         for (vault, client) in vaults {
-            workers.spawn(vault.run(client, vaults_stop.clone()));
+            vault_workers.spawn(vault.run(client, vaults_stop.clone()));
         }
         let mut agent_workers = JoinSet::new();
         for (agent, client) in agents {
@@ -79,7 +79,7 @@ impl Load {
         agents_stop.cancel();
         finish(agent_workers).await?;
         vaults_stop.cancel();
-        finish(workers).await?;
+        finish(vault_workers).await?;
         Ok(report)
     }
 
@@ -113,7 +113,7 @@ impl Load {
         let payload = self.payload();
         let mut vaults = Vec::with_capacity(self.vaults);
         for index in 0..self.vaults {
-            let failed = |source| BenchError::Start { role: "vault", index, source };
+            let failed = |cause| BenchError::Start { role: "vault", index, cause };
             let identity = VaultIdentity::random(vault_id(run, index)).map_err(failed)?;
             let (url, payload, tally) = (self.vault_url.clone(), Arc::clone(&payload), Arc::clone(tally));
             let vault = Vault { url, identity, payload, tally };
@@ -127,7 +127,7 @@ impl Load {
         let payload = self.payload();
         let mut agents = Vec::with_capacity(self.vaults);
         for index in 0..self.vaults {
-            let failed = |source: ClientError| BenchError::Start { role: "agent", index, source };
+            let failed = |cause: ClientError| BenchError::Start { role: "agent", index, cause };
             let client = AgentClient::connect(&self.agent_url, ConnectOptions::BUSY).await.map_err(failed)?;
             // With the slot and the sequence number: `req_` and 32 hexadecimal digits, as shipped agents write.
             let prefix = format!("req_{run:08x}{index:08x}");

@@ -52,7 +52,7 @@ pub fn require_open_files(needed: u64) -> Result<(), BenchError> {
 fn read(path: String) -> Result<(String, String), BenchError> {
     match fs::read_to_string(&path) {
         Ok(text) => Ok((path, text)),
-        Err(source) => Err(BenchError::Process { path, source }),
+        Err(cause) => Err(BenchError::Process { path, cause }),
     }
 }
 
