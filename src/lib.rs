@@ -4,5 +4,7 @@
 //! The modules below are listed in the order of their dependencies: each uses only those above it.
 
 pub mod domain;
+pub mod edge;
 pub mod observe;
 pub mod runtime;
+pub mod security;
