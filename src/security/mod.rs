@@ -1,3 +1,7 @@
-//! Who may do what, and how it is proven.
+//! Who may come in, how often, and how it is proven who they are.
 
+pub mod address;
+pub mod admission;
 pub mod ed25519;
+pub mod limiter;
+pub mod proxies;

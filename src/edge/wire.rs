@@ -1,0 +1,71 @@
+//! What tungstenite sees as its stream: it reads from the socket, and its control frames are kept aside.
+//!
+//! tungstenite decodes what comes in and answers pings and closes. It would also copy every outgoing message
+//! into a buffer that never shrinks, so messages are written by [`frames`](super::frames) instead, straight
+//! from their payloads; the few bytes of control frames join them at a frame boundary.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Bytes of control frames that may wait for the socket. A frame has 127 at most; a peer that keeps sending
+/// pings without reading the answers is then answered the last ones only (RFC 6455, section 5.5.3).
+const MAX_CONTROL_BYTES: usize = 1024;
+
+/// A socket, and control frames on their way to it.
+#[derive(Debug)]
+pub(super) struct Wire<S> {
+    pub(super) stream: S,
+    waker: Waker,
+    control: Vec<u8>,
+    received: u64,
+}
+
+impl<S> Wire<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, waker: Waker::noop().clone(), control: Vec::new(), received: 0 }
+    }
+
+    /// Wakes this task when the socket has something to read.
+    pub(super) fn register(&mut self, waker: &Waker) {
+        self.waker.clone_from(waker);
+    }
+
+    /// Control frames to be written, whole ones.
+    pub(super) fn take_control(&mut self) -> Option<Vec<u8>> {
+        (!self.control.is_empty()).then(|| std::mem::take(&mut self.control))
+    }
+
+    /// Bytes read from the socket so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+}
+
+impl<S: AsyncRead + Unpin> Read for Wire<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker), &mut buffer) {
+            Poll::Ready(result) => result?,
+            Poll::Pending => return Err(ErrorKind::WouldBlock.into()),
+        }
+        self.received += buffer.filled().len() as u64;
+        Ok(buffer.filled().len())
+    }
+}
+
+impl<S> Write for Wire<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.control.len() + bytes.len() > MAX_CONTROL_BYTES.max(bytes.len()) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.control.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! Rates, decided by `governor` (GCRA): per client address with bounded memory, and per connection.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock, DefaultClock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::keyed::ShrinkableKeyedStateStore;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+use parking_lot::Mutex;
+
+use super::address::AddressKey;
+
+/// The rate is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests; try again in {} s", self.retry_after_secs())]
+pub struct RateLimited {
+    /// When the next request would pass.
+    pub retry_after: Duration,
+}
+
+impl RateLimited {
+    /// The wait in whole seconds, rounded up, at least one: the value of a `Retry-After` header.
+    #[must_use]
+    pub fn retry_after_secs(&self) -> u64 {
+        let up = u64::from(self.retry_after.subsec_nanos() > 0);
+        (self.retry_after.as_secs() + up).max(1)
+    }
+}
+
+/// Limits each address to so many requests a minute, which it may also spend at once.
+///
+/// At most `tracked` addresses have a budget of their own; while the table is full, all others share one
+/// more budget of the same size. A flood from many addresses therefore costs bounded memory, and those who
+/// were here before it keep what is theirs.
+#[derive(Debug)]
+pub struct AddressLimiter<C: Clock = DefaultClock> {
+    limiter: RateLimiter<AddressKey, BoundedStates, C, NoOpMiddleware<C::Instant>>,
+}
+
+impl<C: Clock> AddressLimiter<C> {
+    /// A limiter of `per_minute` requests for each address.
+    #[must_use]
+    pub fn new(per_minute: NonZeroU32, tracked: usize, clock: C) -> Self {
+        let states = BoundedStates { map: Mutex::default(), tracked };
+        Self { limiter: RateLimiter::new(Quota::per_minute(per_minute), states, clock) }
+    }
+
+    /// Takes one request from the budget of `key`.
+    ///
+    /// # Errors
+    /// The wait until the next one would pass; a refused request costs nothing.
+    pub fn check(&self, key: AddressKey) -> Result<(), RateLimited> {
+        let refused = |until: governor::NotUntil<C::Instant>| RateLimited {
+            retry_after: until.wait_time_from(self.limiter.clock().now()),
+        };
+        self.limiter.check_key(&key).map_err(refused)
+    }
+
+    /// Forgets the addresses whose budget is full again.
+    pub fn sweep(&self) {
+        self.limiter.retain_recent();
+        self.limiter.shrink_to_fit();
+    }
+
+    /// How many budgets are kept.
+    #[must_use]
+    pub fn tracked(&self) -> usize {
+        self.limiter.len()
+    }
+}
+
+/// Limits what one connection says. 40 bytes, so that an idle connection can afford it.
+#[derive(Debug)]
+pub struct ConnectionLimiter {
+    limiter: RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<Instant>>,
+}
+
+impl ConnectionLimiter {
+    /// A limiter of `per_minute` messages, which may also be spent at once.
+    #[must_use]
+    pub fn new(per_minute: NonZeroU32) -> Self {
+        Self { limiter: RateLimiter::direct_with_clock(Quota::per_minute(per_minute), MonotonicClock) }
+    }
+
+    /// Takes one message from the budget; false if it is used up.
+    #[must_use]
+    pub fn check(&self) -> bool {
+        self.limiter.check().is_ok()
+    }
+}
+
+/// When each address' budget will be full again, in nanoseconds on the limiter's clock.
+#[derive(Debug)]
+struct BoundedStates {
+    map: Mutex<HashMap<AddressKey, Nanos>>,
+    tracked: usize,
+}
+
+impl StateStore for BoundedStates {
+    type Key = AddressKey;
+
+    fn measure_and_replace<T, F, E>(&self, key: &AddressKey, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut map = self.map.lock();
+        let full = map.len() >= self.tracked;
+        let key = if full && !map.contains_key(key) { AddressKey::OVERFLOW } else { *key };
+        let (outcome, next) = f(map.get(&key).copied())?;
+        map.insert(key, next);
+        Ok(outcome)
+    }
+}
+
+impl ShrinkableKeyedStateStore<AddressKey> for BoundedStates {
+    fn retain_recent(&self, drop_below: Nanos) {
+        self.map.lock().retain(|_, full_again| *full_again >= drop_below);
+    }
+
+    fn shrink_to_fit(&self) {
+        self.map.lock().shrink_to_fit();
+    }
+
+    fn len(&self) -> usize {
+        self.map.lock().len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.map.lock().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn key(n: u32) -> AddressKey {
+        AddressKey::from(IpAddr::V4(Ipv4Addr::from_bits(n)))
+    }
+
+    fn limiter(per_minute: u32, tracked: usize) -> (AddressLimiter<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (AddressLimiter::new(NonZeroU32::new(per_minute).unwrap(), tracked, clock.clone()), clock)
+    }
+
+    #[test]
+    fn the_quota_passes_at_once_then_one_at_a_time() {
+        let (limiter, clock) = limiter(60, 10);
+        assert!((0..60).all(|_| limiter.check(key(1)).is_ok()));
+        let refused = limiter.check(key(1)).unwrap_err();
+        assert_eq!(refused.retry_after_secs(), 1);
+        assert!(limiter.check(key(2)).is_ok());
+        clock.advance(Duration::from_secs(1));
+        assert!(limiter.check(key(1)).is_ok());
+        assert!(limiter.check(key(1)).is_err());
+    }
+
+    #[test]
+    fn loopback_is_limited_like_everybody() {
+        let (limiter, _clock) = limiter(1, 10);
+        let loopback = AddressKey::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert!(limiter.check(loopback).is_ok());
+        assert!(limiter.check(loopback).is_err());
+    }
+
+    #[test]
+    fn a_flood_of_addresses_shares_one_budget_and_bounded_memory() {
+        let (limiter, clock) = limiter(2, 3);
+        (0..3).for_each(|n| limiter.check(key(n)).unwrap());
+        let passed = (100..200).filter(|n| limiter.check(key(*n)).is_ok()).count();
+        assert_eq!(passed, 2);
+        assert_eq!(limiter.tracked(), 4);
+        assert!(limiter.check(key(0)).is_ok(), "a tracked address keeps its own budget");
+        clock.advance(Duration::from_secs(120));
+        limiter.sweep();
+        assert_eq!(limiter.tracked(), 0);
+        assert!(limiter.check(key(100)).is_ok());
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up_and_never_zero() {
+        let secs = |ms| RateLimited { retry_after: Duration::from_millis(ms) }.retry_after_secs();
+        assert_eq!([secs(0), secs(1), secs(1000), secs(1001)], [1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_connection_may_spend_its_budget_at_once_and_no_more() {
+        let limiter = ConnectionLimiter::new(NonZeroU32::new(3).unwrap());
+        assert_eq!((0..5).filter(|_| limiter.check()).count(), 3);
+        assert!(size_of::<ConnectionLimiter>() <= 40, "{}", size_of::<ConnectionLimiter>());
+    }
+}
