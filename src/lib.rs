@@ -6,3 +6,5 @@
 pub mod domain;
 pub mod observe;
 pub mod runtime;
+pub mod security;
+pub mod wire;
