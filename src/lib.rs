@@ -3,6 +3,7 @@
 //! Any node serves any client: what is registered, stored or reserved on one node is reached from every other.
 //! The modules below are listed in the order of their dependencies: each uses only those above it.
 
+pub mod cluster;
 pub mod domain;
 pub mod observe;
 pub mod runtime;
