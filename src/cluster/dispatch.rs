@@ -10,7 +10,7 @@ use crate::domain::ids::NodeRun;
 use crate::runtime::supervisor::Supervisor;
 
 use super::links::Dispatch;
-use super::membership::View;
+use super::view::View;
 use super::{Cluster, convert};
 
 /// Frames whose handling may touch the disk, or other nodes, at once; more are answered with a failure.

@@ -5,12 +5,14 @@ pub mod claims;
 pub mod convert;
 pub mod cut;
 mod dispatch;
+pub mod facts;
 pub mod gossip;
 pub mod links;
 pub mod membership;
 pub mod presence;
 pub mod proto;
 pub mod shared;
+pub mod view;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,9 +29,12 @@ use claims::Claims;
 use cut::Cut;
 pub use dispatch::Frames;
 use links::{LinkSettings, Links};
-use membership::View;
 use presence::Presence;
 use shared::Shared;
+use view::View;
+
+/// The version of what nodes say to one another. A node leaves those of another version alone.
+pub const PROTOCOL: u32 = 1;
 
 /// What a node's part in its cluster needs.
 pub struct ClusterSettings {

@@ -6,9 +6,6 @@ tonic::include_proto!("waystation.cluster.v1");
 
 use frame::Body;
 
-/// The version of the protocol between nodes. Nodes of another version are not spoken to.
-pub const PROTOCOL: u32 = 1;
-
 /// What a frame costs on the wire beside its payload, roughly, in bytes.
 const FRAME_OVERHEAD: usize = 160;
 

@@ -12,7 +12,7 @@ use prost::Message;
 use tokio::sync::watch;
 
 use crate::cluster::links::Links;
-use crate::cluster::membership::View;
+use crate::cluster::view::View;
 use crate::cluster::proto::{FetchShared, SharedFound, SharedRecord, StoreShared, frame::Body, reply};
 use crate::domain::clock::Millis;
 use crate::domain::ids::NodeRun;

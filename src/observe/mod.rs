@@ -1,3 +1,5 @@
 //! What the operator can see: figures, traces and log lines.
 
+pub mod log_gate;
+pub mod log_gate;
 pub mod metrics;

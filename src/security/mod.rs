@@ -2,6 +2,8 @@
 
 pub mod address;
 pub mod admission;
+pub mod cluster_secret;
 pub mod ed25519;
 pub mod limiter;
 pub mod proxies;
+pub mod tls;

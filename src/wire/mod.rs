@@ -1,3 +1,4 @@
-//! Bytes to domain and back. Every parser here takes what a stranger sent, is bounded and does not panic.
+//! Bytes from outside to domain types and back, one file a protocol. Nothing here does input or output.
 
 pub mod dcp;
+pub mod gossip;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use crate::cluster::convert;
-use crate::cluster::membership::View;
+use crate::cluster::view::View;
 use crate::cluster::proto::claim_verdict::Outcome;
 use crate::cluster::proto::{self, ClaimVerdict, frame::Body, reply};
 use crate::domain::clock::{Epoch, Millis};

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::cluster::convert;
 use crate::cluster::links::Links;
-use crate::cluster::membership::View;
+use crate::cluster::view::View;
 use crate::cluster::presence::Presence;
 use crate::cluster::proto::claim_verdict::Outcome;
 use crate::cluster::proto::{self, ClaimVerdict, frame::Body, reply};

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use futures::Stream;
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 use crate::cluster::proto::cluster_client::ClusterClient;
-use crate::cluster::proto::{Batch, Hello, PROTOCOL};
+use crate::cluster::PROTOCOL;
+use crate::cluster::proto::{Batch, Hello};
 use crate::runtime::backoff::Backoff;
-use crate::security::tls;
+use crate::security::tls::ClusterTls;
 
+use super::stream::NodeStream;
 use super::{Inner, Peer};
 
 /// How long a connection, and then the other's welcome, may take.
@@ -95,10 +96,10 @@ async fn until_cut(inner: &Inner, peer: &Peer) {
 }
 
 async fn connect(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Channel, tonic::transport::Error> {
-    let (address, gossip) = (peer.grpc.clone(), peer.gossip);
+    let (address, gossip, node) = (peer.grpc.clone(), peer.gossip, peer.run.node.clone());
     let (tls, cut) = (inner.settings.tls.clone(), inner.settings.cut.clone());
     let connector = service_fn(move |_: Uri| {
-        let (address, tls, cut) = (address.clone(), tls.clone(), cut.clone());
+        let (address, node, tls, cut) = (address.clone(), node.clone(), tls.clone(), cut.clone());
         async move {
             if cut.is_cut(gossip) {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
@@ -106,11 +107,11 @@ async fn connect(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Channel, tonic:
             let tcp = TcpStream::connect(&address).await?;
             tcp.set_nodelay(true)?;
             Ok(TokioIo::new(match tls {
-                None => tls::NodeStream::Plain(tcp),
+                None => NodeStream::Plain(tcp),
                 Some(tls) => {
-                    let name = ServerName::try_from(tls::SERVER_NAME).map_err(io::Error::other)?;
+                    let name = ClusterTls::name_of(&node).map_err(io::Error::other)?;
                     let connector = tokio_rustls::TlsConnector::from(tls.client);
-                    tls::NodeStream::Client(Box::new(connector.connect(name, tcp).await?))
+                    NodeStream::Client(Box::new(connector.connect(name, tcp).await?))
                 }
             }))
         }

@@ -10,6 +10,7 @@ mod asks;
 mod client;
 mod queue;
 mod server;
+mod stream;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::cut::Cut;
-use crate::cluster::membership::{Member, View};
+use crate::cluster::view::{Member, View};
 use crate::cluster::proto::{Frame, frame, reply};
 use crate::domain::ids::{ClusterId, NodeId, NodeRun};
 use crate::observe::metrics::Metrics;
@@ -150,7 +151,7 @@ impl Links {
         let inner = &self.inner;
         let mut peers = inner.peers.write();
         peers.retain(|_, peer| {
-            let stays = view.members.get(&peer.run.node).is_some_and(|m| m.run == peer.run && m.grpc == peer.grpc);
+            let stays = view.members.get(&peer.run.node).is_some_and(|m| m.run == peer.run && m.facts.grpc == peer.grpc);
             if !stays {
                 peer.gone.cancel();
             }
@@ -224,7 +225,7 @@ impl Peer {
     fn new(member: &Member, supervisor: &Supervisor, metrics: &Arc<Metrics>) -> Self {
         Self {
             run: member.run.clone(),
-            grpc: member.grpc.clone(),
+            grpc: member.facts.grpc.clone(),
             gossip: member.gossip,
             queue: LinkQueue::new(QUEUE_BYTES, metrics.clone()),
             gone: supervisor.token().child_token(),

@@ -3,9 +3,10 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::cluster::proto::cluster_server::{Cluster, ClusterServer};
-use crate::cluster::proto::{Batch, Hello, PROTOCOL, Welcome};
+use crate::cluster::PROTOCOL;
+use crate::cluster::proto::{Batch, Hello, Welcome};
 use crate::domain::ids::{Generation, NodeRun};
 use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::count;
-use crate::runtime::time;
-use crate::security::tls::NodeStream;
 
+use super::stream::NodeStream;
 use super::{Incoming, Inner};
 
 /// How long a caller may take for TLS, and then for its hello.
@@ -44,7 +45,7 @@ pub enum ServeError {
 
 pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), ServeError> {
     let stop = inner.supervisor.token();
-    let gate = Arc::new(LogGate::default());
+    let gate = Arc::new(Mutex::new(LogGate::once_a_minute()));
     let (sender, accepted) = mpsc::channel(HANDSHAKES);
     inner.supervisor.spawn("node-to-node accept", accept(inner.clone(), listener, sender, gate.clone()));
     let service = ClusterServer::new(Service { inner, gate })
@@ -61,9 +62,11 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
     Ok(())
 }
 
+type Gate = Arc<Mutex<LogGate>>;
+
 type Accepted = mpsc::Sender<Result<NodeStream, io::Error>>;
 
-async fn accept(inner: Arc<Inner>, listener: TcpListener, sender: Accepted, gate: Arc<LogGate>) -> io::Result<()> {
+async fn accept(inner: Arc<Inner>, listener: TcpListener, sender: Accepted, gate: Gate) -> io::Result<()> {
     let stop = inner.supervisor.token();
     loop {
         // A place in the channel first: no more handshakes at once than it has places.
@@ -101,16 +104,16 @@ async fn secure(inner: &Inner, tcp: TcpStream) -> io::Result<NodeStream> {
     })
 }
 
-fn reject(inner: &Inner, gate: &LogGate, reason: &'static str, detail: &str) {
+fn reject(inner: &Inner, gate: &Gate, reason: &'static str, detail: &str) {
     count(&inner.metrics.cluster.peer_rejected, reason);
-    if gate.opens(reason, time::now()) {
-        tracing::warn!(reason, detail, "refused a node");
+    if let Some(left_out) = gate.lock().pass(reason, Instant::now()) {
+        tracing::warn!(reason, detail, left_out, "refused a node");
     }
 }
 
 struct Service {
     inner: Arc<Inner>,
-    gate: Arc<LogGate>,
+    gate: Gate,
 }
 
 #[tonic::async_trait]

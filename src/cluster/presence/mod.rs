@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::cluster::convert;
 use crate::cluster::links::Links;
-use crate::cluster::membership::View;
+use crate::cluster::view::View;
 use crate::cluster::proto::{self, Located as LocatedReply, frame::Body, reply};
 use crate::domain::clock::Epoch;
 use crate::domain::ids::NodeRun;
