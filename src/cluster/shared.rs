@@ -12,8 +12,8 @@ use prost::Message;
 use tokio::sync::watch;
 
 use crate::cluster::links::Links;
-use crate::cluster::view::View;
 use crate::cluster::proto::{FetchShared, SharedFound, SharedRecord, StoreShared, frame::Body, reply};
+use crate::cluster::view::View;
 use crate::domain::clock::Millis;
 use crate::domain::ids::NodeRun;
 use crate::domain::placement::KeyHash;

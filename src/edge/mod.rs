@@ -14,6 +14,7 @@ mod liveness;
 pub mod paths;
 pub mod rate;
 mod refuse;
+pub mod routes;
 pub mod settings;
 pub mod socket;
 pub mod upgrade;
@@ -46,7 +47,7 @@ pub struct Parts {
     /// Sizes and times.
     pub settings: EdgeSettings,
     /// The limits at the door.
-    pub admission: Admission,
+    pub admission: Arc<Admission>,
     /// Whose `X-Forwarded-For` counts.
     pub proxies: TrustedProxies,
     /// Where everything is counted.

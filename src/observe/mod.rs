@@ -1,5 +1,4 @@
 //! What the operator can see: figures, traces and log lines.
 
 pub mod log_gate;
-pub mod log_gate;
 pub mod metrics;

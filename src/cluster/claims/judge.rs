@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use crate::cluster::convert;
-use crate::cluster::view::View;
 use crate::cluster::proto::claim_verdict::Outcome;
 use crate::cluster::proto::{self, ClaimVerdict, frame::Body, reply};
+use crate::cluster::view::View;
 use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::NodeRun;
 use crate::domain::principal::Principal;

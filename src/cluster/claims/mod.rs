@@ -18,10 +18,10 @@ use tokio::sync::watch;
 
 use crate::cluster::convert;
 use crate::cluster::links::Links;
-use crate::cluster::view::View;
 use crate::cluster::presence::Presence;
 use crate::cluster::proto::claim_verdict::Outcome;
 use crate::cluster::proto::{self, ClaimVerdict, frame::Body, reply};
+use crate::cluster::view::View;
 use crate::domain::clock::{Epoch, HybridClock, Millis};
 use crate::domain::ids::NodeRun;
 use crate::domain::principal::Principal;
@@ -191,12 +191,7 @@ impl Claims {
         Err(if all_unbound && !may_bind { ClaimError::Unbound } else { ClaimError::Unavailable })
     }
 
-    async fn granted(
-        &self,
-        principal: &Principal,
-        proof: &Proof,
-        verdict: &ClaimVerdict,
-    ) -> Result<Epoch, ClaimError> {
+    async fn granted(&self, principal: &Principal, proof: &Proof, verdict: &ClaimVerdict) -> Result<Epoch, ClaimError> {
         let binding = Binding { key: proof.key.clone(), bound_at: Epoch(verdict.bound_at) };
         match self.inner.bindings.merge(principal, binding).await {
             Ok(merged) if merged.standing.key == proof.key => {}

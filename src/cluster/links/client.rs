@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use crate::cluster::proto::cluster_client::ClusterClient;
 use crate::cluster::PROTOCOL;
+use crate::cluster::proto::cluster_client::ClusterClient;
 use crate::cluster::proto::{Batch, Hello};
 use crate::runtime::backoff::Backoff;
 use crate::security::tls::ClusterTls;

@@ -22,8 +22,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::cut::Cut;
-use crate::cluster::view::{Member, View};
 use crate::cluster::proto::{Frame, frame, reply};
+use crate::cluster::view::{Member, View};
 use crate::domain::ids::{ClusterId, NodeId, NodeRun};
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
@@ -151,7 +151,8 @@ impl Links {
         let inner = &self.inner;
         let mut peers = inner.peers.write();
         peers.retain(|_, peer| {
-            let stays = view.members.get(&peer.run.node).is_some_and(|m| m.run == peer.run && m.facts.grpc == peer.grpc);
+            let stays =
+                view.members.get(&peer.run.node).is_some_and(|m| m.run == peer.run && m.facts.grpc == peer.grpc);
             if !stays {
                 peer.gone.cancel();
             }
@@ -186,13 +187,24 @@ impl Links {
     /// # Errors
     /// [`LinkRefused`], at once; the frame is counted as dropped.
     pub fn send(&self, to: &NodeRun, frame: impl Into<Frame>) -> Result<(), LinkRefused> {
+        self.offer(to, frame.into()).map_err(|(refused, _)| refused)
+    }
+
+    /// As [`Links::send`], but gives back what could not be sent.
+    ///
+    /// # Errors
+    /// The frame's body.
+    pub fn try_send(&self, to: &NodeRun, body: frame::Body) -> Result<(), Box<frame::Body>> {
+        self.offer(to, body.into()).or_else(|(_, frame)| frame.body.map_or(Ok(()), |body| Err(Box::new(body))))
+    }
+
+    fn offer(&self, to: &NodeRun, frame: Frame) -> Result<(), (LinkRefused, Box<Frame>)> {
         let result = match self.inner.peers.read().get(&to.node) {
-            Some(peer) if peer.run == *to => peer.queue.push(frame.into()),
-            _ => Err(LinkRefused::Gone),
+            Some(peer) if peer.run == *to => peer.queue.push(frame).map_err(|frame| (LinkRefused::Full, frame)),
+            _ => Err((LinkRefused::Gone, Box::new(frame))),
         };
-        if let Err(refused) = result {
-            let reason = if refused == LinkRefused::Full { "full" } else { "gone" };
-            self.inner.metrics.drop_one("link", reason);
+        if let Err((refused, _)) = &result {
+            self.inner.metrics.drop_one("link", if *refused == LinkRefused::Full { "full" } else { "gone" });
         }
         result
     }

@@ -13,8 +13,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::cluster::proto::cluster_server::{Cluster, ClusterServer};
 use crate::cluster::PROTOCOL;
+use crate::cluster::proto::cluster_server::{Cluster, ClusterServer};
 use crate::cluster::proto::{Batch, Hello, Welcome};
 use crate::domain::ids::{Generation, NodeRun};
 use crate::observe::log_gate::LogGate;

@@ -76,12 +76,15 @@ impl Presence {
                 if !mine.is_empty() {
                     match self.inner.directory.lock().find(principal, time::now(), self.inner.grace) {
                         Some(Found::At { run, .. }) if run == self.inner.me => {}
-                        Some(Found::At { run, epoch, standing }) => return (Located::At { run, epoch, standing }, "owner"),
+                        Some(Found::At { run, epoch, standing }) => {
+                            return (Located::At { run, epoch, standing }, "owner");
+                        }
                         Some(Found::Lost(wait)) => lost = Some(wait),
                         None => {}
                     }
                 }
-                let answers = self.ask(others, Body::Locate(proto::Locate { principal: Some(wire.clone()) }), true).await;
+                let answers =
+                    self.ask(others, Body::Locate(proto::Locate { principal: Some(wire.clone()) }), true).await;
                 if let Some((standing, epoch, run)) = answers.best {
                     return (Located::At { run, epoch, standing }, "owner");
                 }
@@ -117,7 +120,8 @@ impl Presence {
                 answers.silent = true;
                 continue;
             };
-            answers.lost = answers.lost.max((located.lost_wait_ms > 0).then(|| Duration::from_millis(located.lost_wait_ms)));
+            answers.lost =
+                answers.lost.max((located.lost_wait_ms > 0).then(|| Duration::from_millis(located.lost_wait_ms)));
             let Some((run, epoch, standing)) = convert::holder(&located) else { continue };
             // A node that says that this one holds the principal is behind: this one would know.
             if run != self.inner.me {

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 
 use crate::cluster::convert;
 use crate::cluster::links::Links;
-use crate::cluster::view::View;
 use crate::cluster::proto::{self, Located as LocatedReply, frame::Body, reply};
+use crate::cluster::view::View;
 use crate::domain::clock::Epoch;
 use crate::domain::ids::NodeRun;
 use crate::domain::principal::{Principal, Standing};

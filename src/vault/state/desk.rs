@@ -105,6 +105,12 @@ impl VaultState {
         self.records.get(request)?.iter().find(mine).map(|record| record.answer.clone())
     }
 
+    /// Whether that very request is known here.
+    #[must_use]
+    pub fn is_known(&self, request: &RequestId, id: RecordId) -> bool {
+        self.find(request, id).is_some()
+    }
+
     /// The answer of that very request, if it is kept here.
     #[must_use]
     pub fn kept_answer(&self, request: &RequestId, id: RecordId) -> Option<&Utf8Bytes> {

@@ -228,6 +228,12 @@ impl VaultState {
         }
     }
 
+    /// Whether requests wait here for a vault that has no session.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.waiting_until.is_some()
+    }
+
     /// Whether the socket of that number stands for the vault.
     #[must_use]
     pub fn is_registered(&self, number: u64) -> bool {
@@ -288,8 +294,7 @@ impl VaultState {
         if self.adopting {
             return;
         }
-        let Some((number, outbox)) =
-            self.sessions.iter().rev().find_map(|s| Some((s.number, s.outbox.clone()?)))
+        let Some((number, outbox)) = self.sessions.iter().rev().find_map(|s| Some((s.number, s.outbox.clone()?)))
         else {
             return;
         };

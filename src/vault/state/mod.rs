@@ -206,8 +206,13 @@ impl VaultState {
 
     /// The requests without an answer that `wanted` picks, oldest first.
     fn open_ones(&self, wanted: impl Fn(&Record) -> bool) -> Vec<(RequestId, RecordId)> {
-        let mut found: Vec<_> =
-            self.records.values().flatten().filter(|r| r.is_open() && wanted(r)).map(|r| (r.seq, &r.request, r.id)).collect();
+        let mut found: Vec<_> = self
+            .records
+            .values()
+            .flatten()
+            .filter(|r| r.is_open() && wanted(r))
+            .map(|r| (r.seq, &r.request, r.id))
+            .collect();
         found.sort_unstable_by_key(|(seq, ..)| *seq);
         found.into_iter().map(|(_, request, id)| (request.clone(), id)).collect()
     }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sha2::{Digest, Sha256};
 
 use super::time;
@@ -296,7 +296,10 @@ mod tests {
         assert_eq!(with("vault_id", 7.into()), invalid("Invalid vault_id"));
         assert_eq!(with("request_id", "x".repeat(257).into()), invalid("request_id too long (max 256 bytes)"));
         assert_eq!(with("expires_at", "tomorrow".into()), invalid("Invalid expires_at format"));
-        assert_eq!(with("expires_at", time::format(Millis(NOW.0 + 360_001)).into()), invalid("TTL too long (max 5 minutes)"));
+        assert_eq!(
+            with("expires_at", time::format(Millis(NOW.0 + 360_001)).into()),
+            invalid("TTL too long (max 5 minutes)")
+        );
         let late = with("expires_at", time::format(NOW).into());
         assert_eq!(late, Err(("RELAY_MESSAGE_EXPIRED", "Message has expired".to_owned())));
     }

@@ -1,0 +1,269 @@
+//! A vault's socket, `/ws` (sheet section 5): registration, heartbeats, answers.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::cluster::proto::{ForwardAnswer, frame::Body, reply};
+use crate::domain::ids::{NodeRun, RequestId, VaultId};
+use crate::domain::limits::HEARTBEAT_TIMEOUT;
+use crate::observe::metrics::count;
+use crate::runtime::outbox::Outbox;
+use crate::runtime::session::{Incoming, Protocol, Step};
+use crate::runtime::time;
+use crate::security::address::AddressKey;
+use crate::wire::dcp::fields::Fields;
+use crate::wire::dcp::frame::{self, Frame};
+use crate::wire::dcp::registration::{Registration, Verified};
+
+use super::register::NotRegistered;
+use super::service::VaultService;
+use super::state::AnswerVerdict;
+
+/// How long another node may take to say whether it took an answer.
+const FORWARD_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The protocol of a vault's socket.
+pub struct VaultProtocol {
+    socket: Arc<VaultSocket>,
+}
+
+/// What a socket's work beside its messages shares with it.
+struct VaultSocket {
+    service: VaultService,
+    number: u64,
+    outbox: Outbox,
+    key: AddressKey,
+    /// The vault that this socket stands for.
+    vault: Mutex<Option<VaultId>>,
+}
+
+impl VaultProtocol {
+    /// A new socket of a vault at that address, writing to `outbox`.
+    #[must_use]
+    pub fn new(service: VaultService, address: std::net::IpAddr, outbox: Outbox) -> Self {
+        let (number, key) = (service.next_socket(), AddressKey::from(address));
+        Self { socket: Arc::new(VaultSocket { service, number, outbox, key, vault: Mutex::default() }) }
+    }
+}
+
+impl Protocol for VaultProtocol {
+    fn on_message(&mut self, message: Incoming<'_>) -> Step {
+        let socket = &self.socket;
+        let Some(frame) = Frame::parse(message.bytes()) else {
+            socket.complain("RELAY_INVALID_ENVELOPE", "Invalid message format");
+            return Step::Continue;
+        };
+        let payload = frame.payload.map(|payload| payload.get());
+        match (&*frame.kind, payload) {
+            ("response", Some(payload)) => return socket.response(payload),
+            ("heartbeat", payload) => socket.heartbeat(payload),
+            ("register", Some(payload)) => return socket.register(payload),
+            ("unregister", Some(payload)) => socket.unregister(payload),
+            //PAIR ("pairing_result", Some(payload)) => return socket.pairing_result(payload),
+            ("register" | "response" | "unregister" | "pairing_result", None) => {
+                socket.complain("RELAY_INVALID_ENVELOPE", "Invalid message format");
+            }
+            (kind, _) => {
+                let kind: String = kind.chars().take(64).collect();
+                socket.complain("RELAY_INVALID_ENVELOPE", &format!("Unknown message type: {kind}"));
+            }
+        }
+        Step::Continue
+    }
+
+    fn on_tick(&mut self) -> Step {
+        let socket = &self.socket;
+        let Some(vault) = socket.vault.lock().clone() else {
+            return if socket.service.is_draining() { Step::Close(1012, "service restart") } else { Step::Continue };
+        };
+        let asked = socket.service.with_known(vault.as_str(), |state, context| {
+            (
+                state.silent_since().is_some_and(|life| life.plus(HEARTBEAT_TIMEOUT) < context.now),
+                state.owes(socket.number),
+            )
+        });
+        match asked {
+            Some((true, _)) => Step::Close(1000, "Heartbeat timeout"),
+            Some((false, owes)) if socket.service.may_close(owes) => Step::Close(1012, "service restart"),
+            _ => Step::Continue,
+        }
+    }
+
+    fn in_use(&self) -> bool {
+        self.socket.vault.lock().is_some()
+    }
+}
+
+impl Drop for VaultProtocol {
+    fn drop(&mut self) {
+        self.socket.leave(false);
+    }
+}
+
+impl VaultSocket {
+    fn register(self: &Arc<Self>, payload: &str) -> Step {
+        if let Err(limited) = self.service.inner.admission.request(self.key) {
+            count(&self.service.inner.metrics.vault.rate_limited, "address");
+            self.complain("RELAY_RATE_LIMITED", &limited.to_string());
+            return Step::Continue;
+        }
+        let verified = Registration::parse(payload.as_bytes()).and_then(|r| r.verify(time::now()));
+        match verified {
+            Err(error) => {
+                self.complain(error.code(), &error.to_string());
+                Step::Continue
+            }
+            Ok(verified) => {
+                let socket = self.clone();
+                Step::Wait(Box::pin(async move { socket.admit(verified).await }))
+            }
+        }
+    }
+
+    async fn admit(self: Arc<Self>, verified: Verified) {
+        let epoch = match self.service.claim(&verified, true).await {
+            Ok(epoch) => epoch,
+            Err(NotRegistered::Refused(error)) => return self.complain(error.code(), &error.to_string()),
+            Err(NotRegistered::Unbound | NotRegistered::Unavailable) => {
+                // The shipped client ignores error frames; a close makes it try again.
+                return self.outbox.close(1013, "try again later");
+            }
+        };
+        let before = self.vault.lock().clone();
+        if before.as_ref().is_some_and(|vault| *vault != verified.vault_id) {
+            self.leave(true);
+        }
+        if self.vault.lock().replace(verified.vault_id.clone()).is_none() {
+            self.service.inner.metrics.vault.vault_sockets.inc();
+        }
+        let greeting = frame::registered(verified.vault_id.as_str(), time::now());
+        self.service.open_session(&verified, self.number, Some(self.outbox.clone()), epoch, Some(greeting)).await;
+        //PAIR self.service.show_pending_claims(verified.vault_id.as_str(), &self.outbox).await;
+        // The socket may have closed while other nodes were asked; then its end has been seen to before its start.
+        if self.outbox.is_closed() {
+            self.leave(false);
+        }
+    }
+
+    /// A heartbeat counts for the vault only from a socket that is registered for it; it is answered always.
+    fn heartbeat(&self, payload: Option<&str>) {
+        if let (Some(vault), Some(payload)) = (&*self.vault.lock(), payload) {
+            let named =
+                Fields::parse(payload.as_bytes()).and_then(|f| f.text("vault_id").map(std::borrow::Cow::into_owned));
+            if named.is_none_or(|named| named == vault.as_str()) {
+                self.service.with_known(vault.as_str(), |state, context| state.alive(context.now));
+            }
+        }
+        self.say(frame::heartbeat(time::now()));
+    }
+
+    fn response(self: &Arc<Self>, payload: &str) -> Step {
+        let Some(fields) = Fields::parse(payload.as_bytes()) else {
+            self.complain("RELAY_INVALID_ENVELOPE", "Invalid response envelope");
+            return Step::Continue;
+        };
+        let (Some(request), Some(_)) =
+            (fields.text("request_id"), fields.raw("encrypted_payload").filter(|p| is_truthy(p.get())))
+        else {
+            self.complain("RELAY_INVALID_ENVELOPE", "Invalid response envelope");
+            return Step::Continue;
+        };
+        let Some(vault) = self.registered() else {
+            self.complain("RELAY_UNAUTHORIZED", "Not the owner of this request");
+            return Step::Continue;
+        };
+        let request = RequestId::from(&*request);
+        let answer = frame::write("response", payload, time::now());
+        let verdict =
+            self.service.with(vault.as_str(), |state, context| state.answer(&request, answer.clone(), context));
+        match verdict {
+            AnswerVerdict::Stored => {
+                self.say(frame::stored(request.as_str(), time::now()));
+                Step::Continue
+            }
+            AnswerVerdict::Unknown if self.service.is_alone() => {
+                self.complain("RELAY_UNAUTHORIZED", "Not the owner of this request");
+                Step::Continue
+            }
+            elsewhere => {
+                let node = if let AnswerVerdict::Elsewhere(node) = elsewhere { Some(node) } else { None };
+                let socket = self.clone();
+                Step::Wait(Box::pin(async move {
+                    if socket.service.forward_answer(&vault, &request, answer, node).await {
+                        socket.say(frame::stored(request.as_str(), time::now()));
+                    } else {
+                        socket.complain("RELAY_UNAUTHORIZED", "Not the owner of this request");
+                    }
+                }))
+            }
+        }
+    }
+
+    fn unregister(&self, payload: &str) {
+        let named =
+            Fields::parse(payload.as_bytes()).and_then(|f| f.text("vault_id").map(std::borrow::Cow::into_owned));
+        match (self.registered(), named) {
+            (Some(vault), Some(named)) if vault.as_str() == named => self.leave(true),
+            _ => self.complain("RELAY_UNAUTHORIZED", "unregister vault_id mismatch"),
+        }
+    }
+
+    /// The vault that this socket is registered for; nothing once another key owns the name.
+    fn registered(&self) -> Option<VaultId> {
+        let vault = self.vault.lock().clone()?;
+        let stands = self.service.with_known(vault.as_str(), |state, _| state.is_registered(self.number));
+        (stands == Some(true)).then_some(vault)
+    }
+
+    /// This socket stands for no vault any more.
+    fn leave(&self, for_good: bool) {
+        let Some(vault) = self.vault.lock().take() else { return };
+        self.service.inner.metrics.vault.vault_sockets.dec();
+        self.service.with_known(vault.as_str(), |state, context| state.session_closed(self.number, for_good, context));
+    }
+
+    fn complain(&self, code: &'static str, message: &str) {
+        count(&self.service.inner.metrics.vault.errors, code);
+        self.say(frame::error(code, message, None, time::now()));
+    }
+
+    fn say(&self, text: Utf8Bytes) {
+        // A socket that takes nothing more is being closed.
+        self.outbox.text(text).unwrap_or_default();
+    }
+}
+
+impl VaultService {
+    /// Hands an answer to the node that has the request; without a node, to whichever takes it.
+    pub(super) async fn forward_answer(
+        &self,
+        vault: &VaultId,
+        request: &RequestId,
+        answer: Utf8Bytes,
+        node: Option<NodeRun>,
+    ) -> bool {
+        let body = Body::ForwardAnswer(ForwardAnswer {
+            vault_id: vault.to_string(),
+            request_id: request.to_string(),
+            frame: answer.into(),
+            hops: 1,
+        });
+        let taken = |answer: reply::Body| matches!(answer, reply::Body::Done(done) if done.yes);
+        if let Some(node) = node
+            && let Ok(answer) = self.inner.cluster.links.ask(&node, body.clone(), FORWARD_PATIENCE).await
+            && taken(answer)
+        {
+            return true;
+        }
+        let mut found = false;
+        self.ask_all(&body, FORWARD_PATIENCE, |_, answer| found |= taken(answer)).await;
+        found
+    }
+}
+
+/// Whether JavaScript takes this JSON text for true.
+fn is_truthy(json: &str) -> bool {
+    !matches!(json, "null" | "false" | "0" | "\"\"" | "-0" | "0.0")
+}
