@@ -1,24 +1,283 @@
-//! A node: everything that runs in one process.
+//! A node: everything that runs in one process. The one place that knows every part: it builds them, starts them,
+//! and stops them in reverse order.
 
-use crate::config::Config;
+mod demo;
+mod drain;
+mod identity;
 
-/// Runs a node until it is told to stop.
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::cut::Cut;
+use crate::cluster::facts::Facts;
+use crate::cluster::membership::{Membership, MembershipConfig};
+use crate::cluster::{Cluster, ClusterSettings};
+use crate::config::{Config, StorageBackend};
+use crate::domain::ids::{Generation, NodeRun};
+use crate::edge::routes::{Services, router};
+use crate::edge::{Edge, EdgeSettings, Parts, accept};
+use crate::observe::metrics::Metrics;
+use crate::runtime::supervisor::Supervisor;
+use crate::runtime::time;
+use crate::security::admission::{Admission, AdmissionLimits};
+use crate::security::cluster_secret::ClusterSecret;
+use crate::security::proxies::TrustedProxies;
+use crate::security::tls::ClusterTls;
+use crate::store::{MemoryRecords, Records, RocksStore};
+use crate::vault::{VaultService, VaultSettings};
+
+pub use demo::demo;
+
+/// Memory for records when they are not on disk, in bytes.
+const MEMORY_RECORDS: usize = 256 << 20;
+
+/// How often expired records are swept, and how many at once: the rest waits for the next time.
+const SWEEP: (Duration, usize) = (Duration::from_secs(10), 1_000);
+
+/// How long the tasks of a node may take to end once they are told to.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port could not be opened.
+    #[error("cannot listen on {address} ({setting}): {source}")]
+    Listen {
+        /// Its setting.
+        setting: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The node's identity could not be read or kept.
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The cluster's keys could not be made.
+    #[error(transparent)]
+    Secret(#[from] crate::security::cluster_secret::SecretError),
+    /// TLS between nodes could not be set up.
+    #[error(transparent)]
+    Tls(#[from] crate::security::tls::TlsError),
+    /// Gossip did not start.
+    #[error(transparent)]
+    Membership(#[from] crate::cluster::membership::MembershipError),
+    /// Push calls could never succeed.
+    #[error("RELAY_VAULT_PUSH_URL: {0}")]
+    Push(#[from] crate::vault::pairing::PushUrlError),
+    /// The address of the public port is not known.
+    #[error("no address: {0}")]
+    Address(#[from] std::io::Error),
+}
+
+/// A running node.
+pub struct Node {
+    /// Where clients reach it.
+    pub public: SocketAddr,
+    /// Its part in the cluster.
+    pub cluster: Cluster,
+    /// Its place in the cluster.
+    pub membership: Membership,
+    /// Its figures.
+    pub metrics: Arc<Metrics>,
+    /// Its vault service.
+    pub vault: VaultService,
+    /// Nodes that it is cut off from: for tests and drills.
+    pub cut: Cut,
+    supervisor: Supervisor,
+    closing: CancellationToken,
+    drain_timeout: Duration,
+}
+
+impl Node {
+    /// Starts a node; when this returns, its ports are open.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let (supervisor, metrics) = (Supervisor::new(), Metrics::new());
+        let node = identity::node_id(config)?;
+        let me = NodeRun { node, generation: Generation(time::now().0) };
+        let records = open_store(config)?;
+        let public = listen("RELAY_LISTEN_ADDR", config.listen).await?;
+        let grpc = listen("RELAY_GRPC_ADDR", config.cluster.grpc).await?;
+
+        let secret = match &config.cluster.secret {
+            Some(text) => ClusterSecret::from_text(text.expose())?,
+            None => ClusterSecret::unprotected(),
+        };
+        let cluster_id = config.cluster.cluster_id.clone();
+        let tls = if secret.protects() { Some(ClusterTls::new(&secret, &cluster_id, &me.node)?) } else { None };
+        let cut = Cut::default();
+        let membership = join(config, &me, grpc.local_addr()?, &secret, &cut, &metrics, &supervisor).await?;
+        let settings =
+            ClusterSettings { me, cluster: cluster_id, tls, grace: config.vault.reconnect_grace, cut: cut.clone() };
+        let cluster = Cluster::start(settings, membership.watch(), records.clone(), &metrics, &supervisor);
+        let links = cluster.links.clone();
+        supervisor.spawn("node-to-node port", async move { links.serve(grpc).await });
+
+        let admission = Arc::new(Admission::new(admission_limits(config)));
+        let vault = VaultService::new(
+            vault_settings(config),
+            cluster.clone(),
+            admission.clone(),
+            metrics.clone(),
+            supervisor.clone(),
+        );
+        vault.start(config.vault.push_url.as_deref())?;
+        supervisor.spawn("record sweep", sweep(records, supervisor.token()));
+
+        let edge = Edge::new(Parts {
+            settings: edge_settings(config),
+            admission,
+            proxies: TrustedProxies(config.trusted_proxies.clone()),
+            metrics: metrics.clone(),
+            supervisor: supervisor.clone(),
+        });
+        let address = public.local_addr()?;
+        let services = Services { edge: edge.clone(), vault: vault.clone(), ready: Arc::new(|| true) };
+        let (closing, routes) = (CancellationToken::new(), router(services, config.cors_origins.clone()));
+        supervisor.spawn("public port", accept::run(edge, public, routes, closing.clone()));
+        let drain_timeout = config.drain_timeout;
+        Ok(Self { public: address, cluster, membership, metrics, vault, cut, supervisor, closing, drain_timeout })
+    }
+
+    /// Waits until a task on which the node depends has failed, or another process runs under its id.
+    pub async fn failed(&self) -> String {
+        tokio::select! {
+            reason = self.supervisor.failed() => reason,
+            superseded = self.membership.superseded() => superseded.to_string(),
+        }
+    }
+
+    /// Ends all tasks at once: nothing is handed on.
+    pub async fn stop(self) {
+        let late = self.supervisor.stop(STOP_PATIENCE).await;
+        if !late.is_empty() {
+            tracing::warn!(tasks = ?late, "these tasks did not end in time");
+        }
+    }
+}
+
+/// Runs a node until it is told to stop (SIGTERM or SIGINT), then drains it; a second signal ends it at once.
 ///
 /// # Errors
-/// What kept it from starting.
+/// What kept it from starting, or made it fail.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     for name in &config.unknown_variables {
         tracing::warn!(%name, "this environment variable is no setting and has no effect");
     }
-    tracing::info!(listen = %config.listen, "configured");
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let node = Node::start(&config).await?;
+    tracing::info!(
+        node = %node.cluster.me.node, public = %node.public, gossip = %node.membership.gossip_address(), "serving"
+    );
+    println!("DCP Relay running on {}", node.public);
+    println!("Press Ctrl+C to stop");
+    tokio::select! {
+        reason = node.failed() => {
+            node.stop().await;
+            anyhow::bail!("{reason}");
+        }
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("leaving service");
+    tokio::select! {
+        () = node.drain() => {}
+        _ = terminate.recv() => tracing::warn!("second signal: ending at once"),
+        _ = interrupt.recv() => tracing::warn!("second signal: ending at once"),
+    }
+    node.stop().await;
+    println!("DCP Relay stopped");
     Ok(())
 }
 
-/// Runs a small cluster on this machine and shows it at work; `once`: ends after one round.
-///
-/// # Errors
-/// What did not work as it should.
-pub async fn demo(once: bool) -> anyhow::Result<()> {
-    tracing::info!(once, "demonstration");
+fn open_store(config: &Config) -> Result<Arc<dyn Records>, StartError> {
+    Ok(match config.storage {
+        StorageBackend::Memory => Arc::new(MemoryRecords::new(MEMORY_RECORDS)),
+        StorageBackend::RocksDb => Arc::new(RocksStore::open(&config.data_dir.join("store"))?),
+    })
+}
+
+async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { setting, address, source })
+}
+
+async fn join(
+    config: &Config,
+    me: &NodeRun,
+    grpc: SocketAddr,
+    secret: &ClusterSecret,
+    cut: &Cut,
+    metrics: &Arc<Metrics>,
+    supervisor: &Supervisor,
+) -> Result<Membership, StartError> {
+    let host = config.cluster.advertise_host.clone();
+    let reached = host.as_ref().map_or_else(|| grpc.to_string(), |host| with_port(host, grpc.port()));
+    let membership = MembershipConfig {
+        cluster: config.cluster.cluster_id.clone(),
+        node: me.node.clone(),
+        generation: me.generation,
+        listen: config.cluster.gossip,
+        advertise: host,
+        seeds: config.cluster.seeds.clone(),
+        facts: Facts::new(reached, config.cluster.region.clone()),
+    };
+    Ok(Membership::start(membership, secret, cut.clone(), metrics.clone(), supervisor).await?)
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+async fn sweep(records: Arc<dyn Records>, stop: CancellationToken) -> Result<(), crate::store::StoreError> {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP.0)).await.is_some() {
+        if let Err(error) = records.sweep(time::now(), SWEEP.1).await {
+            tracing::error!(%error, "expired records were not swept");
+        }
+    }
     Ok(())
+}
+
+fn admission_limits(config: &Config) -> AdmissionLimits {
+    let limits = &config.limits;
+    AdmissionLimits {
+        connections: limits.max_connections,
+        connections_per_address: limits.address_max_connections,
+        requests_per_minute: limits.address_rate,
+        tracked_addresses: limits.tracked_addresses,
+    }
+}
+
+fn vault_settings(config: &Config) -> VaultSettings {
+    VaultSettings {
+        rate: config.vault.rate,
+        grace: config.vault.reconnect_grace,
+        max_pending: config.vault.max_pending,
+        records_bytes: config.vault.records_bytes,
+        session_mode: config.vault.session_mode,
+    }
+}
+
+fn edge_settings(config: &Config) -> EdgeSettings {
+    let limits = &config.limits;
+    EdgeSettings {
+        max_message_size: limits.max_message_size,
+        max_body_size: limits.max_message_size,
+        send_queue_bytes: limits.send_queue_bytes,
+        messages_per_minute: Some(limits.connection_rate),
+        handshake_timeout: limits.handshake_timeout,
+        write_timeout: limits.write_timeout,
+        idle_timeout: limits.idle_timeout,
+        ..EdgeSettings::default()
+    }
 }

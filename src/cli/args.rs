@@ -41,6 +41,8 @@ pub(super) enum Command {
         #[command(flatten)]
         flags: SettingFlags,
     },
+    /// Measure a relay, this one or another, from outside.
+    Bench(crate::bench::args::BenchArgs),
     /// Print the table of settings in Markdown.
     #[command(hide = true)]
     Settings,

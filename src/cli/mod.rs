@@ -73,6 +73,7 @@ fn dispatch(arguments: Arguments, environment: BTreeMap<String, OsString>) -> Re
             let url = url.map_or_else(|| local_url(&flags.sources(environment)), Ok)?;
             println!("{}", block_on(health::check(&url))?);
         }
+        Command::Bench(bench) => block_on(async { bench.run().await.map_err(anyhow::Error::from) })?,
         Command::Settings => print!("{}", table::markdown()),
     }
     Ok(())

@@ -114,7 +114,7 @@ fn quick() -> EdgeSettings {
 async fn serve(settings: EdgeSettings, limits: AdmissionLimits, trusted: &[&str]) -> Server {
     let edge = Edge::new(Parts {
         settings,
-        admission: Admission::new(limits),
+        admission: std::sync::Arc::new(Admission::new(limits)),
         proxies: TrustedProxies(trusted.iter().map(|net| net.parse().unwrap()).collect()),
         metrics: Metrics::new(),
         supervisor: Supervisor::new(),

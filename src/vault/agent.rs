@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::observe::metrics::count;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::session::{Incoming, Protocol, Step};
 use crate::runtime::time;
@@ -49,7 +48,7 @@ impl AgentProtocol {
             Err(error) => return self.complain(error.code(), &error.to_string(), named.as_deref()),
         };
         if let Err(limited) = self.service.inner.admission.request(self.key) {
-            count(&self.service.inner.metrics.vault.rate_limited, "address");
+            self.service.inner.metrics.vault.limited("address");
             let refusal = Refusal::AddressLimit(limited.retry_after);
             return self.complain(refusal.code(), &refusal.to_string(), Some(&envelope.request_id));
         }
@@ -68,7 +67,7 @@ impl AgentProtocol {
     /// them all (sheet section 1, rule 4).
     fn complain(&self, code: &'static str, message: &str, request: Option<&str>) {
         let figures = &self.service.inner.metrics.vault;
-        count(&figures.errors, code);
+        figures.error(code);
         if request.is_none() {
             figures.malformed.inc();
             if self.socket.pending.load(Ordering::Relaxed) > 0 {

@@ -56,6 +56,11 @@ impl VaultService {
                     }
                 }
             }
+            Effect::Push(request) => {
+                if let Some(push) = self.inner.push.get() {
+                    push.request_accepted(&vault, request.as_str());
+                }
+            }
             Effect::Keep(request, id, expires) => {
                 self.inner.kept.lock().push_back(Kept { vault, request, id, expires });
             }
@@ -95,6 +100,12 @@ impl VaultService {
             Find { vault_id: vault.to_string(), request_id: request.to_string(), record_id: frames::id_bytes(id) };
         self.ask_all(&Body::Find(find), FIND_PATIENCE, |_, _| {}).await;
         self.with_known(vault.as_str(), |state, context| state.not_found(&request, id, context));
+    }
+
+    /// Waits until every other node has read what was sent to it before, `patience` at most.
+    pub async fn settle_links(&self, patience: Duration) {
+        // A question is answered behind everything that was sent before it.
+        self.ask_all(&Body::Find(Find::default()), patience, |_, _| {}).await;
     }
 
     /// Asks every other live node and hands each answer on as it comes. True if all have answered.

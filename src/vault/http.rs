@@ -11,7 +11,6 @@ use crate::cluster::convert;
 use crate::cluster::proto::{Poll, frame::Body, poll_result::State, reply};
 use crate::domain::ids::{RequestId, VaultId};
 use crate::domain::limits::HEARTBEAT_TIMEOUT;
-use crate::observe::metrics::count;
 use crate::runtime::time;
 use crate::security::address::AddressKey;
 use crate::wire::dcp::envelope::{EnvelopeError, RecordId, Unchecked};
@@ -87,7 +86,7 @@ impl VaultService {
         let id = RecordId::of(body, submitter.address);
         let known = self.with_known(vault.as_str(), |state, _| state.is_known(&request, id)).unwrap_or(false);
         if !known && let Err(limited) = self.inner.admission.request(AddressKey::from(asker.address)) {
-            count(&self.inner.metrics.vault.rate_limited, "address");
+            self.inner.metrics.vault.limited("address");
             return self.refused(&vault, &request, &Refusal::AddressLimit(limited.retry_after));
         }
         // The frame repeats the body as a member of another object: it must be one JSON value, which it is by now.
@@ -323,7 +322,7 @@ impl VaultService {
     }
 
     fn counted(&self, answer: HttpAnswer, code: &'static str) -> HttpAnswer {
-        count(&self.inner.metrics.vault.errors, code);
+        self.inner.metrics.vault.error(code);
         answer
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -19,6 +19,8 @@ use crate::security::admission::Admission;
 use crate::wire::dcp::envelope::RecordId;
 
 use super::limit::VaultLimit;
+use super::pair::Lookup;
+use super::pairing::{ClusterFacts, Pairing, Push};
 use super::state::{Bounds, Context, Effect, Usage, VaultState};
 
 /// Parts of the maps, each with a lock of its own.
@@ -53,6 +55,8 @@ pub(super) struct Inner {
     pub cluster: Cluster,
     pub admission: Arc<Admission>,
     pub metrics: Arc<Metrics>,
+    pub pairing: Pairing,
+    pub push: OnceLock<Push>,
     pub supervisor: Supervisor,
     bounds: Bounds,
     usage: Usage,
@@ -100,7 +104,10 @@ impl VaultService {
             max_pending: settings.max_pending,
             pending_bytes: settings.records_bytes / 2,
         };
-        let inner = Inner {
+        let facts = ClusterFacts { shared: cluster.shared.clone(), claims: cluster.claims.clone() };
+        let inner = Arc::new_cyclic(|weak| Inner {
+            push: OnceLock::new(),
+            pairing: Pairing::new(Arc::new(facts), Arc::new(Lookup(weak.clone()))),
             settings,
             cluster,
             admission,
@@ -114,8 +121,8 @@ impl VaultService {
             polls: Mutex::default(),
             sockets: AtomicU64::new(1),
             draining_since: AtomicU64::new(0),
-        };
-        Self { inner: Arc::new(inner) }
+        });
+        Self { inner }
     }
 
     /// A number for a new socket, unique on this node.
@@ -185,6 +192,11 @@ impl VaultService {
     /// The vaults that know a request of that name.
     pub(super) fn vaults_of(&self, request: &str) -> SmallVec<[VaultId; 1]> {
         self.index(request).lock().get(request).cloned().unwrap_or_default()
+    }
+
+    /// How many vaults are remembered.
+    pub(super) fn tracked_vaults(&self) -> usize {
+        self.inner.vaults.iter().map(|shard| shard.read().len()).sum()
     }
 
     /// Whether another vault can be remembered.

@@ -8,7 +8,6 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::cluster::proto::{ForwardAnswer, frame::Body, reply};
 use crate::domain::ids::{NodeRun, RequestId, VaultId};
 use crate::domain::limits::HEARTBEAT_TIMEOUT;
-use crate::observe::metrics::count;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::session::{Incoming, Protocol, Step};
 use crate::runtime::time;
@@ -61,7 +60,7 @@ impl Protocol for VaultProtocol {
             ("heartbeat", payload) => socket.heartbeat(payload),
             ("register", Some(payload)) => return socket.register(payload),
             ("unregister", Some(payload)) => socket.unregister(payload),
-            //PAIR ("pairing_result", Some(payload)) => return socket.pairing_result(payload),
+            ("pairing_result", Some(payload)) => return socket.pairing_result(payload),
             ("register" | "response" | "unregister" | "pairing_result", None) => {
                 socket.complain("RELAY_INVALID_ENVELOPE", "Invalid message format");
             }
@@ -105,7 +104,7 @@ impl Drop for VaultProtocol {
 impl VaultSocket {
     fn register(self: &Arc<Self>, payload: &str) -> Step {
         if let Err(limited) = self.service.inner.admission.request(self.key) {
-            count(&self.service.inner.metrics.vault.rate_limited, "address");
+            self.service.inner.metrics.vault.limited("address");
             self.complain("RELAY_RATE_LIMITED", &limited.to_string());
             return Step::Continue;
         }
@@ -140,7 +139,7 @@ impl VaultSocket {
         }
         let greeting = frame::registered(verified.vault_id.as_str(), time::now());
         self.service.open_session(&verified, self.number, Some(self.outbox.clone()), epoch, Some(greeting)).await;
-        //PAIR self.service.show_pending_claims(verified.vault_id.as_str(), &self.outbox).await;
+        self.service.show_pending_claims(&verified.vault_id, &self.outbox).await;
         // The socket may have closed while other nodes were asked; then its end has been seen to before its start.
         if self.outbox.is_closed() {
             self.leave(false);
@@ -210,6 +209,17 @@ impl VaultSocket {
         }
     }
 
+    fn pairing_result(self: &Arc<Self>, payload: &str) -> Step {
+        let (socket, payload) = (self.clone(), payload.to_owned());
+        Step::Wait(Box::pin(async move {
+            let vault = socket.registered();
+            match socket.service.pairing_result(vault.as_ref(), &payload).await {
+                Ok(ack) => socket.say(frame::write("ack", &ack, time::now())),
+                Err((code, message)) => socket.complain(code, &message),
+            }
+        }))
+    }
+
     /// The vault that this socket is registered for; nothing once another key owns the name.
     fn registered(&self) -> Option<VaultId> {
         let vault = self.vault.lock().clone()?;
@@ -225,7 +235,7 @@ impl VaultSocket {
     }
 
     fn complain(&self, code: &'static str, message: &str) {
-        count(&self.service.inner.metrics.vault.errors, code);
+        self.service.inner.metrics.vault.error(code);
         self.say(frame::error(code, message, None, time::now()));
     }
 

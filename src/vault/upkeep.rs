@@ -8,6 +8,10 @@ use std::time::Duration;
 use crate::domain::clock::Millis;
 use crate::runtime::time;
 
+use crate::wire::dcp::frame;
+use crate::wire::dcp::registration::RegistrationError;
+
+use super::pairing::{Push, PushUrlError};
 use super::record::AgentSocket;
 use super::service::VaultService;
 use super::state::NewRequest;
@@ -22,14 +26,28 @@ const IDLE_TICKS: u32 = 15;
 const OWED_PATIENCE: Duration = Duration::from_secs(10);
 
 impl VaultService {
-    /// Begins the upkeep, until the node stops.
-    pub fn start(&self) {
+    /// Begins the upkeep, until the node stops. Requests are announced to the vault's phones by way of `push_url`.
+    ///
+    /// # Errors
+    /// When no call to `push_url` can succeed.
+    pub fn start(&self, push_url: Option<&str>) -> Result<(), PushUrlError> {
+        if let Some(url) = push_url {
+            let push = Push::start(url, self.inner.pairing.clone(), &self.inner.metrics, &self.inner.supervisor)?;
+            self.inner.push.get_or_init(|| push);
+        }
         self.inner.cluster.serve(Arc::new(self.clone()));
+        let this = self.clone();
+        self.inner.cluster.claims.on_rebound(Box::new(move |principal, key| {
+            let error = RegistrationError::KeyMismatch;
+            let refusal = frame::error(error.code(), &error.to_string(), None, time::now());
+            this.with_known(&principal.name, |state, context| state.rebound(key, &refusal, context));
+        }));
         let (this, stop) = (self.clone(), self.inner.supervisor.token());
         self.inner.supervisor.spawn("vault upkeep", async move {
             stop.run_until_cancelled(this.keep_up()).await;
             Ok::<(), Infallible>(())
         });
+        Ok(())
     }
 
     async fn keep_up(&self) {

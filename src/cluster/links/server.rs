@@ -51,15 +51,18 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
     let service = ClusterServer::new(Service { inner, gate })
         .max_decoding_message_size(BATCH_LIMIT)
         .max_encoding_message_size(BATCH_LIMIT);
-    tonic::transport::Server::builder()
+    let serving = tonic::transport::Server::builder()
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .add_service(service)
-        .serve_with_incoming_shutdown(ReceiverStream::new(accepted), stop.cancelled_owned())
-        .await?;
-    Ok(())
+        .serve_with_incoming(ReceiverStream::new(accepted));
+    // Not gracefully: a link is never done, and its frames have been handed on as they came.
+    match stop.run_until_cancelled(serving).await {
+        Some(ended) => Ok(ended?),
+        None => Ok(()),
+    }
 }
 
 type Gate = Arc<Mutex<LogGate>>;

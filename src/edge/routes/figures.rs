@@ -36,14 +36,17 @@ pub async fn metrics(State(services): State<Services>, Query(wanted): Query<Want
 pub async fn stats(State(services): State<Services>) -> Response {
     let snapshot = services.vault.snapshot();
     let mut body = messages(&snapshot);
-    merge(&mut body, json!({
-        "connectedVaults": snapshot.vaults,
-        "rateLimit": rate_limit(&snapshot),
-        "pairingClaims": claims(&snapshot),
-        "mobilePairings": phones(&snapshot),
-        "push": {"registeredPushTokens": snapshot.push_tokens},
-        "timestamp": format(time::now()),
-    }));
+    merge(
+        &mut body,
+        json!({
+            "connectedVaults": snapshot.vaults,
+            "rateLimit": rate_limit(&snapshot),
+            "pairingClaims": claims(&snapshot),
+            "mobilePairings": phones(&snapshot),
+            "push": {"registeredPushTokens": snapshot.push_tokens},
+            "timestamp": format(time::now()),
+        }),
+    );
     answer(StatusCode::OK, &body)
 }
 
@@ -68,14 +71,17 @@ fn tree(services: &Services, snapshot: &Snapshot) -> Value {
         "uptime": uptime,
         "timestamp": format(time::now()),
     });
-    merge(&mut body, json!({
-        "total_connections": edge.accepted.get(),
-        "active_connections": edge.websockets.get(),
-        "total_messages": snapshot.total_messages,
-        "errors": snapshot.errors,
-        "uptime_seconds": uptime.floor() as u64,
-        "rate_limits_hit": snapshot.rate_limits_hit,
-    }));
+    merge(
+        &mut body,
+        json!({
+            "total_connections": edge.accepted.get(),
+            "active_connections": edge.websockets.get(),
+            "total_messages": snapshot.total_messages,
+            "errors": snapshot.errors,
+            "uptime_seconds": uptime.floor() as u64,
+            "rate_limits_hit": snapshot.rate_limits_hit,
+        }),
+    );
     body
 }
 

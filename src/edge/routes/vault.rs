@@ -63,7 +63,8 @@ where
     F: FnOnce(ClientInfo, crate::runtime::outbox::Outbox) -> Box<dyn Protocol> + Send + 'static,
 {
     if services.vault.is_draining() {
-        return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], "this node is leaving service").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], "this node is leaving service")
+            .into_response();
     }
     upgrade(request, &services.edge, build)
 }
@@ -104,7 +105,10 @@ async fn online(State(services): State<Services>, Path(vault): Path<String>, req
 
 async fn push_token(State(services): State<Services>, request: Request) -> Response {
     match bytes(&services, request).await {
-        Ok(body) => services.vault.post_push_token(&body).await.into_response(),
+        Ok(body) => match services.vault.post_push_token(&body).await {
+            Ok(response) => response.into_response(),
+            Err(refused) => refused.into_response(),
+        },
         Err(error) => error.into_response(),
     }
 }
@@ -191,12 +195,12 @@ impl IntoResponse for HttpAnswer {
 
 impl IntoResponse for PairingResponse {
     fn into_response(self) -> Response {
-        json_text(self.status, self.body.to_string())
+        json_text(self.status, self.body)
     }
 }
 
-fn json_text(status: u16, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn json_text(status: u16, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     response

@@ -25,6 +25,12 @@ pub struct VaultMetrics {
     pub redelivered: Counter,
     /// Errors sent to clients, by code.
     pub errors: Family<Reason, Counter>,
+    /// All of them together, for the figures of the original relay; not registered.
+    pub errors_told: Counter,
+    /// All refusals by a limit together; not registered.
+    pub limits_hit: Counter,
+    /// Requests that no vault has been sent yet.
+    pub undelivered: Gauge,
     /// Requests refused by a limit, by which: `vault`, `address`, `connection`.
     pub rate_limited: Family<Reason, Counter>,
     /// Records (requests waiting and answers kept) now.
@@ -40,6 +46,18 @@ pub struct VaultMetrics {
 }
 
 impl VaultMetrics {
+    /// Counts an error that a client is told.
+    pub fn error(&self, code: &'static str) {
+        super::count(&self.errors, code);
+        self.errors_told.inc();
+    }
+
+    /// Counts a request that a limit refused.
+    pub fn limited(&self, which: &'static str) {
+        super::count(&self.rate_limited, which);
+        self.limits_hit.inc();
+    }
+
     pub(super) fn register(registry: &mut Registry) -> Self {
         let m = Self {
             vaults: Gauge::default(),
@@ -50,6 +68,9 @@ impl VaultMetrics {
             redelivered: Counter::default(),
             errors: Family::default(),
             rate_limited: Family::default(),
+            errors_told: Counter::default(),
+            limits_hit: Counter::default(),
+            undelivered: Gauge::default(),
             records: Gauge::default(),
             record_bytes: Gauge::default(),
             pending: Gauge::default(),
@@ -70,6 +91,7 @@ impl VaultMetrics {
         r.register("record_bytes", "Bytes of requests waiting and answers kept", m.record_bytes.clone());
         r.register("pending", "Requests waiting for an answer", m.pending.clone());
         r.register("latency_seconds", "Seconds from request to answer", m.latency.clone());
+        r.register("undelivered", "Requests that no vault has been sent yet", m.undelivered.clone());
         r.register("malformed", "Malformed frames", m.malformed.clone());
         m
     }

@@ -259,7 +259,7 @@ impl VaultState {
             false => match self.limit.take() {
                 Ok(remaining) => Some(remaining),
                 Err(wait) => {
-                    crate::observe::metrics::count(&context.metrics.vault.rate_limited, "vault");
+                    context.metrics.vault.limited("vault");
                     let refusal = Refusal::VaultLimit(self.vault.clone(), wait);
                     return self.give_up(request, id, &refusal, context);
                 }
@@ -269,6 +269,9 @@ impl VaultState {
             record.place = Place::Home(None);
         }
         self.flush_one(request, id, context);
+        if remaining.is_some() {
+            context.effects.push(Effect::Push(request.clone()));
+        }
         let vault = self.vault.clone();
         if let (Some(remaining), Some(record)) = (remaining, self.find_mut(request, id)) {
             if let Origin::There(node) = &record.origin {
@@ -350,6 +353,7 @@ impl VaultState {
         record.frame = Utf8Bytes::default();
         record.answer = Some(answer.clone());
         let (after, guardian) = (record.weight(), record.guardian.take());
+        let undelivered = record.deliveries == 0;
         let figures = &context.metrics.vault;
         let told = match &mut record.origin {
             Origin::Here(waiter) => waiter.answer(&answer),
@@ -369,6 +373,9 @@ impl VaultState {
         }
         self.open -= 1;
         figures.pending.dec();
+        if undelivered {
+            figures.undelivered.dec();
+        }
         context.usage.open_bytes.fetch_sub(before, Ordering::Relaxed);
         context.usage.bytes.fetch_add(after, Ordering::Relaxed);
         context.usage.bytes.fetch_sub(before, Ordering::Relaxed);
@@ -393,7 +400,9 @@ impl VaultState {
 
 fn delivered_to(record: &mut Record, number: u64, context: &Context<'_>) {
     record.place = Place::Home(Some(number));
-    if record.deliveries > 0 {
+    if record.deliveries == 0 {
+        context.metrics.vault.undelivered.dec();
+    } else {
         context.metrics.vault.redelivered.inc();
     }
     record.deliveries = record.deliveries.saturating_add(1);

@@ -61,6 +61,8 @@ pub enum Effect {
     Index(RequestId),
     /// The request is no longer known here.
     Unindex(RequestId),
+    /// A request has been accepted here: the vault's phones are told, if that is configured.
+    Push(RequestId),
     /// The answer of the request is kept until then.
     Keep(RequestId, RecordId, Millis),
 }
@@ -175,12 +177,6 @@ impl VaultState {
         &self.vault
     }
 
-    /// How many requests wait for an answer.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.open
-    }
-
     /// Whether a live socket of the vault is registered here.
     #[must_use]
     pub fn has_socket(&self) -> bool {
@@ -227,6 +223,7 @@ impl VaultState {
             self.open += 1;
             context.usage.open_bytes.fetch_add(weight, Ordering::Relaxed);
             context.metrics.vault.pending.inc();
+            context.metrics.vault.undelivered.inc();
         }
         context.effects.push(Effect::Index(record.request.clone()));
         self.records.entry(record.request.clone()).or_default().push(Box::new(record));
@@ -247,6 +244,9 @@ impl VaultState {
             self.open -= 1;
             context.usage.open_bytes.fetch_sub(weight, Ordering::Relaxed);
             context.metrics.vault.pending.dec();
+            if record.deliveries == 0 {
+                context.metrics.vault.undelivered.dec();
+            }
         }
         Some(record)
     }
@@ -260,7 +260,7 @@ impl VaultState {
         context: &mut Context<'_>,
     ) {
         let Some(mut record) = self.remove(request, id, context) else { return };
-        crate::observe::metrics::count(&context.metrics.vault.errors, refusal.code());
+        context.metrics.vault.error(refusal.code());
         match &mut record.origin {
             Origin::Here(waiter) => waiter.refuse(request, refusal.clone(), context.now),
             Origin::There(node) => {

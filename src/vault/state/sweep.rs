@@ -1,7 +1,6 @@
 //! Records end: unanswered ones when their time is over, answers when they have been kept long enough or memory
 //! is short.
 
-use crate::domain::clock::Millis;
 use crate::domain::ids::RequestId;
 use crate::vault::refusal::Refusal;
 use crate::wire::dcp::envelope::RecordId;
@@ -39,11 +38,5 @@ impl VaultState {
         use crate::vault::record::{Origin, Waiter};
         let waits = |origin: &Origin| matches!(origin, Origin::Here(Waiter::Socket(_) | Waiter::Http(_)));
         self.records.values().flatten().any(|record| record.is_open() && waits(&record.origin))
-    }
-
-    /// When this vault was last of any use here.
-    #[must_use]
-    pub fn touched(&self) -> Millis {
-        self.touched
     }
 }
