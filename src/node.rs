@@ -160,6 +160,7 @@ impl Node {
 
     /// Ends all tasks at once: nothing is handed on.
     pub async fn stop(self) {
+        self.closing.cancel();
         let late = self.supervisor.stop(STOP_PATIENCE).await;
         if !late.is_empty() {
             tracing::warn!(tasks = ?late, "these tasks did not end in time");
