@@ -1,1 +1,5 @@
-//! Behaviour of whole nodes.
+//! Behaviour of the whole: its shape, its documentation, and what leaves the process.
+
+mod layers;
+mod settings_table;
+mod traces;
