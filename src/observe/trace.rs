@@ -1,12 +1,14 @@
 //! Traces: spans sent to an OTLP collector, and the thread of one message that goes from node to node.
 //!
-//! Only spans of this crate at level `INFO` and above are sent, so that the exporter does not trace itself. Code on the path
-//! of every message asks [`enabled`] before it makes a span: that is one load, and nothing else happens while
-//! tracing is off.
+//! Only spans of this crate at level `INFO` and above are sent, so that the exporter does not trace itself. Code
+//! on the path of every message asks [`enabled`] before it makes a span: that is one load, and nothing else
+//! happens while tracing is off.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::Uri;
+use http::uri::Scheme;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry::{Context, KeyValue};
@@ -15,6 +17,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tokio::runtime::Handle;
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -43,6 +46,11 @@ static SENDING: AtomicUsize = AtomicUsize::new(0);
 /// Why traces are not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
+    /// The collector's address asks for TLS.
+    #[error(
+        "cannot send traces to {0}: https is not supported; give an http:// URL, such as that of a collector on this machine that encrypts what it passes on"
+    )]
+    Https(String),
     /// The collector's address cannot be used.
     #[error("cannot send traces to {endpoint}: {reason}; give the http:// URL of an OTLP collector for gRPC")]
     Endpoint {
@@ -51,6 +59,9 @@ pub enum TraceError {
         /// What is wrong with it.
         reason: ExporterBuildError,
     },
+    /// There is no Tokio runtime here.
+    #[error("cannot send traces: start them within a Tokio runtime")]
+    NoRuntime,
     /// Some of the last spans did not reach the collector.
     #[error("the last spans were not sent: {0}; is the collector running?")]
     Flush(#[from] OTelSdkError),
@@ -74,10 +85,14 @@ impl Traces {
     /// collector need not be there: what it misses is lost, and logged.
     ///
     /// # Errors
-    /// [`TraceError::Endpoint`] for an address that cannot be used, `https` among them: a collector on this
-    /// machine can encrypt what it passes on.
+    /// [`TraceError::Https`] and [`TraceError::Endpoint`] for an address that cannot be used,
+    /// [`TraceError::NoRuntime`].
     pub fn start(config: &TraceConfig, node: &NodeId) -> Result<Self, TraceError> {
         let Some(endpoint) = &config.endpoint else { return Ok(Self::off()) };
+        if endpoint.parse::<Uri>().is_ok_and(|uri| uri.scheme() == Some(&Scheme::HTTPS)) {
+            return Err(TraceError::Https(endpoint.clone()));
+        }
+        Handle::try_current().map_err(|_| TraceError::NoRuntime)?;
         let exporter = SpanExporter::builder()
             .with_tonic()
             .with_endpoint(endpoint)
@@ -212,6 +227,11 @@ mod tests {
         with_default(Registry::default().with(traces.layer()), work)
     }
 
+    fn start(endpoint: &str) -> Result<Traces, TraceError> {
+        let config = TraceConfig { endpoint: Some(endpoint.to_owned()), sample_ratio: 1.0 };
+        Traces::start(&config, &"n1".parse().unwrap())
+    }
+
     /// The trace, the span and the flags of a `traceparent`.
     fn parts(traceparent: &str) -> (&str, &str, &str) {
         (&traceparent[3..35], &traceparent[36..52], &traceparent[53..])
@@ -275,9 +295,15 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_cannot_be_used_is_told() {
-        let config = TraceConfig { endpoint: Some("https://collector.example:4317".into()), sample_ratio: 1.0 };
-        let error = Traces::start(&config, &"n1".parse().unwrap()).unwrap_err();
-        assert!(error.to_string().contains("https://collector.example:4317"), "{error}");
+        for bad in ["https://collector.example:4317", "HTTPS://collector.example", "http://", "http://a b"] {
+            let error = start(bad).unwrap_err().to_string();
+            assert!(error.contains(bad) && error.contains("http://"), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_a_runtime_nothing_can_be_sent() {
+        assert!(matches!(start("http://127.0.0.1:4317"), Err(TraceError::NoRuntime)));
     }
 
     proptest! {
