@@ -10,6 +10,8 @@ use waystation::wire::dcp::claim::Claim;
 use waystation::wire::dcp::envelope::{RecordId, Unchecked};
 use waystation::wire::dcp::frame::{self, Frame};
 use waystation::wire::dcp::invite::Invite;
+use waystation::wire::dcp::invite_registration::InviteRegistration;
+use waystation::wire::dcp::push_token::{MAX_PUSH_TOKEN_BYTES, PushToken};
 use waystation::wire::dcp::registration::{Registration, Verified, verify_proof};
 use waystation::wire::dcp::stored_claim::PairingResult;
 
@@ -129,5 +131,26 @@ fn pairing_result() {
             assert!((1..=MAX_ID_BYTES).contains(&result.vault_id.as_str().len()));
             assert!(result.agent_id.is_none_or(|id| (1..=MAX_ID_BYTES).contains(&id.len())));
         }
+    });
+}
+
+#[test]
+fn invite_registration() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        if let Ok(registration) = InviteRegistration::parse(input) {
+            assert!((1..=MAX_ID_BYTES).contains(&registration.invite_id.len()));
+            assert!((1..=MAX_ID_BYTES).contains(&registration.vault_id.as_str().len()));
+        }
+    });
+}
+
+#[test]
+fn push_token() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let Ok(token) = PushToken::parse(input) else { return };
+        assert!(token.token.len() <= MAX_PUSH_TOKEN_BYTES && token.token.starts_with("Expo"));
+        assert!(token.token.bytes().all(|byte| byte.is_ascii_graphic()));
+        assert!((1..=MAX_ID_BYTES).contains(&token.vault_id.as_str().len()));
+        assert!(!token.platform.is_empty());
     });
 }
