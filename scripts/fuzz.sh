@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Fuzz every target in fuzz/ with libFuzzer, one after the other. Run it through prepare.sh.
 #
-# The same targets run as ordinary tests, briefly, in `cargo test`. Inputs that reach something new are kept in
-# the cache and start the next run. An input that breaks a target is kept under fuzz/__fuzz__/, where `cargo test`
-# tries it from then on: commit it with the fix.
+# The same targets run as ordinary tests, briefly, in `cargo test`. A run starts from the inputs in the repository
+# and from those in the cache, where it keeps what reaches something new. An input that breaks a target is kept
+# under fuzz/__fuzz__/, where `cargo test` tries it from then on: commit it with the fix.
 #
 # bolero brings libFuzzer along, so this needs no tool and no nightly compiler. (cargo-bolero gives every binary
 # of the package the same flags and then cannot link those without a fuzz target.)
@@ -48,7 +48,10 @@ for target in $targets; do
     corpus=$cache/corpus/${target//::/-} crashes=$home/crashes
     mkdir -p "$corpus" "$crashes"
     say "$target, for $seconds s"
-    options=("$corpus" "$crashes" "-artifact_prefix=$crashes/" -timeout=10 "-max_total_time=$seconds" -verbosity=0)
+    # libFuzzer adds to the first folder and reads the others.
+    known=("$crashes")
+    [ ! -d "$home/corpus" ] || known+=("$home/corpus")
+    options=("$corpus" "${known[@]}" "-artifact_prefix=$crashes/" -timeout=10 "-max_total_time=$seconds" -verbosity=0)
     BOLERO_LIBFUZZER_ARGS="${options[*]}" "${one[@]}" || failed+=("$target")
     rmdir --ignore-fail-on-non-empty -p "$crashes"
 done
