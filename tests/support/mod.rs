@@ -1,0 +1,45 @@
+//! Real nodes on loopback, and clients that speak to them frame by frame.
+
+// A tool box: no test needs every tool.
+#![allow(dead_code, unused_imports)]
+
+pub mod agent;
+pub mod http;
+pub mod node;
+pub mod process;
+pub mod socket;
+pub mod vault;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use agent::{TestAgent, envelope};
+pub use http::{Reply, http};
+pub use node::TestNode;
+pub use process::Process;
+pub use socket::Socket;
+pub use vault::{TestVault, registration};
+
+/// How long anything that must happen may take. Nothing waits this long unless it fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a condition that cannot be awaited is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Awaits `work`; `what` says what did not happen in time.
+pub async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done,
+        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
+    }
+}
+
+/// Waits until `condition` holds; `what` says what it stands for.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    in_time(what, async {
+        while !condition() {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await;
+}
