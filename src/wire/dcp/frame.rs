@@ -24,6 +24,9 @@ pub struct Frame<'a> {
     /// Session mode only: frames there have no payload, their members stand beside `type`.
     #[serde(borrow, default)]
     pub vault_id: Option<&'a RawValue>,
+    /// Session mode only: which session the frame belongs to.
+    #[serde(borrow, default)]
+    pub session_id: Option<&'a RawValue>,
 }
 
 impl<'a> Frame<'a> {
@@ -180,7 +183,8 @@ mod tests {
         #[test]
         fn a_payload_can_be_taken_out_again(text in any::<String>()) {
             let payload = object(&[("payload", &text)]);
-            prop_assert_eq!(payload_of(&write("response", &payload, NOW)), payload);
+            let frame = write("response", &payload, NOW);
+            prop_assert_eq!(payload_of(&frame), payload);
         }
     }
 }
