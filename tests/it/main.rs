@@ -5,6 +5,7 @@
 
 mod dcp_agent;
 mod layers;
+mod session_mode;
 mod settings_table;
 #[path = "../support/mod.rs"]
 mod support;

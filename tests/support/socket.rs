@@ -60,8 +60,13 @@ impl Socket {
 
     /// The next frame.
     pub async fn next(&mut self) -> Value {
+        serde_json::from_str(&self.next_text().await).unwrap()
+    }
+
+    /// The next frame as it was spelled.
+    pub async fn next_text(&mut self) -> String {
         match self.message().await {
-            Ok(Message::Text(text)) => serde_json::from_str(&text).unwrap(),
+            Ok(Message::Text(text)) => text.to_string(),
             other => panic!("not a frame: {other:?}"),
         }
     }

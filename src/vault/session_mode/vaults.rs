@@ -118,6 +118,7 @@ impl Vaults {
             for session in sessions {
                 say(&outbox, session::closed(&session, "vault_id belongs to a key"));
             }
+            context.metrics.vault.error(Refusal::HasKey.code());
             say(&outbox, Refusal::HasKey.frame(vault));
         }
     }
