@@ -27,18 +27,25 @@ async fn the_worked_example_byte_by_byte() {
 
     let mut agent = TestAgent::connect(node.public).await;
     let expires = time::format(now().plus(Duration::from_secs(300)));
-    let request =
-        format!(r#"{{"version":"1","vault_id":"vault_demo01","request_id":"req_00112233445566778899aabbccddeeff","#)
-            + &format!(r#""action_type":"read","encrypted_payload":"q83vEjRWeJA=","expires_at":"{expires}"}}"#);
+    let request = format!(
+        concat!(
+            r#"{{"version":"1","vault_id":"vault_demo01","request_id":"req_00112233445566778899aabbccddeeff","#,
+            r#""action_type":"read","encrypted_payload":"q83vEjRWeJA=","expires_at":"{}"}}"#
+        ),
+        expires
+    );
     agent.send_raw(format!(r#"{{"type":"request","payload":{request},"timestamp":"2026-01-02T03:04:06.000Z"}}"#)).await;
     let expected = format!(r#"{{"type":"request","payload":{request}"#);
     assert_eq!(untimed(&vault.next_text().await), expected);
     let expected = r#"{"type":"ack","payload":{"request_id":"req_00112233445566778899aabbccddeeff","accepted":true}"#;
     assert_eq!(untimed(&agent.next_text().await), expected);
 
-    let response = r#"{"version":"1","request_id":"req_00112233445566778899aabbccddeeff","encrypted_payload":"EjRWeJCrze8=","timestamp":"2026-01-02T03:04:06.100Z"}"#;
+    let response = concat!(
+        r#"{"version":"1","request_id":"req_00112233445566778899aabbccddeeff","#,
+        r#""encrypted_payload":"EjRWeJCrze8=","timestamp":"2026-01-02T03:04:06.100Z"}"#
+    );
     let sent = format!(r#"{{"type":"response","payload":{response},"timestamp":"2026-01-02T03:04:06.100Z"}}"#);
-    vault.send_raw(sent.clone()).await;
+    vault.send_raw(sent).await;
     let expected = format!(r#"{{"type":"response","payload":{response}"#);
     assert_eq!(untimed(&agent.next_text().await), expected);
     let expected = r#"{"type":"ack","payload":{"request_id":"req_00112233445566778899aabbccddeeff","stored":true}"#;
