@@ -1,7 +1,6 @@
 //! A node: everything that runs in one process. The one place that knows every part: it builds them, starts them,
 //! and stops them in reverse order.
 
-mod demo;
 mod drain;
 mod identity;
 
@@ -21,7 +20,9 @@ use crate::config::{Config, StorageBackend};
 use crate::domain::ids::{Generation, NodeRun};
 use crate::edge::routes::{Services, router};
 use crate::edge::{Edge, EdgeSettings, Parts, accept};
+use crate::observe::logs;
 use crate::observe::metrics::Metrics;
+use crate::observe::trace::Traces;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::time;
 use crate::security::admission::{Admission, AdmissionLimits};
@@ -31,8 +32,6 @@ use crate::security::tls::ClusterTls;
 use crate::store::{MemoryRecords, Records, RocksStore};
 use crate::vault::{VaultService, VaultSettings};
 
-pub use demo::demo;
-
 /// Memory for records when they are not on disk, in bytes.
 const MEMORY_RECORDS: usize = 256 << 20;
 
@@ -41,6 +40,9 @@ const SWEEP: (Duration, usize) = (Duration::from_secs(10), 1_000);
 
 /// How long a node that is given seeds waits for others before it serves alone: it may be the first one.
 const MEET_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the last traces may take to be sent.
+const TRACE_FLUSH: Duration = Duration::from_secs(3);
 
 /// How long the tasks of a node may take to end once they are told to.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -179,10 +181,14 @@ impl Node {
 ///
 /// # Errors
 /// What kept it from starting, or made it fail.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+pub async fn serve(mut config: Config) -> anyhow::Result<()> {
+    let node = identity::node_id(&config)?;
+    let traces = Traces::start(&config.trace, &node)?;
+    logs::init(&config.log, &traces)?;
     for name in &config.unknown_variables {
         tracing::warn!(%name, "this environment variable is no setting and has no effect");
     }
+    config.cluster.node_id = Some(node);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let node = Node::start(&config).await?;
     tracing::info!(
@@ -206,6 +212,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     node.stop().await;
     println!("DCP Relay stopped");
+    if let Err(error) = traces.shutdown(TRACE_FLUSH).await {
+        tracing::warn!(%error, "the last traces were not sent");
+    }
     Ok(())
 }
 

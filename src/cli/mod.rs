@@ -1,6 +1,7 @@
 //! The command line: reads the arguments, runs one command, and says by the exit code how it went.
 
 mod args;
+mod demo;
 mod health;
 
 use std::collections::BTreeMap;
@@ -61,7 +62,7 @@ fn dispatch(arguments: Arguments, environment: BTreeMap<String, OsString>) -> Re
             let config = Config::load(&flags.sources(environment))?;
             block_on(node::serve(config))?;
         }
-        Command::Demo { once } => block_on(node::demo(once))?,
+        Command::Demo { once } => block_on(demo::demo(once))?,
         Command::CheckConfig(flags) => {
             let config = Config::load(&flags.sources(environment))?;
             for name in &config.unknown_variables {

@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::NodeRun;
 use crate::domain::principal::{Principal, Standing};
@@ -18,7 +20,7 @@ const MAX_HOLDERS: usize = 8;
 /// Which nodes hold the principals that this node owns.
 #[derive(Debug, Default)]
 pub struct Directory {
-    entries: HashMap<Principal, Vec<Entry>>,
+    entries: HashMap<Principal, SmallVec<[Entry; 1]>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Node;
 use crate::bench::client::{AgentClient, ConnectOptions, VaultClient};
 use crate::bench::frames::Head;
 use crate::bench::identity::VaultIdentity;
 use crate::bench::target::RelayUrl;
 use crate::config::Config;
+use crate::node::Node;
 
 /// How many nodes.
 const NODES: usize = 3;
