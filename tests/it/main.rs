@@ -3,6 +3,14 @@
 // Clippy lets tests unwrap, but not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cluster_cuts;
+mod cluster_drain;
+mod cluster_keys;
+mod cluster_moves;
+mod cluster_presence;
+mod cluster_rolling;
+mod cluster_routing;
+mod cluster_strangers;
 mod dcp_abuse;
 mod dcp_agent;
 mod dcp_http;

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod agent;
+pub mod cluster;
 pub mod http;
 pub mod node;
 pub mod process;
