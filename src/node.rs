@@ -38,6 +38,9 @@ const MEMORY_RECORDS: usize = 256 << 20;
 /// How often expired records are swept, and how many at once: the rest waits for the next time.
 const SWEEP: (Duration, usize) = (Duration::from_secs(10), 1_000);
 
+/// How long a node that is given seeds waits for others before it serves alone: it may be the first one.
+const MEET_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How long the last traces may take to be sent.
 const TRACE_FLUSH: Duration = Duration::from_secs(3);
 
@@ -100,7 +103,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node; when this returns, its ports are open.
+    /// Starts a node; when this returns, its ports are open. One that is given seeds meets other nodes first, or
+    /// gives them up: until then clients connect, and wait.
     ///
     /// # Errors
     /// [`StartError`].
@@ -144,6 +148,9 @@ impl Node {
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),
         });
+        if !config.cluster.seeds.is_empty() {
+            membership.meet(MEET_PATIENCE).await;
+        }
         let address = public.local_addr()?;
         let services = Services { edge: edge.clone(), vault: vault.clone(), ready: Arc::new(|| true) };
         let (closing, routes) = (CancellationToken::new(), router(services, config.cors_origins.clone()));

@@ -177,12 +177,26 @@ impl Claims {
 
     async fn heed(&self, principal: &Principal, binding: Binding) -> Result<Binding, StoreError> {
         let owns = self.inner.view.borrow().owners(principal.hash()).any(|owner| owner.run == self.inner.me);
-        let merged = match self.inner.bindings.get(principal).await? {
+        let known = self.inner.bindings.get(principal).await?;
+        let merged = match &known {
             None if !owns => Merged { standing: binding, changed: true },
             _ => self.inner.bindings.merge(principal, binding).await?,
         };
         self.note(principal, &merged);
+        if merged.changed && known.is_some() {
+            self.correct(principal, &merged.standing);
+        }
         Ok(merged.standing)
+    }
+
+    /// Tells every node of a binding that has replaced another: any of them may have let that one's key in.
+    fn correct(&self, principal: &Principal, standing: &Binding) {
+        let view = self.inner.view.borrow().clone();
+        for member in view.others() {
+            let body = Body::Bound(bound(principal, standing));
+            // A node that misses it refuses the key at its next registration.
+            self.inner.links.send(&member.run, body).unwrap_or_default();
+        }
     }
 
     /// Hands the bindings that have new owners to them, paced.
