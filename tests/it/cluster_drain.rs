@@ -171,9 +171,8 @@ async fn a_request_submitted_over_http_is_polled_elsewhere_when_its_node_has_lef
     near.close().await;
     in_time("the node ends", leaving.drain()).await;
 
-    let poll = async |node: &TestNode, id: &str| {
-        get(node.public, &format!("/relay/response/{id}")).await.status.as_u16()
-    };
+    let poll =
+        async |node: &TestNode, id: &str| get(node.public, &format!("/relay/response/{id}")).await.status.as_u16();
     for node in &nodes {
         for name in ["vault_near", "vault_far"] {
             assert_eq!(poll(node, &format!("{name}_answered")).await, 200, "{name}");
