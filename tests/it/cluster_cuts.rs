@@ -38,10 +38,9 @@ async fn a_vault_behind_a_broken_link_is_never_said_to_be_absent() {
     let mut agent = TestAgent::connect(nodes[0].public).await;
     agent.send_frame("request", envelope(VAULT, "req_1")).await;
     let presence = &nodes[0].node().cluster.presence;
-    for located in [
-        presence.locate(&Principal::vault(VAULT)).await,
-        presence.locate_anew(&Principal::vault(VAULT)).await,
-    ] {
+    for located in
+        [presence.locate(&Principal::vault(VAULT)).await, presence.locate_anew(&Principal::vault(VAULT)).await]
+    {
         assert_ne!(located, Located::Absent);
     }
 

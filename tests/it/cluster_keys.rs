@@ -39,7 +39,8 @@ fn addresses(nodes: &[TestNode]) -> Vec<SocketAddr> {
 #[tokio::test]
 async fn of_two_first_claims_at_once_exactly_one_is_granted() {
     let nodes = TestNode::cluster(3, &[]).await;
-    let ((one, first), (two, second)) = tokio::join!(claim(nodes[0].public, VAULT, 1), claim(nodes[1].public, VAULT, 2));
+    let ((one, first), (two, second)) =
+        tokio::join!(claim(nodes[0].public, VAULT, 1), claim(nodes[1].public, VAULT, 2));
     assert!(first ^ second, "granted: {first}, {second}");
     let (mut owner, owners_key, others_key) = if first { (one, 1, 2) } else { (two, 2, 1) };
     for node in &nodes {

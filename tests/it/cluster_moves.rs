@@ -85,8 +85,7 @@ async fn a_vault_that_moves_again_and_again_is_found_each_time() {
 async fn requests_for_a_vault_whose_node_died_wait_for_it_to_come_back_elsewhere() {
     let mut nodes = TestNode::cluster(3, &[]).await;
     let mut vault = TestVault::registered(nodes[0].public, VAULT, 7).await;
-    let mut agents =
-        [TestAgent::connect(nodes[1].public).await, TestAgent::connect(nodes[2].public).await];
+    let mut agents = [TestAgent::connect(nodes[1].public).await, TestAgent::connect(nodes[2].public).await];
     agents[0].ask(VAULT, "req_pending").await;
     vault.expect_request("req_pending").await;
     kill(&mut nodes, 0).await;

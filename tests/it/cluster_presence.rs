@@ -162,8 +162,8 @@ fn one_who_stays_is_never_absent_and_owners_agree_in_the_end() {
     // A cluster a case: few of them, and none for a smaller example.
     let config = Config { cases: 4, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let ran = TestRunner::new(config)
-        .run(&prop::collection::vec(event(), 3..10), |events| runtime.block_on(run(events)));
+    let ran =
+        TestRunner::new(config).run(&prop::collection::vec(event(), 3..10), |events| runtime.block_on(run(events)));
     if let Err(failure) = ran {
         panic!("{failure}");
     }
