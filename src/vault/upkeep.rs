@@ -44,6 +44,7 @@ impl VaultService {
             let error = RegistrationError::KeyMismatch;
             let refusal = frame::error(error.code(), &error.to_string(), None, time::now());
             this.with_known(&principal.name, |state, context| state.rebound(key, &refusal, context));
+            this.in_session_mode(|table, context| table.vaults.bound(&principal.name, context));
         }));
         let (this, stop) = (self.clone(), self.inner.supervisor.token());
         self.inner.supervisor.spawn("vault upkeep", async move {
@@ -59,6 +60,7 @@ impl VaultService {
         for ticks in 0u32.. {
             tick.tick().await;
             self.tidy();
+            self.say_owed();
             if ticks % IDLE_TICKS == 0 {
                 self.forget_idle();
             }

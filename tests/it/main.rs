@@ -11,8 +11,16 @@ mod cluster_presence;
 mod cluster_rolling;
 mod cluster_routing;
 mod cluster_strangers;
+mod dcp_abuse;
 mod dcp_agent;
+mod dcp_http;
+mod dcp_http_vault;
+mod dcp_limits;
+mod dcp_pairing;
+mod dcp_vault;
+mod figures;
 mod layers;
+mod session_mode;
 mod settings_table;
 #[path = "../support/mod.rs"]
 mod support;

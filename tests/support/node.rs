@@ -70,10 +70,7 @@ impl TestNode {
     pub async fn named(node: &str, cluster: &str, seeds: &str, settings: &[(&str, &str)]) -> Self {
         let named = [("RELAY_NODE_ID", node), ("RELAY_CLUSTER_ID", cluster), ("RELAY_CLUSTER_SEEDS", seeds)];
         let all = DEFAULTS.iter().chain(&named).chain(settings);
-        Self::with(all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()).await
-    }
-
-    async fn with(settings: BTreeMap<String, String>) -> Self {
+        let settings: BTreeMap<_, _> = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         // Fails when another test was first, which is as good.
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -142,16 +139,10 @@ impl TestNode {
         self.runtime.as_ref().unwrap().spawn(work).await.unwrap();
     }
 
-    /// Ends all tasks of the node at once, handing nothing on; returns its settings.
-    pub async fn stop(mut self) -> BTreeMap<String, String> {
+    /// Ends all tasks of the node at once, handing nothing on.
+    pub async fn stop(mut self) {
         let node = self.node.take().unwrap();
         self.runtime.as_ref().unwrap().spawn(node.stop()).await.unwrap();
-        std::mem::take(&mut self.settings)
-    }
-
-    /// Stops the node and starts it again with the same settings, on other ports.
-    pub async fn restart(self) -> Self {
-        Self::with(self.stop().await).await
     }
 }
 

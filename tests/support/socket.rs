@@ -58,12 +58,17 @@ impl Socket {
         self.send(&frame(kind, payload)).await;
     }
 
-    /// The next frame.
-    pub async fn next(&mut self) -> Value {
+    /// The next frame, as it was sent.
+    pub async fn next_text(&mut self) -> String {
         match self.message().await {
-            Ok(Message::Text(text)) => serde_json::from_str(&text).unwrap(),
+            Ok(Message::Text(text)) => text.to_string(),
             other => panic!("not a frame: {other:?}"),
         }
+    }
+
+    /// The next frame.
+    pub async fn next(&mut self) -> Value {
+        serde_json::from_str(&self.next_text().await).unwrap()
     }
 
     /// The payload of the next frame, which must be of this type.

@@ -150,6 +150,27 @@ impl Claims {
         }
     }
 
+    /// Whether a key owns `principal`. Unlike [`Claims::owner_of`], says nothing while a live node is silent: it
+    /// may know one.
+    ///
+    /// # Errors
+    /// [`ClaimError::Unavailable`]: try again; the silent node answers soon, or leaves the view.
+    pub async fn is_owned(&self, principal: &Principal) -> Result<bool, ClaimError> {
+        match self.inner.bindings.get(principal).await {
+            Ok(Some(_)) => return Ok(true),
+            Ok(None) => {}
+            Err(error) => {
+                log_store(&error);
+                return Err(ClaimError::Unavailable);
+            }
+        }
+        match self.ask_everybody(principal).await {
+            (Some(_), _) => Ok(true),
+            (None, false) => Ok(false),
+            (None, true) => Err(ClaimError::Unavailable),
+        }
+    }
+
     async fn attempt(
         &self,
         principal: &Principal,

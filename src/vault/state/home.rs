@@ -1,6 +1,7 @@
 //! The home's part: the vault's sockets here, delivering to them, and passing answers back.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -14,6 +15,9 @@ use crate::wire::dcp::envelope::RecordId;
 
 use super::desk::accept;
 use super::{Context, Effect, Route, Session, VaultState};
+
+/// How often it is looked at whether a vault's socket has room for more of what waits for it.
+const BACKLOG_LOOK: Duration = Duration::from_millis(20);
 
 /// What became of a vault's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +81,7 @@ impl VaultState {
             context.effects.push(Effect::Hold(newest, self.standing()));
             return self.flush(context);
         }
-        let grace = if for_good { std::time::Duration::ZERO } else { context.bounds.grace };
+        let grace = if for_good { Duration::ZERO } else { context.bounds.grace };
         self.adopting = false;
         self.waiting_until = Some(context.now.plus(grace));
         context.effects.push(Effect::Hold(self.epoch, Standing::Waiting));
@@ -92,8 +96,11 @@ impl VaultState {
         }
     }
 
-    /// Time has passed: ends the grace, or tries again to find the vault.
+    /// Time has passed: ends the grace, delivers more of a backlog, or tries again to find the vault.
     pub fn wake(&mut self, context: &mut Context<'_>) {
+        if self.backlog {
+            self.flush(context);
+        }
         if self.sessions.is_empty() && self.waiting_until.is_some_and(|until| until <= context.now) {
             self.waiting_until = None;
             self.route = Route::Unknown;
@@ -278,7 +285,9 @@ impl VaultState {
         if let Some(record) = self.find_mut(request, id) {
             record.place = Place::Home(None);
         }
-        self.flush_one(request, id, context);
+        if !self.backlog {
+            self.flush_one(request, id, context);
+        }
         if remaining.is_some() {
             context.effects.push(Effect::Push(request.clone()));
         }
@@ -294,13 +303,26 @@ impl VaultState {
         }
     }
 
-    /// Delivers everything that has not been delivered to the newest socket, oldest first.
+    /// Delivers everything that has not been delivered to the newest socket, oldest first. What its outbox has no
+    /// room for follows: a vault that comes back to much must not be taken for a slow reader.
     fn flush(&mut self, context: &mut Context<'_>) {
-        if self.open > 0 {
-            for (request, id) in self.open_ones(|record| record.place == Place::Home(None)) {
-                self.flush_one(&request, id, context);
-            }
+        self.backlog = false;
+        if self.open == 0 || self.adopting {
+            return;
         }
+        for (request, id) in self.open_ones(|record| record.place == Place::Home(None)) {
+            if !self.has_outbox_room(&request, id) {
+                self.backlog = true;
+                return context.effects.push(Effect::Wake(BACKLOG_LOOK));
+            }
+            self.flush_one(&request, id, context);
+        }
+    }
+
+    fn has_outbox_room(&self, request: &RequestId, id: RecordId) -> bool {
+        let bytes = self.find(request, id).map_or(0, |record| record.frame.len());
+        let newest = self.sessions.iter().rev().find_map(|session| session.outbox.as_ref());
+        newest.is_none_or(|outbox| outbox.has_room(bytes))
     }
 
     fn flush_one(&mut self, request: &RequestId, id: RecordId, context: &mut Context<'_>) {

@@ -143,6 +143,8 @@ pub struct VaultState {
     waiting_until: Option<Millis>,
     /// Other nodes are being asked for what they have; nothing is delivered before.
     adopting: bool,
+    /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
+    backlog: bool,
     route: Route,
     /// The vault's node has died: its return is awaited until then.
     lost_until: Option<Millis>,
@@ -165,6 +167,7 @@ impl VaultState {
             last_life: Millis::default(),
             waiting_until: None,
             adopting: false,
+            backlog: false,
             route: Route::Unknown,
             lost_until: None,
             records: HashMap::new(),
