@@ -51,6 +51,10 @@ impl AgentProtocol {
             Ok(envelope) => envelope,
             Err(error) => return self.complain(error.code(), &error.to_string(), named.as_deref()),
         };
+        if self.service.is_closed_to_agents() {
+            let refusal = Refusal::Unavailable;
+            return self.complain(refusal.code(), &refusal.to_string(), Some(&envelope.request_id));
+        }
         if let Err(limited) = self.service.inner.admission.request(self.key) {
             self.service.inner.metrics.vault.limited("address");
             let refusal = Refusal::AddressLimit(limited.retry_after);

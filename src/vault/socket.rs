@@ -85,10 +85,11 @@ impl Protocol for VaultProtocol {
         let Some(vault) = socket.vault.lock().clone() else {
             return if socket.service.is_draining() { Step::Close(1012, "service restart") } else { Step::Continue };
         };
+        let sent_away = socket.service.sends_vaults_away();
         let asked = socket.service.with_known(vault.as_str(), |state, context| {
             (
                 state.silent_since().is_some_and(|life| life.plus(HEARTBEAT_TIMEOUT) < context.now),
-                state.owes(socket.number),
+                if sent_away { state.run_dry(socket.number) } else { state.owes(socket.number) },
             )
         });
         match asked {

@@ -179,7 +179,9 @@ impl Agent {
                     self.tally.answered.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            // Not accepted, but no vault is away for longer than a moment.
+            // A node that leaves may refuse what is new; it closes soon, and then this is asked again.
+            "error" if head.payload.code == Some("RELAY_UNAVAILABLE") && !self.accepted.contains(&id) => {}
+            // No vault is away for longer than a moment.
             _ => return Err(format!("{id} (accepted: {}): {:?}", self.accepted.contains(&id), error_of(frame))),
         }
         Ok(())

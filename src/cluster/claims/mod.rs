@@ -8,6 +8,7 @@
 pub mod bindings;
 mod judge;
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ struct Inner {
     bindings: Bindings,
     clock: Mutex<HybridClock>,
     rebound: OnceLock<Rebound>,
+    /// Nodes that did not answer when bindings were handed to them.
+    behind: Mutex<HashSet<NodeRun>>,
 }
 
 impl Claims {
@@ -97,7 +100,8 @@ impl Claims {
         records: Arc<dyn Records>,
     ) -> Self {
         let (bindings, clock, rebound) = (Bindings::new(records), Mutex::default(), OnceLock::new());
-        Self { inner: Arc::new(Inner { me, view, links, presence, bindings, clock, rebound }) }
+        let behind = Mutex::default();
+        Self { inner: Arc::new(Inner { me, view, links, presence, bindings, clock, rebound, behind }) }
     }
 
     /// Says who is told when a name is bound anew. Later calls have no effect.

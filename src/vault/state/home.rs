@@ -72,6 +72,7 @@ impl VaultState {
         let Some(at) = self.sessions.iter().position(|session| session.number == number) else { return };
         self.touched = context.now;
         self.sessions.remove(at);
+        self.parting.retain(|parting| *parting != number);
         for record in self.records.values_mut().flatten() {
             if record.place == Place::Home(Some(number)) {
                 record.place = Place::Home(None);
@@ -263,6 +264,15 @@ impl VaultState {
         self.records.values().flatten().any(|r| r.is_open() && r.place == Place::Home(Some(number)))
     }
 
+    /// The session of that number gets nothing more, so that it comes to owe nothing however busy the vault is;
+    /// whether it still does. What it does not get waits for where the vault turns up next.
+    pub fn run_dry(&mut self, number: u64) -> bool {
+        if self.is_registered(number) && !self.parting.contains(&number) {
+            self.parting.push(number);
+        }
+        self.owes(number)
+    }
+
     /// Takes a record of this node into delivery, if the vault's limit has room.
     pub(super) fn take(&mut self, request: &RequestId, id: RecordId, context: &mut Context<'_>) {
         let Some(record) = self.find(request, id) else { return };
@@ -324,10 +334,8 @@ impl VaultState {
         if self.adopting {
             return;
         }
-        let Some((number, outbox)) = self.sessions.iter().rev().find_map(|s| Some((s.number, s.outbox.clone()?)))
-        else {
-            return;
-        };
+        let mut staying = self.sessions.iter().rev().filter(|s| !self.parting.contains(&s.number));
+        let Some((number, outbox)) = staying.find_map(|s| Some((s.number, s.outbox.clone()?))) else { return };
         if let Some(record) = self.find_mut(request, id)
             && record.expires > context.now
             && outbox.text(record.frame.clone()).is_ok()

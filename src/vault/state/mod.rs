@@ -133,6 +133,8 @@ pub struct VaultState {
     limit: Arc<VaultLimit>,
     /// Oldest first.
     sessions: Vec<Session>,
+    /// Sessions that get nothing more: their node sends them away.
+    parting: SmallVec<[u64; 1]>,
     /// The newest claim of this node.
     epoch: Epoch,
     /// The last sign of life on any socket registered here.
@@ -160,6 +162,7 @@ impl VaultState {
             vault,
             limit,
             sessions: Vec::new(),
+            parting: SmallVec::new(),
             epoch: Epoch::default(),
             last_life: Millis::default(),
             waiting_until: None,
