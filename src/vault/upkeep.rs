@@ -141,10 +141,6 @@ impl VaultService {
     /// when they are answered.
     pub fn drain(&self) {
         self.inner.draining_since.store(time::now().0.max(1), Ordering::Relaxed);
-        if self.has_sibling() {
-            // What comes in from now on waits for the vault to come back elsewhere.
-            self.for_each(|state, _| state.hold_back());
-        }
     }
 
     /// Whether some agent of this node still waits on its socket.

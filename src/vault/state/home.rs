@@ -62,11 +62,6 @@ impl VaultState {
         self.flush(context);
     }
 
-    /// Nothing more is delivered here: the vault's sockets are about to be closed.
-    pub fn hold_back(&mut self) {
-        self.adopting = true;
-    }
-
     /// A session has ended. `for_good`: the vault has unregistered, so nothing waits for it.
     pub fn session_closed(&mut self, number: u64, for_good: bool, context: &mut Context<'_>) {
         let Some(at) = self.sessions.iter().position(|session| session.number == number) else { return };
