@@ -1,132 +1,21 @@
-//! The home's part: the vault's sockets here, delivering to them, and passing answers back.
+//! The home's part: requests from this node and others, on their way to the vault's sockets here.
 
-use std::sync::atomic::Ordering;
-
+use smallvec::SmallVec;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::domain::clock::Millis;
 use crate::domain::ids::{NodeRun, RequestId};
-use crate::domain::principal::Standing;
 use crate::vault::frames::{self, Delivered};
 use crate::vault::record::{Origin, Place, Record, Waiter};
 use crate::vault::refusal::Refusal;
 use crate::wire::dcp::envelope::RecordId;
 
 use super::desk::accept;
-use super::{Context, Effect, Route, Session, VaultState};
-
-/// What became of a vault's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AnswerVerdict {
-    /// Kept, and handed to whoever waits.
-    Stored,
-    /// The request is at that node.
-    Elsewhere(NodeRun),
-    /// This node knows no such request.
-    Unknown,
-}
+use super::{Context, Effect, Route, VaultState};
 
 impl VaultState {
     /// Whether requests are delivered here rather than sent elsewhere: the vault is here, and nowhere newer.
     pub(super) fn takes_requests(&self) -> bool {
-        self.is_home() && !matches!(self.route, Route::At(_))
-    }
-
-    /// A socket of the vault has registered (or the vault polls). Unless this node is alone, nothing is delivered
-    /// before [`VaultState::adopted`] is called.
-    pub fn session_opened(&mut self, session: Session, context: &mut Context<'_>) {
-        self.touched = context.now;
-        self.last_life = context.now;
-        self.sessions.retain(|known| known.number != session.number);
-        let at = self.sessions.partition_point(|known| known.epoch < session.epoch);
-        self.epoch = self.epoch.max(session.epoch);
-        self.sessions.insert(at, session);
-        (self.waiting_until, self.lost_until, self.route) = (None, None, Route::Unknown);
-        context.effects.push(Effect::Hold(self.epoch, self.standing()));
-        for record in self.records.values_mut().flatten() {
-            if record.is_open() && !matches!(record.place, Place::Home(_)) {
-                record.place = Place::Home(None);
-            }
-        }
-        self.adopting = !context.alone;
-        self.flush(context);
-    }
-
-    /// The other nodes have handed over what they had: deliveries begin.
-    pub fn adopted(&mut self, context: &mut Context<'_>) {
-        self.adopting = false;
-        self.flush(context);
-    }
-
-    /// A session has ended. `for_good`: the vault has unregistered, so nothing waits for it.
-    pub fn session_closed(&mut self, number: u64, for_good: bool, context: &mut Context<'_>) {
-        let Some(at) = self.sessions.iter().position(|session| session.number == number) else { return };
-        self.touched = context.now;
-        self.sessions.remove(at);
-        for record in self.records.values_mut().flatten() {
-            if record.place == Place::Home(Some(number)) {
-                record.place = Place::Home(None);
-            }
-        }
-        if let Some(newest) = self.newest().map(|session| session.epoch) {
-            if newest < self.epoch {
-                context.effects.push(Effect::Release(self.epoch));
-                self.epoch = newest;
-            }
-            context.effects.push(Effect::Hold(newest, self.standing()));
-            return self.flush(context);
-        }
-        let grace = if for_good { std::time::Duration::ZERO } else { context.bounds.grace };
-        self.adopting = false;
-        self.waiting_until = Some(context.now.plus(grace));
-        context.effects.push(Effect::Hold(self.epoch, Standing::Waiting));
-        if grace.is_zero() {
-            return self.wake(context);
-        }
-        context.effects.push(Effect::Wake(grace));
-        if !context.alone {
-            // An older socket may be open on another node: what is not answered goes there.
-            self.route = Route::Unknown;
-            self.locate(true, context);
-        }
-    }
-
-    /// Time has passed: ends the grace, or tries again to find the vault.
-    pub fn wake(&mut self, context: &mut Context<'_>) {
-        if self.sessions.is_empty() && self.waiting_until.is_some_and(|until| until <= context.now) {
-            self.waiting_until = None;
-            self.route = Route::Unknown;
-            context.effects.push(Effect::Release(self.epoch));
-            for (request, id) in self.open_ones(|record| matches!(record.place, Place::Home(_))) {
-                self.give_up(&request, id, &Refusal::NotConnected(self.vault.clone()), context);
-            }
-        }
-        if self.has_nowhere() {
-            if self.takes_requests() {
-                return self.settle(context);
-            }
-            let waited = self.lost_until.is_some_and(|until| until <= context.now);
-            if waited {
-                self.lost_until = None;
-            }
-            if let Route::At(_) = self.route {
-                self.settle(context);
-            } else {
-                self.locate(waited, context);
-            }
-        }
-    }
-
-    /// A sign of life on a socket registered here.
-    pub fn alive(&mut self, now: Millis) {
-        self.last_life = now;
-    }
-
-    /// When a socket of this vault last gave a sign of life, if this node is the one that would notice: a newer
-    /// socket elsewhere gets the heartbeats.
-    #[must_use]
-    pub fn silent_since(&self) -> Option<Millis> {
-        (self.has_socket() && !matches!(self.route, Route::At(_))).then_some(self.last_life)
+        self.is_home() && !matches!(self.route, Route::At(..))
     }
 
     /// Another node has sent a request for this vault, or an answer to keep.
@@ -149,15 +38,24 @@ impl VaultState {
             }
             return;
         }
+        if self.route.leads_to(from) && !self.sessions.is_empty() {
+            // Whoever sends a request here does not have the vault.
+            self.route = Route::Unknown;
+        }
         match self.find(&request, id) {
             Some(Record { answer: Some(answer), .. }) => {
-                let body = frames::answer(&self.vault, &request, id, answer);
-                context.effects.push(Effect::Send(from.clone(), body));
+                for node in [Some(from), Some(&delivered.origin).filter(|origin| *origin != from)].into_iter().flatten()
+                {
+                    if node != context.me {
+                        let body = frames::answer(&self.vault, &request, id, answer);
+                        context.effects.push(Effect::Send(node.clone(), body));
+                    }
+                }
             }
-            Some(_) => self.deliver_again(delivered, context),
-            None if !self.is_home() => {
+            _ if !self.is_home() => {
                 context.effects.push(Effect::Send(from.clone(), frames::not_here(&self.vault, &request, id)));
             }
+            Some(_) => self.deliver_again(from, delivered, context),
             None if !delivered.accepted && self.has_no_room(delivered.frame.len(), context) => {
                 self.refuse_to(from, &request, id, &Refusal::Full, context);
             }
@@ -165,34 +63,6 @@ impl VaultState {
                 self.insert(record(delivered, context), context);
                 self.take(&request, id, context);
             }
-        }
-    }
-
-    /// The vault answers a request.
-    pub fn answer(&mut self, request: &RequestId, answer: Utf8Bytes, context: &mut Context<'_>) -> AnswerVerdict {
-        self.last_life = context.now;
-        let Some(records) = self.records.get(request) else {
-            return match &self.route {
-                Route::At(node) => AnswerVerdict::Elsewhere(node.clone()),
-                _ => AnswerVerdict::Unknown,
-            };
-        };
-        let at_home = |r: &&Box<Record>| matches!(r.place, Place::Home(_));
-        let open = records.iter().filter(at_home).filter(|r| r.is_open());
-        // Delivered ones first: an answer to what has not been delivered yet is one to an earlier delivery of it.
-        match open.min_by_key(|r| (r.place == Place::Home(None), r.seq)).map(|r| r.id) {
-            Some(id) => {
-                self.fill(request, id, answer, context);
-                AnswerVerdict::Stored
-            }
-            None => match records.iter().find_map(|r| match &r.place {
-                Place::Away(node) if r.is_open() => Some(node),
-                _ => None,
-            }) {
-                Some(node) => AnswerVerdict::Elsewhere(node.clone()),
-                // Answered before: the first answer stands.
-                None => AnswerVerdict::Stored,
-            },
         }
     }
 
@@ -213,42 +83,6 @@ impl VaultState {
             }
         }
         fetched
-    }
-
-    /// The name belongs to `key` now: sessions of another key are ended, and told.
-    pub fn rebound(&mut self, key: &[u8], refusal: &Utf8Bytes, context: &mut Context<'_>) {
-        let strangers: Vec<u64> = self.sessions.iter().filter(|s| s.key != key).map(|s| s.number).collect();
-        for number in strangers {
-            if let Some(outbox) =
-                self.sessions.iter().find(|s| s.number == number).and_then(|session| session.outbox.as_ref())
-            {
-                outbox.text(refusal.clone()).unwrap_or_default();
-            }
-            self.session_closed(number, true, context);
-        }
-    }
-
-    /// Whether requests wait here for a vault that has no session.
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.waiting_until.is_some()
-    }
-
-    /// Whether the socket of that number stands for the vault.
-    #[must_use]
-    pub fn is_registered(&self, number: u64) -> bool {
-        self.sessions.iter().any(|session| session.number == number)
-    }
-
-    /// The outboxes of the vault's sockets here, newest last.
-    pub fn sockets(&self) -> impl Iterator<Item = (u64, &crate::runtime::outbox::Outbox)> {
-        self.sessions.iter().filter_map(|session| Some((session.number, session.outbox.as_ref()?)))
-    }
-
-    /// Whether the socket of that number has been sent something that it has not answered.
-    #[must_use]
-    pub fn owes(&self, number: u64) -> bool {
-        self.records.values().flatten().any(|r| r.is_open() && r.place == Place::Home(Some(number)))
     }
 
     /// Takes a record of this node into delivery, if the vault's limit has room.
@@ -285,10 +119,15 @@ impl VaultState {
     }
 
     /// Delivers everything that has not been delivered to the newest socket, oldest first.
-    fn flush(&mut self, context: &mut Context<'_>) {
-        if self.open > 0 {
-            for (request, id) in self.open_ones(|record| record.place == Place::Home(None)) {
+    pub(super) fn flush(&mut self, context: &mut Context<'_>) {
+        if self.open == 0 || self.adopting {
+            return;
+        }
+        for (request, id) in self.open_ones(|record| record.place == Place::Home(None)) {
+            if self.find(&request, id).is_some_and(|record| record.accepted) {
                 self.flush_one(&request, id, context);
+            } else {
+                self.take(&request, id, context);
             }
         }
     }
@@ -310,30 +149,36 @@ impl VaultState {
     }
 
     /// A request that this node has already comes again, from its origin or from where the vault was.
-    fn deliver_again(&mut self, delivered: Delivered, context: &mut Context<'_>) {
-        let (home, vault) = (self.is_home(), self.vault.clone());
+    fn deliver_again(&mut self, from: &NodeRun, delivered: Delivered, context: &mut Context<'_>) {
+        let vault = self.vault.clone();
         let (request, id) = (delivered.request, delivered.id);
+        let (adopting, next_seq) = (self.adopting, self.next_seq);
         let Some(record) = self.find_mut(&request, id) else { return };
-        let awaited_here = matches!(record.origin, Origin::Here(Waiter::Socket(_) | Waiter::Http(_)));
-        if !awaited_here && delivered.origin != *context.me {
-            record.origin = Origin::There(delivered.origin.clone());
+        let foreign = delivered.origin != *context.me;
+        if foreign {
+            await_at(record, delivered.origin.clone());
         }
         if delivered.accepted {
             accept(record, None, context);
-        } else if record.accepted
-            && let Origin::There(node) = &record.origin
-        {
-            context.effects.push(Effect::Send(node.clone(), frames::accepted(&vault, &request, id, 0)));
+        } else if record.accepted && foreign {
+            let body = frames::accepted(&vault, &request, id, 0);
+            context.effects.push(Effect::Send(delivered.origin.clone(), body));
         }
-        if home && !matches!(record.place, Place::Home(_)) {
-            self.take(&request, id, context);
+        if !matches!(record.place, Place::Home(_)) {
+            return self.take(&request, id, context);
+        }
+        if adopting && record.place == Place::Home(None) && delivered.origin == *from {
+            // The origin sends everything again in the order in which its agents sent it.
+            record.seq = next_seq;
+            self.next_seq += 1;
         }
     }
 
     /// Keeps a request for another node that may die, or the answer of one.
     fn keep(&mut self, delivered: Delivered, context: &mut Context<'_>) {
         let (request, id) = (delivered.request.clone(), delivered.id);
-        let place = delivered.home.clone().map_or(Place::Nowhere, Place::Away);
+        let home = delivered.home.clone().filter(|home| home != context.me);
+        let place = home.map_or(Place::Nowhere, Place::Away);
         let (answered, expires) = (delivered.answer.is_some(), delivered.expires);
         let mut record = record(delivered, context);
         (record.origin, record.place, record.accepted) = (Origin::Here(Waiter::Nobody), place, true);
@@ -343,46 +188,6 @@ impl VaultState {
         } else {
             self.settle(context);
         }
-    }
-
-    /// Puts the answer into a record and hands it to whoever waits.
-    pub(super) fn fill(&mut self, request: &RequestId, id: RecordId, answer: Utf8Bytes, context: &mut Context<'_>) {
-        let vault = self.vault.clone();
-        let Some(record) = self.find_mut(request, id) else { return };
-        let before = record.weight();
-        record.frame = Utf8Bytes::default();
-        record.answer = Some(answer.clone());
-        let (after, guardian) = (record.weight(), record.guardian.take());
-        let undelivered = record.deliveries == 0;
-        let figures = &context.metrics.vault;
-        let told = match &mut record.origin {
-            Origin::Here(waiter) => waiter.answer(&answer),
-            Origin::There(node) => {
-                let body = frames::answer(&vault, request, id, &answer);
-                context.effects.push(Effect::Send(node.clone(), body));
-                false
-            }
-        };
-        if told {
-            figures.answered.inc();
-            figures.latency.observe(context.now.since(record.begun).as_secs_f64());
-        }
-        context.effects.push(Effect::Keep(request.clone(), id, record.expires));
-        if let Some(guardian) = guardian {
-            context.effects.push(Effect::Send(guardian, frames::answer(&vault, request, id, &answer)));
-        }
-        self.open -= 1;
-        figures.pending.dec();
-        if undelivered {
-            figures.undelivered.dec();
-        }
-        context.usage.open_bytes.fetch_sub(before, Ordering::Relaxed);
-        context.usage.bytes.fetch_add(after, Ordering::Relaxed);
-        context.usage.bytes.fetch_sub(before, Ordering::Relaxed);
-    }
-
-    fn standing(&self) -> Standing {
-        if self.has_socket() { Standing::Live } else { Standing::Polling }
     }
 
     fn refuse_to(
@@ -395,6 +200,16 @@ impl VaultState {
     ) {
         let body = frames::refused(&self.vault, request, id, refusal);
         context.effects.push(Effect::Send(node.clone(), body));
+    }
+}
+
+/// The answer is awaited at that node, beside wherever it is awaited already.
+fn await_at(record: &mut Record, node: NodeRun) {
+    if let Origin::Here(Waiter::Nobody) = record.origin {
+        record.sharers.retain(|sharer| *sharer != node);
+        record.origin = Origin::There(node);
+    } else {
+        record.share_with(node);
     }
 }
 
@@ -422,7 +237,7 @@ fn record(delivered: Delivered, context: &Context<'_>) -> Record {
         origin: if here { Origin::Here(Waiter::Nobody) } else { Origin::There(delivered.origin) },
         place: Place::Nowhere,
         accepted: delivered.accepted,
-        guardian: None,
+        sharers: SmallVec::new(),
         misses: 0,
         deliveries: 0,
     }

@@ -10,8 +10,11 @@
 //! request follows its vault, and is delivered there once for each time that the vault comes back.
 
 mod adopt;
+mod answer;
 mod desk;
 mod home;
+mod search;
+mod sessions;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -32,12 +35,15 @@ use crate::observe::metrics::Metrics;
 use crate::runtime::outbox::Outbox;
 use crate::wire::dcp::envelope::RecordId;
 
+use super::frames;
 use super::limit::VaultLimit;
 use super::record::{Origin, Place, Record};
+use super::refusal::Refusal;
 
 pub use adopt::AdoptAnswer;
-pub use desk::{NewRequest, Whereabouts};
-pub use home::AnswerVerdict;
+pub use answer::AnswerVerdict;
+pub use desk::NewRequest;
+pub use search::Whereabouts;
 
 /// What has to be done beyond this vault's state.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,7 +129,14 @@ pub struct Session {
 enum Route {
     Unknown,
     Locating,
-    At(NodeRun),
+    /// At that node, since that epoch; the smallest, if only a lookup said so.
+    At(NodeRun, Epoch),
+}
+
+impl Route {
+    fn leads_to(&self, node: &NodeRun) -> bool {
+        matches!(self, Self::At(at, _) if at == node)
+    }
 }
 
 /// One vault at one node.
@@ -144,6 +157,10 @@ pub struct VaultState {
     route: Route,
     /// The vault's node has died: its return is awaited until then.
     lost_until: Option<Millis>,
+    /// When [`VaultState::wake`] is wanted.
+    wake_at: Option<Millis>,
+    /// Timers that have been asked for and have not called it yet.
+    timers: u32,
     records: HashMap<RequestId, SmallVec<[Box<Record>; 1]>>,
     open: usize,
     next_seq: u64,
@@ -164,6 +181,8 @@ impl VaultState {
             adopting: false,
             route: Route::Unknown,
             lost_until: None,
+            wake_at: None,
+            timers: 0,
             records: HashMap::new(),
             open: 0,
             next_seq: 0,
@@ -252,22 +271,13 @@ impl VaultState {
     }
 
     /// Ends a request without an answer, and tells whoever waits for it.
-    fn give_up(
-        &mut self,
-        request: &RequestId,
-        id: RecordId,
-        refusal: &super::refusal::Refusal,
-        context: &mut Context<'_>,
-    ) {
+    fn give_up(&mut self, request: &RequestId, id: RecordId, refusal: &Refusal, context: &mut Context<'_>) {
         let Some(mut record) = self.remove(request, id, context) else { return };
-        context.metrics.vault.error(refusal.code());
-        match &mut record.origin {
-            Origin::Here(waiter) => waiter.refuse(request, refusal.clone(), context.now),
-            Origin::There(node) => {
-                let body = super::frames::refused(&self.vault, request, id, refusal);
-                context.effects.push(Effect::Send(node.clone(), body));
-            }
+        if let Origin::Here(waiter) = &mut record.origin {
+            context.metrics.vault.error(refusal.code());
+            waiter.refuse(request, refusal.clone(), context.now);
         }
+        tell_others(&record, context, || frames::refused(&self.vault, request, id, refusal));
     }
 
     /// Whether this state may be forgotten: nothing depends on it.
@@ -279,11 +289,21 @@ impl VaultState {
     }
 
     fn deliver_body(&self, record: &Record, context: &Context<'_>) -> Body {
-        Body::Deliver(super::frames::deliver(&self.vault, record, context.me))
+        Body::Deliver(frames::deliver(&self.vault, record, context.me))
     }
 
     /// Whether the record's vault was thought to be at `run`.
     fn is_away_at(record: &Record, run: &NodeRun) -> bool {
         matches!(&record.place, Place::Away(at) if at == run)
+    }
+}
+
+/// Sends a frame to the other nodes that want to hear of a record.
+fn tell_others(record: &Record, context: &mut Context<'_>, body: impl Fn() -> Body) {
+    if let Origin::There(node) = &record.origin {
+        context.effects.push(Effect::Send(node.clone(), body()));
+    }
+    for node in &record.sharers {
+        context.effects.push(Effect::Send(node.clone(), body()));
     }
 }

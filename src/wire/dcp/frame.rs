@@ -180,7 +180,8 @@ mod tests {
         #[test]
         fn a_payload_can_be_taken_out_again(text in any::<String>()) {
             let payload = object(&[("payload", &text)]);
-            prop_assert_eq!(payload_of(&write("response", &payload, NOW)), payload);
+            let frame = write("response", &payload, NOW);
+            prop_assert_eq!(payload_of(&frame), payload);
         }
     }
 }
