@@ -194,8 +194,9 @@ pub struct Record {
     pub id: RecordId,
     /// The agent's name for it.
     pub request: RequestId,
-    /// Order of arrival at this node.
-    pub seq: u64,
+    /// Orders it among all requests of its vault: when it came to the node that took it from its agent, in
+    /// milliseconds since 1970, and a counter in the lower 16 bits.
+    pub order: u64,
     /// The text for the vault; empty once answered.
     pub frame: Utf8Bytes,
     /// The text for the agent, once answered.
@@ -219,6 +220,8 @@ pub struct Record {
     pub misses: u8,
     /// How often it has been delivered to a socket of the vault.
     pub deliveries: u8,
+    /// Orders the deliveries at this node; that of its last one.
+    pub delivered: u64,
 }
 
 impl Record {

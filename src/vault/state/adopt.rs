@@ -104,7 +104,7 @@ impl VaultState {
     fn send_answers(&self, node: &NodeRun, context: &mut Context<'_>) {
         let mut kept: Vec<_> =
             self.records.values().flatten().filter(|r| !r.is_open() && r.expires > context.now).collect();
-        kept.sort_unstable_by_key(|record| std::cmp::Reverse(record.seq));
+        kept.sort_unstable_by_key(|record| std::cmp::Reverse(record.order));
         for record in kept.into_iter().take(MAX_ANSWERS) {
             let body = self.deliver_body(record, context);
             context.effects.push(Effect::Send(node.clone(), body));

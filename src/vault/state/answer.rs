@@ -36,8 +36,8 @@ impl VaultState {
         let open = || records.iter().filter(|record| record.is_open());
         // Delivered ones first: an answer to what has not been delivered yet is one to an earlier delivery of it.
         let home = open().filter(|r| matches!(r.place, Place::Home(_)));
-        let here = home.min_by_key(|r| (r.place == Place::Home(None), r.seq)).map(|record| record.id);
-        let nowhere = || open().filter(|r| r.place == Place::Nowhere).min_by_key(|r| r.seq).map(|record| record.id);
+        let here = home.min_by_key(|r| (r.place == Place::Home(None), r.delivered)).map(|record| record.id);
+        let nowhere = || open().filter(|r| r.place == Place::Nowhere).min_by_key(|r| r.order).map(|record| record.id);
         let away = open().find_map(|r| if let Place::Away(node) = &r.place { Some(node) } else { None });
         match (here, away, nowhere(), &self.route) {
             (Some(id), ..) | (None, None, Some(id), _) => {

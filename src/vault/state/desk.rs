@@ -53,7 +53,7 @@ impl VaultState {
         let record = Record {
             id,
             request: request.clone(),
-            seq: 0,
+            order: 0,
             frame,
             answer: None,
             expires,
@@ -65,6 +65,7 @@ impl VaultState {
             sharers: SmallVec::new(),
             misses: 0,
             deliveries: 0,
+            delivered: 0,
         };
         self.insert(record, context);
         if self.takes_requests() {

@@ -55,7 +55,7 @@ impl VaultState {
             _ if !self.is_home() => {
                 context.effects.push(Effect::Send(from.clone(), frames::not_here(&self.vault, &request, id)));
             }
-            Some(_) => self.deliver_again(from, delivered, context),
+            Some(_) => self.deliver_again(delivered, context),
             None if !delivered.accepted && self.has_no_room(delivered.frame.len(), context) => {
                 self.refuse_to(from, &request, id, &Refusal::Full, context);
             }
@@ -77,9 +77,9 @@ impl VaultState {
         };
         let mut fetched = Vec::new();
         for (request, id) in self.open_ones(wanted).into_iter().take(limit) {
-            if let Some(record) = self.find_mut(&request, id) {
-                delivered_to(record, number, context);
-                fetched.push((request, record.frame.clone()));
+            if let Some(frame) = self.find(&request, id).map(|record| record.frame.clone()) {
+                self.delivered_to(&request, id, number, context);
+                fetched.push((request, frame));
             }
         }
         fetched
@@ -140,19 +140,30 @@ impl VaultState {
         else {
             return;
         };
-        if let Some(record) = self.find_mut(request, id)
-            && record.expires > context.now
-            && outbox.text(record.frame.clone()).is_ok()
-        {
-            delivered_to(record, number, context);
+        let fresh = self.find(request, id).filter(|record| record.expires > context.now);
+        if fresh.is_some_and(|record| outbox.text(record.frame.clone()).is_ok()) {
+            self.delivered_to(request, id, number, context);
         }
     }
 
+    fn delivered_to(&mut self, request: &RequestId, id: RecordId, number: u64, context: &Context<'_>) {
+        self.deliveries += 1;
+        let delivery = self.deliveries;
+        let Some(record) = self.find_mut(request, id) else { return };
+        if record.deliveries == 0 {
+            context.metrics.vault.undelivered.dec();
+        } else {
+            context.metrics.vault.redelivered.inc();
+        }
+        record.place = Place::Home(Some(number));
+        record.deliveries = record.deliveries.saturating_add(1);
+        record.delivered = delivery;
+    }
+
     /// A request that this node has already comes again, from its origin or from where the vault was.
-    fn deliver_again(&mut self, from: &NodeRun, delivered: Delivered, context: &mut Context<'_>) {
+    fn deliver_again(&mut self, delivered: Delivered, context: &mut Context<'_>) {
         let vault = self.vault.clone();
         let (request, id) = (delivered.request, delivered.id);
-        let (adopting, next_seq) = (self.adopting, self.next_seq);
         let Some(record) = self.find_mut(&request, id) else { return };
         let foreign = delivered.origin != *context.me;
         if foreign {
@@ -165,12 +176,7 @@ impl VaultState {
             context.effects.push(Effect::Send(delivered.origin.clone(), body));
         }
         if !matches!(record.place, Place::Home(_)) {
-            return self.take(&request, id, context);
-        }
-        if adopting && record.place == Place::Home(None) && delivered.origin == *from {
-            // The origin sends everything again in the order in which its agents sent it.
-            record.seq = next_seq;
-            self.next_seq += 1;
+            self.take(&request, id, context);
         }
     }
 
@@ -213,22 +219,12 @@ fn await_at(record: &mut Record, node: NodeRun) {
     }
 }
 
-fn delivered_to(record: &mut Record, number: u64, context: &Context<'_>) {
-    record.place = Place::Home(Some(number));
-    if record.deliveries == 0 {
-        context.metrics.vault.undelivered.dec();
-    } else {
-        context.metrics.vault.redelivered.inc();
-    }
-    record.deliveries = record.deliveries.saturating_add(1);
-}
-
 fn record(delivered: Delivered, context: &Context<'_>) -> Record {
     let here = delivered.origin == *context.me;
     Record {
         id: delivered.id,
         request: delivered.request,
-        seq: 0,
+        order: delivered.order,
         frame: delivered.frame,
         answer: delivered.answer,
         expires: delivered.expires,
@@ -240,5 +236,6 @@ fn record(delivered: Delivered, context: &Context<'_>) -> Record {
         sharers: SmallVec::new(),
         misses: 0,
         deliveries: 0,
+        delivered: 0,
     }
 }

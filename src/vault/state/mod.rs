@@ -163,7 +163,8 @@ pub struct VaultState {
     timers: u32,
     records: HashMap<RequestId, SmallVec<[Box<Record>; 1]>>,
     open: usize,
-    next_seq: u64,
+    last_order: u64,
+    deliveries: u64,
     touched: Millis,
 }
 
@@ -185,7 +186,8 @@ impl VaultState {
             timers: 0,
             records: HashMap::new(),
             open: 0,
-            next_seq: 0,
+            last_order: 0,
+            deliveries: 0,
             touched: Millis::default(),
         }
     }
@@ -226,15 +228,17 @@ impl VaultState {
             .values()
             .flatten()
             .filter(|r| r.is_open() && wanted(r))
-            .map(|r| (r.seq, &r.request, r.id))
+            .map(|r| (r.order, &r.request, r.id))
             .collect();
-        found.sort_unstable_by_key(|(seq, ..)| *seq);
+        found.sort_unstable_by_key(|(order, _, id)| (*order, *id));
         found.into_iter().map(|(_, request, id)| (request.clone(), id)).collect()
     }
 
     fn insert(&mut self, mut record: Record, context: &mut Context<'_>) {
-        record.seq = self.next_seq;
-        self.next_seq += 1;
+        if record.order == 0 {
+            self.last_order = (context.now.0 << 16).max(self.last_order + 1);
+            record.order = self.last_order;
+        }
         let weight = record.weight();
         context.usage.bytes.fetch_add(weight, Ordering::Relaxed);
         context.metrics.vault.records.inc();

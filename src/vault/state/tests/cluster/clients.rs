@@ -28,14 +28,25 @@ struct VaultSocket {
     open: bool,
     /// How many requests had been submitted when it was opened.
     since: usize,
-    /// Requests that it has been sent, by agent socket: the last one of each.
-    last: BTreeMap<usize, usize>,
-    seen: BTreeSet<usize>,
+    /// Sockets that were open when it was.
+    beside: BTreeSet<usize>,
+    /// The newest request that it has been sent of each agent socket.
+    newest: BTreeMap<usize, usize>,
+    sent: BTreeSet<usize>,
+}
+
+impl VaultSocket {
+    /// What it has been sent and not read is lost.
+    fn close(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.sent.extend(self.client.received().iter().map(|text| number_in(text)));
+        }
+    }
 }
 
 impl VaultSockets {
     pub fn node_died(&mut self, node: usize) {
-        self.sockets.iter_mut().filter(|socket| socket.node == node).for_each(|socket| socket.open = false);
+        self.sockets.iter_mut().filter(|socket| socket.node == node).for_each(VaultSocket::close);
     }
 
     fn open(&self) -> Vec<usize> {
@@ -111,8 +122,13 @@ impl Cluster {
         let opened = session(number, epoch, &client);
         let epoch = opened.epoch;
         let since = self.agents.requests.len();
-        let (last, seen) = (BTreeMap::new(), BTreeSet::new());
-        self.vaults.sockets.push(VaultSocket { node, number, client, open: true, since, last, seen });
+        let (beside, newest, sent): (BTreeSet<_>, _, _) =
+            (self.vaults.open().into_iter().collect(), BTreeMap::new(), BTreeSet::new());
+        let newcomer = self.vaults.sockets.len();
+        for other in &beside {
+            self.vaults.sockets[*other].beside.insert(newcomer);
+        }
+        self.vaults.sockets.push(VaultSocket { node, number, client, open: true, since, beside, newest, sent });
         self.call(node, |state, context| state.session_opened(opened, context));
         self.ask(node, Question::Adopt(epoch), None);
     }
@@ -122,7 +138,7 @@ impl Cluster {
         let open = self.vaults.open();
         let Some(socket) = open.get(pick % open.len().max(1)) else { return };
         let socket = &mut self.vaults.sockets[*socket];
-        socket.open = false;
+        socket.close();
         let (node, number) = (socket.node, socket.number);
         let how = if for_good { "unregisters" } else { "closes" };
         self.story.push(format!("{} vault {how} socket {number} at node {node}", self.clock()));
@@ -139,16 +155,18 @@ impl Cluster {
         }
     }
 
-    /// Within one connection, requests of one agent come in the order in which they were sent.
+    /// Within one connection, requests of one agent come in the order in which they were sent; those aside that
+    /// come again because another connection, open at the same time, has ended.
     fn check_order(&mut self, socket: usize, text: &str) {
         let request = number_in(text);
-        let number = self.vaults.sockets[socket].number;
+        let VaultSocket { number, beside, .. } = &self.vaults.sockets[socket];
         self.story.push(format!("{} socket {number} is sent {text}", self.clock()));
-        let socket = &mut self.vaults.sockets[socket];
         let sent = &self.agents.requests[request];
-        if socket.seen.insert(request) && !sent.repeated {
-            let last = socket.last.insert(sent.socket, request);
-            assert!(last.is_none_or(|last| last < request), "{last:?} before {request}:\n{}", self.story.join("\n"));
+        let comes_again = beside.iter().any(|other| self.vaults.sockets[*other].sent.contains(&request));
+        let socket = &mut self.vaults.sockets[socket];
+        if socket.sent.insert(request) && !sent.repeated && !comes_again {
+            let newest = socket.newest.insert(sent.socket, request);
+            assert!(newest.is_none_or(|newest| newest < request), "{newest:?} before {request}:\n{}", self.told());
         }
     }
 
