@@ -29,12 +29,12 @@ impl VaultState {
             return match self.find(&request, id) {
                 Some(known) if known.is_open() => self.fill(&request, id, answer, context),
                 Some(_) => {}
-                None => self.keep(delivered, context),
+                None => self.keep(from, delivered, context),
             };
         }
         if delivered.guard {
             if self.find(&request, id).is_none() {
-                self.keep(delivered, context);
+                self.keep(from, delivered, context);
             }
             return;
         }
@@ -54,6 +54,10 @@ impl VaultState {
             }
             _ if !self.is_home() => {
                 context.effects.push(Effect::Send(from.clone(), frames::not_here(&self.vault, &request, id)));
+                if self.find(&request, id).is_some_and(|known| Self::is_away_at(known, from)) {
+                    // Neither has the vault: each took the other for its home.
+                    self.not_here(from, &request, id, context);
+                }
             }
             Some(_) => self.deliver_again(delivered, context),
             None if !delivered.accepted && self.has_no_room(delivered.frame.len(), context) => {
@@ -68,7 +72,7 @@ impl VaultState {
 
     /// For a vault that polls: what has not been delivered; with `again`, also what has been and is unanswered.
     pub fn fetch(&mut self, again: bool, limit: usize, context: &mut Context<'_>) -> Vec<(RequestId, Utf8Bytes)> {
-        if self.adopting {
+        if self.adopting > 0 {
             return Vec::new();
         }
         let Some(number) = self.newest().map(|session| session.number) else { return Vec::new() };
@@ -120,7 +124,7 @@ impl VaultState {
 
     /// Delivers everything that has not been delivered to the newest socket, oldest first.
     pub(super) fn flush(&mut self, context: &mut Context<'_>) {
-        if self.open == 0 || self.adopting {
+        if self.open == 0 || (self.adopting > 0 && !self.sessions.is_empty()) {
             return;
         }
         for (request, id) in self.open_ones(|record| record.place == Place::Home(None)) {
@@ -133,7 +137,7 @@ impl VaultState {
     }
 
     fn flush_one(&mut self, request: &RequestId, id: RecordId, context: &mut Context<'_>) {
-        if self.adopting {
+        if self.adopting > 0 {
             return;
         }
         let Some((number, outbox)) = self.sessions.iter().rev().find_map(|s| Some((s.number, s.outbox.clone()?)))
@@ -181,7 +185,7 @@ impl VaultState {
     }
 
     /// Keeps a request for another node that may die, or the answer of one.
-    fn keep(&mut self, delivered: Delivered, context: &mut Context<'_>) {
+    fn keep(&mut self, from: &NodeRun, delivered: Delivered, context: &mut Context<'_>) {
         let (request, id) = (delivered.request.clone(), delivered.id);
         let home = delivered.home.clone().filter(|home| home != context.me);
         let place = home.map_or(Place::Nowhere, Place::Away);
@@ -192,6 +196,9 @@ impl VaultState {
         if answered {
             context.effects.push(Effect::Keep(request, id, expires));
         } else {
+            if let Some(record) = self.find_mut(&request, id) {
+                record.share_with(from.clone());
+            }
             self.settle(context);
         }
     }

@@ -152,8 +152,10 @@ pub struct VaultState {
     last_life: Millis,
     /// No session, but requests wait here until then.
     waiting_until: Option<Millis>,
-    /// Other nodes are being asked for what they have; nothing is delivered before.
-    adopting: bool,
+    /// How many sessions are still asking other nodes for what they have; nothing is delivered before.
+    adopting: u32,
+    /// When deliveries begin in any case: a session that ends while it asks does not say so.
+    adopting_until: Millis,
     route: Route,
     /// The vault's node has died: its return is awaited until then.
     lost_until: Option<Millis>,
@@ -179,7 +181,8 @@ impl VaultState {
             epoch: Epoch::default(),
             last_life: Millis::default(),
             waiting_until: None,
-            adopting: false,
+            adopting: 0,
+            adopting_until: Millis::default(),
             route: Route::Unknown,
             lost_until: None,
             wake_at: None,

@@ -185,6 +185,7 @@ impl VaultState {
         }
         self.wake_at = None;
         self.offer_answers(context);
+        self.end_adoption(context);
         if let Some(until) = self.waiting_until.filter(|_| self.sessions.is_empty()) {
             if until <= context.now {
                 return self.leave(context);

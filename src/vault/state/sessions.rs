@@ -1,6 +1,8 @@
 //! The vault's sockets at this node: they open, show life, close; and what happens to requests when the last one
 //! has closed.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -13,9 +15,12 @@ use crate::vault::refusal::Refusal;
 
 use super::{Context, Effect, Route, Session, VaultState, tell_others};
 
+/// How long other nodes are waited for before deliveries begin; they are asked for less than that.
+const ADOPTION_LIMIT: Duration = Duration::from_secs(2);
+
 impl VaultState {
     /// A socket of the vault has registered (or the vault polls). Unless this node is alone, nothing is delivered
-    /// before [`VaultState::adopted`] is called.
+    /// before [`VaultState::adopted`] is called, or two seconds have passed.
     pub fn session_opened(&mut self, session: Session, context: &mut Context<'_>) {
         self.touched = context.now;
         self.last_life = context.now;
@@ -30,13 +35,29 @@ impl VaultState {
                 record.place = Place::Home(None);
             }
         }
-        self.adopting = !context.alone;
+        if !context.alone {
+            self.adopting = self.adopting.saturating_add(1);
+            self.adopting_until = context.now.plus(ADOPTION_LIMIT);
+            self.wake_within(ADOPTION_LIMIT, context);
+        }
         self.flush(context);
     }
 
-    /// The other nodes have handed over what they had: deliveries begin.
+    /// The other nodes have handed over what they had: deliveries begin, unless another session still asks.
     pub fn adopted(&mut self, context: &mut Context<'_>) {
-        self.adopting = false;
+        self.adopting = self.adopting.saturating_sub(1);
+        self.flush(context);
+    }
+
+    /// Deliveries begin, however long other nodes may take.
+    pub(super) fn end_adoption(&mut self, context: &mut Context<'_>) {
+        if self.adopting == 0 {
+            return;
+        }
+        if self.adopting_until > context.now {
+            return self.wake_within(self.adopting_until.since(context.now), context);
+        }
+        self.adopting = 0;
         self.flush(context);
     }
 
@@ -76,7 +97,6 @@ impl VaultState {
             context.effects.push(Effect::Hold(newest, self.standing()));
             return self.flush(context);
         }
-        self.adopting = false;
         if for_good || context.bounds.grace.is_zero() {
             return self.leave(context);
         }

@@ -63,6 +63,8 @@ pub struct Cluster {
     links: BTreeMap<(usize, usize), VecDeque<Item>>,
     /// Links that are broken; what is sent waits.
     down: BTreeSet<(usize, usize)>,
+    /// Whether no link has ever broken.
+    links_held: bool,
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
     tasks: Vec<Task>,
@@ -93,6 +95,7 @@ impl Cluster {
             notices: Vec::new(),
             links: BTreeMap::new(),
             down: BTreeSet::new(),
+            links_held: true,
             asks: BTreeMap::new(),
             next_ask: 1,
             tasks: Vec::new(),
@@ -270,6 +273,7 @@ impl Cluster {
             self.buried.insert(at, held);
         }
         self.links.retain(|(from, to), _| *from != at && *to != at);
+        self.lose_answers(at);
         self.asks.retain(|_, ask| ask.asker != at);
         for (other, delay) in self.hosts.keys().zip(delays.iter().cycle()) {
             self.notices.push((self.now.plus(*delay), *other, at));

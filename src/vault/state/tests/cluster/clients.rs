@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::oneshot;
 
-use crate::domain::clock::Millis;
+use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::RequestId;
 use crate::vault::record::{Outcome, Waiter};
 use crate::vault::refusal::Refusal;
@@ -24,6 +24,7 @@ pub struct VaultSockets {
 struct VaultSocket {
     node: usize,
     number: u64,
+    epoch: Epoch,
     client: Client,
     open: bool,
     /// How many requests had been submitted when it was opened.
@@ -51,6 +52,11 @@ impl VaultSockets {
 
     fn open(&self) -> Vec<usize> {
         (0..self.sockets.len()).filter(|socket| self.sockets[*socket].open).collect()
+    }
+
+    /// The vault has not been told that this answer is stored.
+    pub fn answers_again(&mut self, answer: &str) {
+        self.unanswered.extend(answer.strip_prefix("answer to ").map(str::to_owned));
     }
 
     /// Whether a socket is open.
@@ -128,7 +134,7 @@ impl Cluster {
         for other in &beside {
             self.vaults.sockets[*other].beside.insert(newcomer);
         }
-        self.vaults.sockets.push(VaultSocket { node, number, client, open: true, since, beside, newest, sent });
+        self.vaults.sockets.push(VaultSocket { node, number, epoch, client, open: true, since, beside, newest, sent });
         self.call(node, |state, context| state.session_opened(opened, context));
         self.ask(node, Question::Adopt(epoch), None);
     }
@@ -139,7 +145,8 @@ impl Cluster {
         let Some(socket) = open.get(pick % open.len().max(1)) else { return };
         let socket = &mut self.vaults.sockets[*socket];
         socket.close();
-        let (node, number) = (socket.node, socket.number);
+        let (node, number, epoch) = (socket.node, socket.number, socket.epoch);
+        self.drop_adoption(node, epoch);
         let how = if for_good { "unregisters" } else { "closes" };
         self.story.push(format!("{} vault {how} socket {number} at node {node}", self.clock()));
         self.call(node, |state, context| state.session_closed(number, for_good, context));
@@ -156,7 +163,8 @@ impl Cluster {
     }
 
     /// Within one connection, requests of one agent come in the order in which they were sent; those aside that
-    /// come again because another connection, open at the same time, has ended.
+    /// come again because another connection, open at the same time, has ended. (What a broken link has lost is sent
+    /// again behind what it has not.)
     fn check_order(&mut self, socket: usize, text: &str) {
         let request = number_in(text);
         let VaultSocket { number, beside, .. } = &self.vaults.sockets[socket];
@@ -164,7 +172,7 @@ impl Cluster {
         let sent = &self.agents.requests[request];
         let comes_again = beside.iter().any(|other| self.vaults.sockets[*other].sent.contains(&request));
         let socket = &mut self.vaults.sockets[socket];
-        if socket.sent.insert(request) && !sent.repeated && !comes_again {
+        if socket.sent.insert(request) && !sent.repeated && !comes_again && self.links_held {
             let newest = socket.newest.insert(sent.socket, request);
             assert!(newest.is_none_or(|newest| newest < request), "{newest:?} before {request}:\n{}", self.told());
         }
@@ -309,7 +317,7 @@ impl Cluster {
                 self.vaults.sockets.iter().any(stayed) && !self.agents.requests[request].repeated
             }
             "RELAY_MESSAGE_EXPIRED" => self.agents.requests[request].expires > self.now,
-            "RELAY_UNAVAILABLE" => self.buried.is_empty() && !self.story.iter().any(|line| line.contains("breaks")),
+            "RELAY_UNAVAILABLE" => self.buried.is_empty() && self.links_held,
             _ => true,
         }
     }

@@ -149,6 +149,12 @@ impl Cluster {
         }
     }
 
+    /// The socket of that claim has closed: nobody is left to hear what was asked for it.
+    pub(super) fn drop_adoption(&mut self, asker: usize, of: Epoch) {
+        let dropped = |ask: &Ask| ask.asker == asker && matches!(ask.question, Question::Adopt(epoch) if epoch == of);
+        self.asks.retain(|_, ask| !dropped(ask));
+    }
+
     pub(super) fn find(&mut self, asker: usize, request: RequestId, id: RecordId) {
         self.ask(asker, Question::Find(request, id), None);
     }
@@ -175,6 +181,16 @@ impl Cluster {
         }
     }
 
+    /// Answers that a dying node was handing on are lost. The vault, which was not told that they are stored, gives
+    /// them again.
+    pub(super) fn lose_answers(&mut self, dying: usize) {
+        for ask in self.asks.values().filter(|ask| ask.asker == dying && !ask.taken) {
+            if let Question::Forward(_, answer) = &ask.question {
+                self.vaults.answers_again(answer.as_str());
+            }
+        }
+    }
+
     fn finish(&mut self, number: u64) {
         let Some(ask) = self.asks.remove(&number) else { return };
         match ask.question {
@@ -190,7 +206,8 @@ impl Cluster {
                 self.call(ask.asker, |state, context| state.not_found(&request, id, context));
             }
             Question::Forward(..) if ask.taken => {}
-            Question::Forward(..) if ask.one => self.ask(ask.asker, ask.question, None),
+            // Who did not answer is asked again: the link may have lost the question.
+            Question::Forward(..) if ask.one || !ask.waiting.is_empty() => self.ask(ask.asker, ask.question, None),
             Question::Forward(request, _) => {
                 self.story.push(format!("{} nobody takes the answer to {request}", self.clock()));
             }
@@ -202,6 +219,7 @@ impl Cluster {
         if self.hosts.contains_key(&from) && self.hosts.contains_key(&to) && from != to {
             let lost = self.links.remove(&(from, to)).unwrap_or_default();
             self.down.insert((from, to));
+            self.links_held = false;
             self.story.push(format!("{} link {from} to {to} breaks, {} frames lost", self.clock(), lost.len()));
         }
     }
