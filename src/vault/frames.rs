@@ -34,6 +34,7 @@ pub fn deliver(vault: &VaultId, record: &Record, me: &NodeRun) -> Deliver {
         accepted: record.accepted,
         answer: record.answer.clone().map(Bytes::from).unwrap_or_default(),
         hops: 1,
+        order: record.order,
         ..Deliver::default()
     }
 }
@@ -71,6 +72,8 @@ pub struct Delivered {
     pub submitter: Submitter,
     /// Where the answer is awaited.
     pub origin: NodeRun,
+    /// Orders the requests that its node took from agents; zero if that node does not say.
+    pub order: u64,
     /// Whether its agent has been told that it is accepted.
     pub accepted: bool,
     /// Only to be kept, for a vault at `home`.
@@ -94,6 +97,7 @@ pub fn delivered(wire: Deliver, from: &NodeRun) -> Option<Delivered> {
         expires: Millis(wire.expires_ms),
         submitter: submitter(&wire.address, &wire.token)?,
         origin: convert::node_run(&wire.origin_node, wire.origin_generation).unwrap_or_else(|| from.clone()),
+        order: wire.order,
         accepted: wire.accepted,
         guard: wire.guard,
         home: convert::node_run(&wire.home_node, wire.home_generation),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -18,6 +19,10 @@ use super::refusal::Refusal;
 
 /// What a record costs in memory beside its texts, roughly, in bytes.
 const OVERHEAD: usize = 512;
+
+/// Most other nodes that are told of the end of one record: an agent that moves on more often is told by the
+/// nodes that it came to last.
+pub const MAX_SHARERS: usize = 4;
 
 /// Unguessable: whoever has it is the submitter of a request.
 #[derive(Clone, Copy)]
@@ -199,8 +204,9 @@ pub struct Record {
     pub id: RecordId,
     /// The agent's name for it.
     pub request: RequestId,
-    /// Order of arrival at this node.
-    pub seq: u64,
+    /// Orders it among all requests of its vault: when it came to the node that took it from its agent, in
+    /// milliseconds since 1970, and a counter in the lower 16 bits.
+    pub order: u64,
     /// The text for the vault; empty once answered.
     pub frame: Utf8Bytes,
     /// The text for the agent, once answered.
@@ -217,15 +223,29 @@ pub struct Record {
     pub place: Place,
     /// Whether its agent has been told that it is accepted.
     pub accepted: bool,
-    /// A node that keeps it too, in case this one dies.
-    pub guardian: Option<NodeRun>,
+    /// Other nodes that have it and are told of its end: one that keeps it in case this one dies, and those to
+    /// which its agent has sent it again. Once answered: those that could not be told yet. See [`MAX_SHARERS`].
+    pub sharers: SmallVec<[NodeRun; 1]>,
     /// How often it has been sent to a node that did not have the vault.
     pub misses: u8,
     /// How often it has been delivered to a socket of the vault.
     pub deliveries: u8,
+    /// Orders the deliveries at this node; that of its last one.
+    pub delivered: u64,
 }
 
 impl Record {
+    /// `node` has it as well, and is told of its end.
+    pub fn share_with(&mut self, node: NodeRun) {
+        let awaited_there = matches!(&self.origin, Origin::There(origin) if *origin == node);
+        if !awaited_there && !self.sharers.contains(&node) {
+            if self.sharers.len() >= MAX_SHARERS {
+                self.sharers.remove(0);
+            }
+            self.sharers.push(node);
+        }
+    }
+
     /// Roughly its bytes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {

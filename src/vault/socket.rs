@@ -25,6 +25,9 @@ use super::state::AnswerVerdict;
 /// How long another node may take to say whether it took an answer.
 const FORWARD_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How often all nodes are asked to take an answer while some are silent: a vault gives an answer once.
+const FORWARD_TRIES: usize = 4;
+
 /// The protocol of a vault's socket.
 pub struct VaultProtocol {
     socket: Arc<VaultSocket>,
@@ -278,7 +281,12 @@ impl VaultService {
             return true;
         }
         let mut found = false;
-        self.ask_all(&body, FORWARD_PATIENCE, |_, answer| found |= taken(answer)).await;
+        for _ in 0..FORWARD_TRIES {
+            let complete = self.ask_all(&body, FORWARD_PATIENCE, |_, answer| found |= taken(answer)).await;
+            if found || complete {
+                break;
+            }
+        }
         found
     }
 }

@@ -1,11 +1,13 @@
 //! Requests follow their vault: what this node has for a vault goes to the node at which it is now.
 
+use crate::cluster::proto::frame::Body;
 use crate::domain::clock::Epoch;
-use crate::domain::ids::NodeRun;
+use crate::domain::ids::{NodeRun, RequestId};
 use crate::vault::frames;
 use crate::vault::record::{Origin, Place, Waiter};
+use crate::wire::dcp::envelope::RecordId;
 
-use super::{Context, Effect, Route, VaultState};
+use super::{Context, Effect, Route, VaultState, tell_others};
 
 /// Most kept answers that are handed over: a repeat of an older request is delivered to the vault again.
 const MAX_ANSWERS: usize = 100;
@@ -26,22 +28,37 @@ impl VaultState {
         if let Some(newest) = self.newest().map(|session| session.epoch).filter(|newest| *newest > epoch) {
             return AdoptAnswer::NewerHere(newest);
         }
+        if matches!(&self.route, Route::At(known, since) if known != node && *since > epoch) {
+            // A late word: the vault has been at another node since.
+            return AdoptAnswer::Sent(0);
+        }
         let before = context.effects.len();
         self.send_answers(node, context);
         for (request, id) in self.open_ones(|_| true) {
-            self.send_to(&request, id, node.clone(), context);
-            if self.find(&request, id).is_some_and(|record| matches!(record.origin, Origin::There(_))) {
-                // Origin and new home have it; nobody asks here.
-                self.remove(&request, id, context);
-            }
+            self.hand_on(&request, id, node, context);
         }
         let sent = context.effects[before..].iter().filter(|effect| matches!(effect, Effect::Send(..))).count();
         if self.sessions.is_empty() && self.waiting_until.take().is_some() {
             context.effects.push(Effect::Release(self.epoch));
         }
         self.lost_until = None;
-        self.route = Route::At(node.clone());
+        self.route = Route::At(node.clone(), epoch);
         AdoptAnswer::Sent(sent as u64)
+    }
+
+    /// Sends a request to where the vault is now. One of another node is sent there by its origin as well, which is
+    /// told in case it has not heard of the vault's move; here it is forgotten.
+    fn hand_on(&mut self, request: &RequestId, id: RecordId, node: &NodeRun, context: &mut Context<'_>) {
+        self.send_to(request, id, node.clone(), context);
+        if self.find(request, id).is_some_and(|record| matches!(record.origin, Origin::There(_)))
+            && let Some(mut record) = self.remove(request, id, context)
+        {
+            record.sharers.retain(|sharer| sharer != node);
+            if matches!(&record.origin, Origin::There(origin) if origin == node) {
+                record.origin = Origin::Here(Waiter::Nobody);
+            }
+            tell_others(&record, context, || frames::not_here(&self.vault, request, id));
+        }
     }
 
     /// A newer session of the vault is at `node`: what is here goes there.
@@ -52,56 +69,42 @@ impl VaultState {
     }
 
     /// The vault's last socket here has closed, and another one is open at `node`.
-    pub(super) fn move_to(&mut self, node: NodeRun, context: &mut Context<'_>) {
+    pub(super) fn move_to(&mut self, node: NodeRun, since: Epoch, context: &mut Context<'_>) {
         self.waiting_until = None;
         context.effects.push(Effect::Release(self.epoch));
-        self.route = Route::At(node.clone());
-        for (request, id) in self.open_ones(|_| true) {
-            let origin = match self.find(&request, id).map(|record| &record.origin) {
-                Some(Origin::There(origin)) => origin.clone(),
-                _ => {
-                    self.send_to(&request, id, node.clone(), context);
-                    continue;
-                }
-            };
-            // Its origin sends it again: a request is forwarded once, never passed on.
-            self.remove(&request, id, context);
-            context.effects.push(Effect::Send(origin, frames::not_here(&self.vault, &request, id)));
-        }
+        self.route = Route::At(node, since);
+        self.give_back(context);
+        self.settle(context);
     }
 
     /// This node is stopping: `node` takes over what agents may still poll for.
     pub fn hand_over(&mut self, node: &NodeRun, context: &mut Context<'_>) {
         for record in self.records.values().flatten() {
-            let unattended = matches!(record.origin, Origin::Here(Waiter::Nobody | Waiter::Http(_)));
+            let unattended = record.accepted && matches!(record.origin, Origin::Here(Waiter::Nobody));
             if !record.is_open() || unattended {
                 let mut body = frames::guard(&self.vault, record, context.me);
                 body.origin_node.clear();
-                context.effects.push(Effect::Send(node.clone(), crate::cluster::proto::frame::Body::Deliver(body)));
+                context.effects.push(Effect::Send(node.clone(), Body::Deliver(body)));
             }
         }
     }
 
-    /// Has `node` keep a request as well, in case this one dies; nothing if it is kept elsewhere anyway.
-    pub fn guard(
-        &mut self,
-        request: &crate::domain::ids::RequestId,
-        id: crate::wire::dcp::envelope::RecordId,
-        node: &NodeRun,
-        context: &mut Context<'_>,
-    ) {
+    /// Has `node` keep a request as well, in case this one dies; nothing if the vault's node has it anyway.
+    pub fn guard(&mut self, request: &RequestId, id: RecordId, node: &NodeRun, context: &mut Context<'_>) {
         let vault = self.vault.clone();
-        if let Some(record) = self.find_mut(request, id).filter(|r| r.is_open() && matches!(r.place, Place::Home(_))) {
-            record.guardian = Some(node.clone());
+        if let Some(record) = self.find_mut(request, id).filter(|r| !matches!(r.place, Place::Away(_))) {
+            if record.is_open() {
+                record.share_with(node.clone());
+            }
             let body = frames::guard(&vault, record, context.me);
-            context.effects.push(Effect::Send(node.clone(), crate::cluster::proto::frame::Body::Deliver(body)));
+            context.effects.push(Effect::Send(node.clone(), Body::Deliver(body)));
         }
     }
 
     fn send_answers(&self, node: &NodeRun, context: &mut Context<'_>) {
         let mut kept: Vec<_> =
             self.records.values().flatten().filter(|r| !r.is_open() && r.expires > context.now).collect();
-        kept.sort_unstable_by_key(|record| std::cmp::Reverse(record.seq));
+        kept.sort_unstable_by_key(|record| std::cmp::Reverse(record.order));
         for record in kept.into_iter().take(MAX_ANSWERS) {
             let body = self.deliver_body(record, context);
             context.effects.push(Effect::Send(node.clone(), body));

@@ -10,8 +10,11 @@
 //! request follows its vault, and is delivered there once for each time that the vault comes back.
 
 mod adopt;
+mod answer;
 mod desk;
 mod home;
+mod search;
+mod sessions;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -32,12 +35,15 @@ use crate::observe::metrics::Metrics;
 use crate::runtime::outbox::Outbox;
 use crate::wire::dcp::envelope::RecordId;
 
+use super::frames;
 use super::limit::VaultLimit;
 use super::record::{Origin, Place, Record};
+use super::refusal::Refusal;
 
 pub use adopt::AdoptAnswer;
-pub use desk::{NewRequest, Whereabouts};
-pub use home::AnswerVerdict;
+pub use answer::AnswerVerdict;
+pub use desk::NewRequest;
+pub use search::Whereabouts;
 
 /// What has to be done beyond this vault's state.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,7 +129,14 @@ pub struct Session {
 enum Route {
     Unknown,
     Locating,
-    At(NodeRun),
+    /// At that node, since that epoch.
+    At(NodeRun, Epoch),
+}
+
+impl Route {
+    fn leads_to(&self, node: &NodeRun) -> bool {
+        matches!(self, Self::At(at, _) if at == node)
+    }
 }
 
 /// One vault at one node.
@@ -135,22 +148,29 @@ pub struct VaultState {
     sessions: Vec<Session>,
     /// Sessions that get nothing more: their node sends them away.
     parting: SmallVec<[u64; 1]>,
+    /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
+    backlog: bool,
     /// The newest claim of this node.
     epoch: Epoch,
     /// The last sign of life on any socket registered here.
     last_life: Millis,
     /// No session, but requests wait here until then.
     waiting_until: Option<Millis>,
-    /// Other nodes are being asked for what they have; nothing is delivered before.
-    adopting: bool,
-    /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
-    backlog: bool,
+    /// How many sessions are still asking other nodes for what they have; nothing is delivered before.
+    adopting: u32,
+    /// When deliveries begin in any case: a session that ends while it asks does not say so.
+    adopting_until: Millis,
     route: Route,
     /// The vault's node has died: its return is awaited until then.
     lost_until: Option<Millis>,
+    /// When [`VaultState::wake`] is wanted.
+    wake_at: Option<Millis>,
+    /// Timers that have been asked for and have not called it yet.
+    timers: u32,
     records: HashMap<RequestId, SmallVec<[Box<Record>; 1]>>,
     open: usize,
-    next_seq: u64,
+    last_order: u64,
+    deliveries: u64,
     touched: Millis,
 }
 
@@ -163,16 +183,20 @@ impl VaultState {
             limit,
             sessions: Vec::new(),
             parting: SmallVec::new(),
+            backlog: false,
             epoch: Epoch::default(),
             last_life: Millis::default(),
             waiting_until: None,
-            adopting: false,
-            backlog: false,
+            adopting: 0,
+            adopting_until: Millis::default(),
             route: Route::Unknown,
             lost_until: None,
+            wake_at: None,
+            timers: 0,
             records: HashMap::new(),
             open: 0,
-            next_seq: 0,
+            last_order: 0,
+            deliveries: 0,
             touched: Millis::default(),
         }
     }
@@ -213,15 +237,17 @@ impl VaultState {
             .values()
             .flatten()
             .filter(|r| r.is_open() && wanted(r))
-            .map(|r| (r.seq, &r.request, r.id))
+            .map(|r| (r.order, &r.request, r.id))
             .collect();
-        found.sort_unstable_by_key(|(seq, ..)| *seq);
+        found.sort_unstable_by_key(|(order, _, id)| (*order, *id));
         found.into_iter().map(|(_, request, id)| (request.clone(), id)).collect()
     }
 
     fn insert(&mut self, mut record: Record, context: &mut Context<'_>) {
-        record.seq = self.next_seq;
-        self.next_seq += 1;
+        if record.order == 0 {
+            self.last_order = (context.now.0 << 16).max(self.last_order + 1);
+            record.order = self.last_order;
+        }
         let weight = record.weight();
         context.usage.bytes.fetch_add(weight, Ordering::Relaxed);
         context.metrics.vault.records.inc();
@@ -258,22 +284,13 @@ impl VaultState {
     }
 
     /// Ends a request without an answer, and tells whoever waits for it.
-    fn give_up(
-        &mut self,
-        request: &RequestId,
-        id: RecordId,
-        refusal: &super::refusal::Refusal,
-        context: &mut Context<'_>,
-    ) {
+    fn give_up(&mut self, request: &RequestId, id: RecordId, refusal: &Refusal, context: &mut Context<'_>) {
         let Some(mut record) = self.remove(request, id, context) else { return };
-        context.metrics.vault.error(refusal.code());
-        match &mut record.origin {
-            Origin::Here(waiter) => waiter.refuse(request, refusal.clone(), context.now),
-            Origin::There(node) => {
-                let body = super::frames::refused(&self.vault, request, id, refusal);
-                context.effects.push(Effect::Send(node.clone(), body));
-            }
+        if let Origin::Here(waiter) = &mut record.origin {
+            context.metrics.vault.error(refusal.code());
+            waiter.refuse(request, refusal.clone(), context.now);
         }
+        tell_others(&record, context, || frames::refused(&self.vault, request, id, refusal));
     }
 
     /// Whether this state may be forgotten: nothing depends on it.
@@ -285,11 +302,21 @@ impl VaultState {
     }
 
     fn deliver_body(&self, record: &Record, context: &Context<'_>) -> Body {
-        Body::Deliver(super::frames::deliver(&self.vault, record, context.me))
+        Body::Deliver(frames::deliver(&self.vault, record, context.me))
     }
 
     /// Whether the record's vault was thought to be at `run`.
     fn is_away_at(record: &Record, run: &NodeRun) -> bool {
         matches!(&record.place, Place::Away(at) if at == run)
+    }
+}
+
+/// Sends a frame to the other nodes that want to hear of a record.
+fn tell_others(record: &Record, context: &mut Context<'_>, body: impl Fn() -> Body) {
+    if let Origin::There(node) = &record.origin {
+        context.effects.push(Effect::Send(node.clone(), body()));
+    }
+    for node in &record.sharers {
+        context.effects.push(Effect::Send(node.clone(), body()));
     }
 }

@@ -1,0 +1,199 @@
+//! The vault's sockets at this node: they open, show life, close; and what happens to requests when the last one
+//! has closed.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::domain::clock::Millis;
+use crate::domain::principal::Standing;
+use crate::runtime::outbox::Outbox;
+use crate::vault::frames;
+use crate::vault::record::{Origin, Place};
+use crate::vault::refusal::Refusal;
+
+use super::{Context, Effect, Route, Session, VaultState, tell_others};
+
+/// How long other nodes are waited for before deliveries begin; they are asked for less than that.
+const ADOPTION_LIMIT: Duration = Duration::from_secs(2);
+
+impl VaultState {
+    /// A socket of the vault has registered (or the vault polls). Unless this node is alone, nothing is delivered
+    /// before [`VaultState::adopted`] is called, or two seconds have passed.
+    pub fn session_opened(&mut self, session: Session, context: &mut Context<'_>) {
+        self.touched = context.now;
+        self.last_life = context.now;
+        self.sessions.retain(|known| known.number != session.number);
+        let at = self.sessions.partition_point(|known| known.epoch < session.epoch);
+        self.epoch = self.epoch.max(session.epoch);
+        self.sessions.insert(at, session);
+        (self.waiting_until, self.lost_until, self.route) = (None, None, Route::Unknown);
+        context.effects.push(Effect::Hold(self.epoch, self.standing()));
+        for record in self.records.values_mut().flatten() {
+            if record.is_open() && !matches!(record.place, Place::Home(_)) {
+                record.place = Place::Home(None);
+            }
+        }
+        if !context.alone {
+            self.adopting = self.adopting.saturating_add(1);
+            self.adopting_until = context.now.plus(ADOPTION_LIMIT);
+            self.wake_within(ADOPTION_LIMIT, context);
+        }
+        self.flush(context);
+    }
+
+    /// The other nodes have handed over what they had: deliveries begin, unless another session still asks.
+    pub fn adopted(&mut self, context: &mut Context<'_>) {
+        self.adopting = self.adopting.saturating_sub(1);
+        self.flush(context);
+    }
+
+    /// Deliveries begin, however long other nodes may take.
+    pub(super) fn end_adoption(&mut self, context: &mut Context<'_>) {
+        if self.adopting == 0 {
+            return;
+        }
+        if self.adopting_until > context.now {
+            return self.wake_within(self.adopting_until.since(context.now), context);
+        }
+        self.adopting = 0;
+        self.flush(context);
+    }
+
+    /// A session has ended. `for_good`: the vault has unregistered, so nothing waits for it.
+    pub fn session_closed(&mut self, number: u64, for_good: bool, context: &mut Context<'_>) {
+        self.end_sessions(&[number], for_good, context);
+    }
+
+    /// The name belongs to `key` now: sessions of another key are ended, and told.
+    pub fn rebound(&mut self, key: &[u8], refusal: &Utf8Bytes, context: &mut Context<'_>) {
+        let strangers: SmallVec<[u64; 4]> = self.sessions.iter().filter(|s| s.key != key).map(|s| s.number).collect();
+        for outbox in self.sessions.iter().filter(|s| s.key != key).filter_map(|s| s.outbox.as_ref()) {
+            // One that takes nothing more is closing, and needs no word.
+            outbox.text(refusal.clone()).unwrap_or_default();
+        }
+        self.end_sessions(&strangers, true, context);
+    }
+
+    /// Ends sessions at once, so that none of them gets what another has not answered.
+    fn end_sessions(&mut self, numbers: &[u64], for_good: bool, context: &mut Context<'_>) {
+        let before = self.sessions.len();
+        self.sessions.retain(|session| !numbers.contains(&session.number));
+        if self.sessions.len() == before {
+            return;
+        }
+        self.touched = context.now;
+        self.parting.retain(|number| !numbers.contains(number));
+        for record in self.records.values_mut().flatten() {
+            if matches!(record.place, Place::Home(Some(at)) if numbers.contains(&at)) {
+                record.place = Place::Home(None);
+            }
+        }
+        if let Some(newest) = self.newest().map(|session| session.epoch) {
+            let is_older = newest < self.epoch;
+            if is_older {
+                context.effects.push(Effect::Release(self.epoch));
+                self.epoch = newest;
+            }
+            context.effects.push(Effect::Hold(newest, self.standing()));
+            self.flush(context);
+            if is_older {
+                self.look_for_newer(context);
+            }
+            return;
+        }
+        if for_good || context.bounds.grace.is_zero() {
+            return self.leave(context);
+        }
+        self.waiting_until = Some(context.now.plus(context.bounds.grace));
+        context.effects.push(Effect::Hold(self.epoch, Standing::Waiting));
+        self.wake_within(context.bounds.grace, context);
+        self.flush(context);
+        if !context.alone {
+            // An older socket may be open on another node: what is not answered goes there.
+            self.route = Route::Unknown;
+            self.locate(true, context);
+        }
+    }
+
+    /// The vault is no longer here, and nothing waits here for it. It may be elsewhere all the same: whoever
+    /// awaits an answer looks for it once more, and only then gives up.
+    pub(super) fn leave(&mut self, context: &mut Context<'_>) {
+        self.waiting_until = None;
+        self.route = Route::Unknown;
+        context.effects.push(Effect::Release(self.epoch));
+        if context.alone {
+            for (request, id) in self.open_ones(|record| matches!(record.place, Place::Home(_))) {
+                self.give_up(&request, id, &Refusal::NotConnected(self.vault.clone()), context);
+            }
+        }
+        self.give_back(context);
+        if self.has_nowhere() {
+            self.locate(true, context);
+        }
+    }
+
+    /// Requests that were to be delivered here are nowhere again: a request is forwarded once, so those of other
+    /// nodes go back there.
+    pub(super) fn give_back(&mut self, context: &mut Context<'_>) {
+        for (request, id) in self.open_ones(|record| matches!(record.place, Place::Home(_))) {
+            match self.find_mut(&request, id) {
+                Some(record) if matches!(record.origin, Origin::Here(_)) => record.place = Place::Nowhere,
+                _ => {
+                    if let Some(record) = self.remove(&request, id, context) {
+                        tell_others(&record, context, || frames::not_here(&self.vault, &request, id));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A sign of life on a socket registered here.
+    pub fn alive(&mut self, now: Millis) {
+        self.last_life = now;
+    }
+
+    /// When a socket of this vault last gave a sign of life, if this node is the one that would notice: a newer
+    /// socket elsewhere gets the heartbeats.
+    #[must_use]
+    pub fn silent_since(&self) -> Option<Millis> {
+        (self.has_socket() && !matches!(self.route, Route::At(..))).then_some(self.last_life)
+    }
+
+    /// Whether requests wait here for a vault that has no session.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.waiting_until.is_some()
+    }
+
+    /// Whether the socket of that number stands for the vault.
+    #[must_use]
+    pub fn is_registered(&self, number: u64) -> bool {
+        self.sessions.iter().any(|session| session.number == number)
+    }
+
+    /// The outboxes of the vault's sockets here, newest last.
+    pub fn sockets(&self) -> impl Iterator<Item = (u64, &Outbox)> {
+        self.sessions.iter().filter_map(|session| Some((session.number, session.outbox.as_ref()?)))
+    }
+
+    /// Whether the socket of that number has been sent something that it has not answered.
+    #[must_use]
+    pub fn owes(&self, number: u64) -> bool {
+        self.records.values().flatten().any(|r| r.is_open() && r.place == Place::Home(Some(number)))
+    }
+
+    /// The session of that number gets nothing more, so that it comes to owe nothing however busy the vault is;
+    /// whether it still does. What it does not get waits for where the vault turns up next.
+    pub fn run_dry(&mut self, number: u64) -> bool {
+        if self.is_registered(number) && !self.parting.contains(&number) {
+            self.parting.push(number);
+        }
+        self.owes(number)
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        if self.has_socket() { Standing::Live } else { Standing::Polling }
+    }
+}

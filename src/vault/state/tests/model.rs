@@ -1,0 +1,133 @@
+//! Whatever happens to a cluster, nobody who was promised an answer is left in silence.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::cluster::Cluster;
+use super::support::{GRACE, TTL};
+
+/// Something that a client, a link, a node or the clock does.
+#[derive(Debug, Clone)]
+enum Op {
+    Submit(u8),
+    Repeat(u8, usize),
+    Post(u8, usize),
+    Connect { agent: u8, node: usize, close: bool },
+    OpenVault { node: usize, late: bool },
+    CloseVault { socket: usize, for_good: bool },
+    Answer { request: usize, via: usize },
+    Steps(Vec<u8>),
+    Settle,
+    Cut(usize, usize),
+    Mend,
+    Kill(usize, u64),
+    Pass(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let agent = || 1u8..4;
+    prop_oneof![
+        6 => agent().prop_map(Op::Submit),
+        2 => (agent(), 0usize..8).prop_map(|(agent, pick)| Op::Repeat(agent, pick)),
+        1 => (agent(), 0usize..4).prop_map(|(agent, node)| Op::Post(agent, node)),
+        1 => (agent(), 0usize..4, any::<bool>()).prop_map(|(agent, node, close)| Op::Connect { agent, node, close }),
+        3 => (0usize..4, prop::bool::weighted(0.2)).prop_map(|(node, late)| Op::OpenVault { node, late }),
+        2 => (0usize..4, prop::bool::weighted(0.2)).prop_map(|(socket, for_good)| Op::CloseVault { socket, for_good }),
+        4 => (0usize..8, 0usize..4).prop_map(|(request, via)| Op::Answer { request, via }),
+        6 => prop::collection::vec(any::<u8>(), 1..6).prop_map(Op::Steps),
+        3 => Just(Op::Settle),
+        1 => (0usize..4, 0usize..4).prop_map(|(from, to)| Op::Cut(from, to)),
+        1 => Just(Op::Mend),
+        1 => (0usize..4, 0u64..2_000).prop_map(|(node, delay)| Op::Kill(node, delay)),
+        3 => prop_oneof![1u64..600, 600u64..5_000].prop_map(Op::Pass),
+    ]
+}
+
+impl Cluster {
+    fn perform_op(&mut self, op: &Op) {
+        match op {
+            Op::Submit(agent) => self.submit(*agent),
+            Op::Repeat(agent, pick) => self.repeat(*agent, *pick),
+            Op::Post(agent, node) => self.post(*agent, *node),
+            Op::Connect { agent, node, close } => self.connect_agent(*agent, *node, *close),
+            Op::OpenVault { node, late } => self.open_vault(*node, *late),
+            Op::CloseVault { socket, for_good } => self.close_vault(*socket, *for_good),
+            Op::Answer { request, via } => {
+                self.vault_answers(*request, *via);
+            }
+            Op::Steps(picks) => {
+                for pick in picks {
+                    self.step(usize::from(*pick));
+                }
+            }
+            Op::Settle => self.settle(),
+            Op::Cut(from, to) => self.cut(*from, *to),
+            Op::Mend => self.mend(),
+            Op::Kill(node, delay) if self.live().len() > 1 => {
+                self.kill(*node, &[Duration::from_millis(*delay), Duration::from_millis(2_000 - delay)]);
+            }
+            Op::Kill(..) => {}
+            Op::Pass(millis) => self.pass(Duration::from_millis(*millis)),
+        }
+        self.vault_reads();
+        self.agents_read();
+    }
+
+    /// Faults are over; the vault is connected, and answers whatever it gets.
+    fn calm_down(&mut self) {
+        self.mend();
+        if !self.vaults.is_connected() {
+            let node = self.live()[0];
+            self.open_vault(node, false);
+        }
+        let end = self.now.plus(GRACE * 2 + Duration::from_secs(10));
+        while self.now < end {
+            self.settle();
+            self.vault_reads();
+            while self.vault_answers(0, usize::MAX) {}
+            self.settle();
+            self.agents_read();
+            self.pass(Duration::from_millis(250));
+        }
+    }
+
+    /// Everybody goes, and every request and answer reaches the end of its life.
+    fn end_all(&mut self) {
+        while self.vaults.is_connected() {
+            self.close_vault(0, false);
+            self.settle();
+        }
+        let end = self.now.plus(TTL + GRACE + Duration::from_secs(90));
+        while self.now < end {
+            self.pass(Duration::from_secs(5));
+            self.settle();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        // Each case is a few seconds of a cluster's life, and some minutes of its end.
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400),
+        max_shrink_iters: 20_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_request_ends_exactly_once(nodes in 1usize..5, ops in prop::collection::vec(op(), 1..60)) {
+        let mut cluster = Cluster::new(nodes);
+        for op in &ops {
+            cluster.perform_op(op);
+        }
+        cluster.calm_down();
+        let (waiting, posted) = (cluster.agents.waiting(), cluster.http_waiting());
+        prop_assert!(waiting.is_empty() && posted.is_empty(), "{waiting:?} and {posted:?} wait:\n{}", cluster.told());
+        cluster.end_all();
+        let figures = cluster.figures();
+        prop_assert!(figures.iter().flatten().all(|figure| *figure == 0), "{figures:?}:\n{}", cluster.told());
+        prop_assert_eq!(cluster.leftovers(), 0, "{}", cluster.told());
+        prop_assert!(cluster.is_forgotten(), "a node still remembers the vault");
+    }
+}
