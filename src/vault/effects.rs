@@ -85,7 +85,7 @@ impl VaultService {
             let whereabouts = match located {
                 // Two nodes that both only wait for the vault must not send requests to each other.
                 Located::At { standing: Standing::Waiting, .. } if state.is_waiting() => Whereabouts::Absent,
-                Located::At { run, .. } => Whereabouts::At(run),
+                Located::At { run, epoch, standing } => Whereabouts::At(run, standing, epoch),
                 Located::Lost(wait) => Whereabouts::Lost(wait),
                 Located::Absent => Whereabouts::Absent,
                 Located::Unreachable => Whereabouts::Unreachable,

@@ -69,10 +69,10 @@ impl VaultState {
     }
 
     /// The vault's last socket here has closed, and another one is open at `node`.
-    pub(super) fn move_to(&mut self, node: NodeRun, context: &mut Context<'_>) {
+    pub(super) fn move_to(&mut self, node: NodeRun, since: Epoch, context: &mut Context<'_>) {
         self.waiting_until = None;
         context.effects.push(Effect::Release(self.epoch));
-        self.route = Route::At(node, Epoch::default());
+        self.route = Route::At(node, since);
         self.give_back(context);
         self.settle(context);
     }

@@ -52,6 +52,11 @@ impl VaultState {
                     }
                 }
             }
+            _ if self.has_gone_on() => {
+                context.effects.push(Effect::Send(from.clone(), frames::not_here(&self.vault, &request, id)));
+                // Whoever still sends here may know more than this node: the newer socket may be gone again.
+                self.locate(true, context);
+            }
             _ if !self.is_home() => {
                 context.effects.push(Effect::Send(from.clone(), frames::not_here(&self.vault, &request, id)));
                 if self.find(&request, id).is_some_and(|known| Self::is_away_at(known, from)) {
@@ -68,6 +73,11 @@ impl VaultState {
                 self.take(&request, id, context);
             }
         }
+    }
+
+    /// Whether the vault has sockets here, and a newer one elsewhere.
+    fn has_gone_on(&self) -> bool {
+        !self.sessions.is_empty() && matches!(self.route, Route::At(..))
     }
 
     /// For a vault that polls: what has not been delivered; with `again`, also what has been and is unanswered.

@@ -129,7 +129,7 @@ pub struct Session {
 enum Route {
     Unknown,
     Locating,
-    /// At that node, since that epoch; the smallest, if only a lookup said so.
+    /// At that node, since that epoch.
     At(NodeRun, Epoch),
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::cluster::proto;
 use crate::domain::clock::Epoch;
 use crate::domain::ids::{NodeRun, RequestId};
+use crate::domain::principal::Standing;
 use crate::vault::frames;
 use crate::vault::record::{Origin, Place, Waiter};
 use crate::vault::refusal::Refusal;
@@ -30,8 +31,8 @@ const RESEND: Duration = Duration::from_millis(500);
 /// What looking a vault up gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whereabouts {
-    /// Another node has it.
-    At(NodeRun),
+    /// Another node has it, so firmly and since then.
+    At(NodeRun, Standing, Epoch),
     /// Its node has died; it may come back within this time.
     Lost(Duration),
     /// No live node has it.
@@ -50,12 +51,17 @@ impl VaultState {
         }
         self.route = Route::Unknown;
         if self.waiting_until.is_some() && self.sessions.is_empty() {
-            if let Whereabouts::At(node) = whereabouts {
-                self.move_to(node, context);
+            if let Whereabouts::At(node, _, since) = whereabouts {
+                self.move_to(node, since, context);
             }
             return;
         }
-        if self.takes_requests() {
+        if !self.sessions.is_empty() {
+            if let Whereabouts::At(node, standing, since) = whereabouts
+                && standing >= self.standing()
+            {
+                self.newer_elsewhere(&node, since, context);
+            }
             return self.settle(context);
         }
         let whereabouts = match (whereabouts, self.lost_until) {
@@ -64,9 +70,9 @@ impl VaultState {
             (other, _) => other,
         };
         match whereabouts {
-            Whereabouts::At(node) => {
+            Whereabouts::At(node, _, since) => {
                 self.lost_until = None;
-                self.route = Route::At(node, Epoch::default());
+                self.route = Route::At(node, since);
                 self.settle(context);
             }
             Whereabouts::Lost(wait) => self.await_return(wait, context),
@@ -95,6 +101,10 @@ impl VaultState {
         let Some(record) = self.find_mut(request, id) else { return };
         record.misses = record.misses.saturating_add(1);
         let (patient, accepted) = (record.misses <= MAX_MISSES, record.accepted);
+        if !self.sessions.is_empty() && self.route == Route::Unknown {
+            // The newest socket may be here, or on a third node.
+            return self.locate(true, context);
+        }
         if self.takes_requests() || matches!(self.route, Route::At(..)) {
             return self.settle(context);
         }
@@ -119,7 +129,8 @@ impl VaultState {
         }
         if self.take_back(run) {
             if self.takes_requests() {
-                return self.settle(context);
+                self.settle(context);
+                return self.look_for_newer(context);
             }
             self.lost_until = Some(context.now.plus(context.bounds.grace));
             if self.has_nowhere() {
@@ -253,6 +264,13 @@ impl VaultState {
         if self.route != Route::Locating {
             self.route = Route::Locating;
             context.effects.push(Effect::Locate { anew });
+        }
+    }
+
+    /// The newest socket known has gone. Those here are served at once; a newer one may be open elsewhere.
+    pub(super) fn look_for_newer(&mut self, context: &mut Context<'_>) {
+        if !context.alone && !self.sessions.is_empty() {
+            self.locate(true, context);
         }
     }
 

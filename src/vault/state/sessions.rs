@@ -90,12 +90,17 @@ impl VaultState {
             }
         }
         if let Some(newest) = self.newest().map(|session| session.epoch) {
-            if newest < self.epoch {
+            let is_older = newest < self.epoch;
+            if is_older {
                 context.effects.push(Effect::Release(self.epoch));
                 self.epoch = newest;
             }
             context.effects.push(Effect::Hold(newest, self.standing()));
-            return self.flush(context);
+            self.flush(context);
+            if is_older {
+                self.look_for_newer(context);
+            }
+            return;
         }
         if for_good || context.bounds.grace.is_zero() {
             return self.leave(context);
@@ -178,7 +183,7 @@ impl VaultState {
         self.records.values().flatten().any(|r| r.is_open() && r.place == Place::Home(Some(number)))
     }
 
-    fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         if self.has_socket() { Standing::Live } else { Standing::Polling }
     }
 }

@@ -1,5 +1,8 @@
-//! What the rules promise, by example ([`origin`], [`home`], [`moves`]), and for whole clusters ([`model`]).
+//! What the rules promise, by example ([`origin`], [`home`], [`moves`]), and whatever happens ([`model`]).
 
 mod cluster;
+mod home;
 mod model;
+mod moves;
+mod origin;
 mod support;

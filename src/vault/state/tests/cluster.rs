@@ -195,6 +195,9 @@ impl Cluster {
         for steps in 0.. {
             assert!(steps < 20_000, "the cluster does not come to rest:\n{}", self.told());
             if !self.step(steps) {
+                if self.asks.is_empty() && self.down.is_empty() {
+                    self.agents.calm();
+                }
                 return;
             }
         }
@@ -226,7 +229,7 @@ impl Cluster {
     fn found(&self, asker: usize, anew: bool) -> Option<(Epoch, Standing, Whereabouts)> {
         let host = self.hosts.get(&asker)?;
         let at = |number: usize, (epoch, standing): (Epoch, Standing)| {
-            (standing, epoch, Whereabouts::At(super::support::run(number)))
+            (standing, epoch, Whereabouts::At(super::support::run(number), standing, epoch))
         };
         let others = self.hosts.iter().filter(|(number, _)| **number != asker && host.view.contains(number));
         let holders = others.filter_map(|(number, other)| Some(at(*number, other.held?)));
@@ -268,6 +271,7 @@ impl Cluster {
     /// A node dies, with all its sockets. The others notice `delays` later.
     pub fn kill(&mut self, at: usize, delays: &[Duration]) {
         let Some(host) = self.hosts.remove(&at) else { return };
+        self.agents.calm_since = None;
         self.story.push(format!("{} node {at} dies", self.clock()));
         if let Some(held) = host.held {
             self.buried.insert(at, held);

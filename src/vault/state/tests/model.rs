@@ -109,7 +109,7 @@ impl Cluster {
 proptest! {
     #![proptest_config(ProptestConfig {
         // Each case is a few seconds of a cluster's life, and some minutes of its end.
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400),
         max_shrink_iters: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -1,5 +1,6 @@
 //! One node's state of one vault, and the clients around it.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,11 +9,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::cluster::proto::frame::Body;
 use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::{Generation, NodeRun, RequestId};
 use crate::observe::metrics::Metrics;
 use crate::runtime::outbox::{Next, Outbox, Outgoing};
+use crate::vault::frames;
 use crate::vault::limit::VaultLimit;
 use crate::vault::record::{AgentSocket, PollToken, Submitter, Waiter};
 use crate::vault::state::{Bounds, Context, Effect, NewRequest, Session, Usage, VaultState};
@@ -217,4 +221,42 @@ pub fn heard(frame: &str) -> Heard {
         Some("error") => Heard::Error(text("code"), text("request_id")),
         kind => panic!("an agent was sent {kind:?}"),
     }
+}
+
+/// What a node does with a frame from another.
+pub fn received(from: &NodeRun, body: Body) -> impl FnOnce(&mut VaultState, &mut Context<'_>) {
+    let named = |request: &str, id: &[u8]| (RequestId::from(request), frames::id_from(id).expect("an id"));
+    move |state, context| match body {
+        Body::Deliver(deliver) => state.deliver(from, frames::delivered(deliver, from).expect("well formed"), context),
+        Body::Accepted(accepted) => {
+            let (request, id) = named(&accepted.request_id, &accepted.record_id);
+            state.accepted(&request, id, accepted.remaining, context);
+        }
+        Body::Refused(refused) => state.refused(from, &refused, context),
+        Body::Answer(answer) => {
+            let (request, id) = named(&answer.request_id, &answer.record_id);
+            state.answered(&request, id, Utf8Bytes::try_from(answer.frame).expect("text"), context);
+        }
+        other => panic!("no rule sends {other:?}"),
+    }
+}
+
+/// Carries frames between the nodes until none is left, and returns all other effects with where they arose.
+pub fn carry(nodes: &mut [&mut Node], at: usize, effects: Vec<Effect>) -> Vec<(usize, Effect)> {
+    let (mut under_way, mut rest): (VecDeque<_>, Vec<_>) = (effects.into_iter().map(|e| (at, e)).collect(), Vec::new());
+    for frames in 0.. {
+        assert!(frames < 1_000, "frames without end: {under_way:?}");
+        let Some((at, effect)) = under_way.pop_front() else { break };
+        let (from, Effect::Send(to, body)) = (nodes[at].run.clone(), &effect) else {
+            rest.push((at, effect));
+            continue;
+        };
+        let Some(to) = nodes.iter().position(|node| node.run == *to) else {
+            rest.push((at, effect));
+            continue;
+        };
+        let caused = nodes[to].call(received(&from, body.clone()));
+        under_way.extend(caused.into_iter().map(|effect| (to, effect)));
+    }
+    rest
 }

@@ -29,25 +29,13 @@ struct VaultSocket {
     open: bool,
     /// How many requests had been submitted when it was opened.
     since: usize,
-    /// Sockets that were open when it was.
-    beside: BTreeSet<usize>,
     /// The newest request that it has been sent of each agent socket.
     newest: BTreeMap<usize, usize>,
-    sent: BTreeSet<usize>,
-}
-
-impl VaultSocket {
-    /// What it has been sent and not read is lost.
-    fn close(&mut self) {
-        if std::mem::take(&mut self.open) {
-            self.sent.extend(self.client.received().iter().map(|text| number_in(text)));
-        }
-    }
 }
 
 impl VaultSockets {
     pub fn node_died(&mut self, node: usize) {
-        self.sockets.iter_mut().filter(|socket| socket.node == node).for_each(VaultSocket::close);
+        self.sockets.iter_mut().filter(|socket| socket.node == node).for_each(|socket| socket.open = false);
     }
 
     fn open(&self) -> Vec<usize> {
@@ -70,6 +58,9 @@ impl VaultSockets {
 pub struct AgentSockets {
     sockets: Vec<AgentSocket>,
     requests: Vec<Request>,
+    /// The first request since the cluster came to rest after the last fault and the last change of the vault's
+    /// sockets.
+    pub calm_since: Option<usize>,
     http: Vec<HttpRequest>,
 }
 
@@ -104,6 +95,11 @@ impl AgentSockets {
         self.http.retain(|http| http.node != node || http.accepted);
     }
 
+    /// The cluster has come to rest.
+    pub fn calm(&mut self) {
+        self.calm_since.get_or_insert(self.requests.len());
+    }
+
     /// Requests of open sockets that have not ended.
     pub fn waiting(&self) -> Vec<usize> {
         self.sockets.iter().flat_map(|socket| socket.waiting.iter().copied()).collect()
@@ -128,13 +124,9 @@ impl Cluster {
         let opened = session(number, epoch, &client);
         let epoch = opened.epoch;
         let since = self.agents.requests.len();
-        let (beside, newest, sent): (BTreeSet<_>, _, _) =
-            (self.vaults.open().into_iter().collect(), BTreeMap::new(), BTreeSet::new());
-        let newcomer = self.vaults.sockets.len();
-        for other in &beside {
-            self.vaults.sockets[*other].beside.insert(newcomer);
-        }
-        self.vaults.sockets.push(VaultSocket { node, number, epoch, client, open: true, since, beside, newest, sent });
+        self.agents.calm_since = None;
+        let newest = BTreeMap::new();
+        self.vaults.sockets.push(VaultSocket { node, number, epoch, client, open: true, since, newest });
         self.call(node, |state, context| state.session_opened(opened, context));
         self.ask(node, Question::Adopt(epoch), None);
     }
@@ -144,7 +136,8 @@ impl Cluster {
         let open = self.vaults.open();
         let Some(socket) = open.get(pick % open.len().max(1)) else { return };
         let socket = &mut self.vaults.sockets[*socket];
-        socket.close();
+        socket.open = false;
+        self.agents.calm_since = None;
         let (node, number, epoch) = (socket.node, socket.number, socket.epoch);
         self.drop_adoption(node, epoch);
         let how = if for_good { "unregisters" } else { "closes" };
@@ -162,18 +155,14 @@ impl Cluster {
         }
     }
 
-    /// Within one connection, requests of one agent come in the order in which they were sent; those aside that
-    /// come again because another connection, open at the same time, has ended. (What a broken link has lost is sent
-    /// again behind what it has not.)
+    /// While nothing breaks and the vault stays, requests of one agent come in the order in which they were sent.
     fn check_order(&mut self, socket: usize, text: &str) {
         let request = number_in(text);
-        let VaultSocket { number, beside, .. } = &self.vaults.sockets[socket];
+        let number = self.vaults.sockets[socket].number;
         self.story.push(format!("{} socket {number} is sent {text}", self.clock()));
         let sent = &self.agents.requests[request];
-        let comes_again = beside.iter().any(|other| self.vaults.sockets[*other].sent.contains(&request));
-        let socket = &mut self.vaults.sockets[socket];
-        if socket.sent.insert(request) && !sent.repeated && !comes_again && self.links_held {
-            let newest = socket.newest.insert(sent.socket, request);
+        if !sent.repeated && self.agents.calm_since.is_some_and(|first| first <= request) {
+            let newest = self.vaults.sockets[socket].newest.insert(sent.socket, request);
             assert!(newest.is_none_or(|newest| newest < request), "{newest:?} before {request}:\n{}", self.told());
         }
     }

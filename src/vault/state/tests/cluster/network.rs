@@ -9,7 +9,7 @@ use crate::cluster::proto::frame::Body;
 use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::RequestId;
 use crate::vault::frames;
-use crate::vault::state::tests::support::{VAULT, run};
+use crate::vault::state::tests::support::{VAULT, received, run};
 use crate::vault::state::{AdoptAnswer, AnswerVerdict};
 use crate::wire::dcp::envelope::RecordId;
 
@@ -68,7 +68,7 @@ impl Cluster {
     pub(super) fn arrive(&mut self, from: usize, to: usize) {
         let Some(item) = self.links.get_mut(&(from, to)).and_then(|queue| queue.pop_front()) else { return };
         match item {
-            Item::Frame(body) => self.receive(from, to, body),
+            Item::Frame(body) => drop(self.call(to, received(&run(from), body))),
             Item::Ask(number, question) => {
                 let reply = self.reply_to(from, to, question);
                 self.put(to, from, Item::Reply(number, reply));
@@ -84,29 +84,6 @@ impl Cluster {
                     self.finish(number);
                 }
             }
-        }
-    }
-
-    fn receive(&mut self, from: usize, to: usize, body: Body) {
-        let from = run(from);
-        match body {
-            Body::Deliver(deliver) => {
-                let delivered = frames::delivered(deliver, &from).expect("well formed");
-                self.call(to, |state, context| state.deliver(&from, delivered, context));
-            }
-            Body::Accepted(accepted) => {
-                let (request, id) = named(&accepted.request_id, &accepted.record_id);
-                self.call(to, |state, context| state.accepted(&request, id, accepted.remaining, context));
-            }
-            Body::Refused(refused) => {
-                self.call(to, |state, context| state.refused(&from, &refused, context));
-            }
-            Body::Answer(answer) => {
-                let (request, id) = named(&answer.request_id, &answer.record_id);
-                let frame = Utf8Bytes::try_from(answer.frame).expect("text");
-                self.call(to, |state, context| state.answered(&request, id, frame, context));
-            }
-            other => panic!("no rule sends {other:?}"),
         }
     }
 
@@ -220,6 +197,7 @@ impl Cluster {
             let lost = self.links.remove(&(from, to)).unwrap_or_default();
             self.down.insert((from, to));
             self.links_held = false;
+            self.agents.calm_since = None;
             self.story.push(format!("{} link {from} to {to} breaks, {} frames lost", self.clock(), lost.len()));
         }
     }
@@ -235,10 +213,6 @@ impl Cluster {
             }
         }
     }
-}
-
-fn named(request: &str, id: &[u8]) -> (RequestId, RecordId) {
-    (RequestId::from(request), frames::id_from(id).expect("an id"))
 }
 
 /// A frame in a word or two.
