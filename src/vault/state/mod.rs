@@ -301,8 +301,8 @@ impl VaultState {
         !self.is_home() && self.records.is_empty() && now >= self.touched.plus(ROUTE_MEMORY)
     }
 
-    fn deliver_body(&self, record: &Record, context: &Context<'_>) -> Body {
-        Body::Deliver(frames::deliver(&self.vault, record, context.me))
+    fn deliver_body(&self, record: &Record) -> Body {
+        Body::Deliver(Box::new(frames::deliver(&self.vault, record)))
     }
 
     /// Whether the record's vault was thought to be at `run`.

@@ -50,9 +50,9 @@ pub struct Ask {
 }
 
 impl Cluster {
-    pub(super) fn send(&mut self, from: usize, to: usize, body: Body) -> Result<(), Body> {
+    pub(super) fn send(&mut self, from: usize, to: usize, body: Body) -> Result<(), Box<Body>> {
         if !self.hosts.get(&from).is_some_and(|host| host.view.contains(&to)) {
-            return Err(body);
+            return Err(Box::new(body));
         }
         self.put(from, to, Item::Frame(body));
         Ok(())
