@@ -13,6 +13,7 @@ use waystation::wire::dcp::invite::Invite;
 use waystation::wire::dcp::invite_registration::InviteRegistration;
 use waystation::wire::dcp::push_token::{MAX_PUSH_TOKEN_BYTES, PushToken};
 use waystation::wire::dcp::registration::{Registration, Verified, verify_proof};
+use waystation::wire::dcp::session::{self, MAX_TOKEN_BYTES, Pair, SessionId};
 use waystation::wire::dcp::stored_claim::PairingResult;
 
 use super::{ITERATIONS, NOW};
@@ -152,5 +153,15 @@ fn push_token() {
         assert!(token.token.bytes().all(|byte| byte.is_ascii_graphic()));
         assert!((1..=MAX_ID_BYTES).contains(&token.vault_id.as_str().len()));
         assert!(!token.platform.is_empty());
+    });
+}
+
+#[test]
+fn session_pair() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let Ok(pair) = Pair::parse(input) else { return };
+        assert!(!pair.vault_id.is_empty() && (1..=MAX_TOKEN_BYTES).contains(&pair.token.len()));
+        let shown = session::pair(&SessionId([7; 16]), &pair.vault_id, &pair.token);
+        assert_eq!(Pair::parse(shown.as_bytes()), Ok(pair));
     });
 }

@@ -38,11 +38,17 @@ const MEMORY_RECORDS: usize = 256 << 20;
 /// How often expired records are swept, and how many at once: the rest waits for the next time.
 const SWEEP: (Duration, usize) = (Duration::from_secs(10), 1_000);
 
+/// How long a node that is given seeds waits for others before it serves alone: it may be the first one.
+const MEET_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How long the last traces may take to be sent.
 const TRACE_FLUSH: Duration = Duration::from_secs(3);
 
 /// How long the tasks of a node may take to end once they are told to.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long they may take when the operator does not want to wait.
+const ABORT_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +106,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node; when this returns, its ports are open.
+    /// Starts a node; when this returns, its ports are open. One that is given seeds meets other nodes first, or
+    /// gives them up: until then clients connect, and wait.
     ///
     /// # Errors
     /// [`StartError`].
@@ -144,6 +151,9 @@ impl Node {
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),
         });
+        if !config.cluster.seeds.is_empty() {
+            membership.meet(MEET_PATIENCE).await;
+        }
         let address = public.local_addr()?;
         let services = Services { edge: edge.clone(), vault: vault.clone(), ready: Arc::new(|| true) };
         let (closing, routes) = (CancellationToken::new(), router(services, config.cors_origins.clone()));
@@ -160,10 +170,19 @@ impl Node {
         }
     }
 
-    /// Ends all tasks at once: nothing is handed on.
+    /// Ends all tasks: nothing is handed on, but clients get a moment to agree to the close of their sockets.
     pub async fn stop(self) {
+        self.end(STOP_PATIENCE).await;
+    }
+
+    /// Ends all tasks at once: sockets of clients that do not agree to their close at once are cut.
+    pub async fn abort(self) {
+        self.end(ABORT_PATIENCE).await;
+    }
+
+    async fn end(self, patience: Duration) {
         self.closing.cancel();
-        let late = self.supervisor.stop(STOP_PATIENCE).await;
+        let late = self.supervisor.stop(patience).await;
         if !late.is_empty() {
             tracing::warn!(tasks = ?late, "these tasks did not end in time");
         }
@@ -198,12 +217,17 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     tracing::info!("leaving service");
-    tokio::select! {
-        () = node.drain() => {}
-        _ = terminate.recv() => tracing::warn!("second signal: ending at once"),
-        _ = interrupt.recv() => tracing::warn!("second signal: ending at once"),
+    let drained = tokio::select! {
+        () = node.drain() => true,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    };
+    if drained {
+        node.stop().await;
+    } else {
+        tracing::warn!("second signal: ending at once");
+        node.abort().await;
     }
-    node.stop().await;
     println!("DCP Relay stopped");
     if let Err(error) = traces.shutdown(TRACE_FLUSH).await {
         tracing::warn!(%error, "the last traces were not sent");

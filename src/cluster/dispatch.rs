@@ -111,6 +111,10 @@ impl Dispatch for Dispatcher {
         }
     }
 
+    fn stream_opened(&self, peer: &NodeRun) {
+        self.cluster.presence.stream_opened(peer);
+    }
+
     fn link_up(&self, peer: &NodeRun) {
         self.cluster.presence.link_up(peer);
         if let Some(service) = self.cluster.service.get() {

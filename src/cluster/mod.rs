@@ -36,6 +36,9 @@ use view::View;
 /// The version of what nodes say to one another. A node leaves those of another version alone.
 pub const PROTOCOL: u32 = 1;
 
+/// How often nodes that missed something are told again.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
 /// What a node's part in its cluster needs.
 pub struct ClusterSettings {
     /// This run.
@@ -114,26 +117,40 @@ impl Cluster {
         let mut changes = self.view.clone();
         let mut before = changes.borrow_and_update().clone();
         self.links.follow(&before);
-        while changes.changed().await.is_ok() {
+        let mut catch_up = tokio::time::interval(CATCH_UP);
+        catch_up.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let changed = tokio::select! {
+                changed = changes.changed() => changed,
+                _ = catch_up.tick() => {
+                    self.beside_links(self.claims.catch_up()).await;
+                    continue;
+                }
+            };
+            if changed.is_err() {
+                return;
+            }
             let now = changes.borrow_and_update().clone();
             self.links.follow(&now);
             if let Some(service) = self.service.get() {
                 service.view_changed(&before, &now);
             }
-            self.hand_on(&before, &now).await;
+            self.beside_links(self.hand_on(&before, &now)).await;
             before = now;
         }
     }
 
     async fn hand_on(&self, before: &View, now: &View) {
+        self.claims.hand_on(before, now).await;
+        if let Err(error) = self.shared.hand_on(before, now).await {
+            tracing::error!(%error, "the store of shared records failed");
+        }
+    }
+
+    /// Does `work`, while links follow the view.
+    async fn beside_links(&self, work: impl Future<Output = ()>) {
         let mut changes = self.view.clone();
         changes.mark_unchanged();
-        let work = async {
-            self.claims.hand_on(before, now).await;
-            if let Err(error) = self.shared.hand_on(before, now).await {
-                tracing::error!(%error, "the store of shared records failed");
-            }
-        };
         tokio::pin!(work);
         // Links must follow the next change even while this goes on.
         loop {

@@ -25,7 +25,8 @@ impl Frame {
                 Some(Body::Answer(a)) => a.frame.len(),
                 Some(Body::ForwardAnswer(a)) => a.frame.len(),
                 Some(Body::Notify(n)) => n.frame.len(),
-                Some(Body::SessionData(d)) => d.payload.len(),
+                Some(Body::SessionOpen(o)) => o.token.len(),
+                Some(Body::SessionData(d)) => d.frame.len(),
                 Some(Body::StoreShared(s)) => s.record.as_ref().map_or(0, |r| r.value.len()),
                 Some(Body::Reply(Reply { body: Some(reply::Body::Poll(p)), .. })) => p.frame.len(),
                 Some(Body::Reply(Reply { body: Some(reply::Body::Shared(s)), .. })) => {

@@ -98,7 +98,7 @@ pub enum LogFormat {
 /// Which traces are sent, and where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceConfig {
-    /// The OTLP collector, an `http` or `https` URL; `None`: no traces.
+    /// The OTLP collector, an `http` URL; `None`: no traces.
     pub endpoint: Option<String>,
     /// The share of traces that are sent, 0 to 1.
     pub sample_ratio: f64,

@@ -87,7 +87,8 @@ pub(super) fn log_filter(text: &str) -> Option<String> {
 
 pub(super) fn url(text: &str) -> Option<String> {
     let uri: Uri = text.parse().ok()?;
-    let web = matches!(uri.scheme_str(), Some("http" | "https"));
+    // Calls out of the relay speak plain HTTP: a proxy of the operator's adds TLS.
+    let web = uri.scheme_str() == Some("http");
     (web && uri.host().is_some_and(|host| !host.is_empty())).then(|| text.to_owned())
 }
 
@@ -203,8 +204,8 @@ mod tests {
 
     #[test]
     fn only_the_web_is_a_url() {
-        assert!(url("https://push.example/v2").is_some());
-        for bad in ["ftp://a", "push.example", "/v2", "http://", "http:// a"] {
+        assert!(url("http://push.example/v2").is_some());
+        for bad in ["https://push.example", "ftp://a", "push.example", "/v2", "http://", "http:// a"] {
             assert_eq!(url(bad), None, "{bad}");
         }
     }

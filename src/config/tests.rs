@@ -57,7 +57,7 @@ fn every_alias_reaches_its_setting() {
             |c| format!("{:?}", c.trace.endpoint),
             r#"Some("http://c:4317")"#,
         ),
-        ("DCP_EXPO_PUSH_URL", "https://p/x", |c| format!("{:?}", c.vault.push_url), r#"Some("https://p/x")"#),
+        ("DCP_EXPO_PUSH_URL", "http://p/x", |c| format!("{:?}", c.vault.push_url), r#"Some("http://p/x")"#),
     ];
     for (name, value, shown, expected) in cases {
         assert_eq!(shown(&config(&[(name, value)])), expected, "{name}");

@@ -21,7 +21,7 @@ pub struct VaultConfig {
     pub max_pending: usize,
     /// Memory for pending requests and kept answers on this node, in bytes.
     pub records_bytes: usize,
-    /// Where to ask for a push notification to a sleeping vault, an `http` or `https` URL; `None`: none is sent.
+    /// Where to ask for a push notification to a sleeping vault, an `http` URL; `None`: none is sent.
     pub push_url: Option<String>,
 }
 

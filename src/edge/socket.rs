@@ -26,8 +26,9 @@ use crate::runtime::session::{Incoming, Protocol, Step};
 use crate::security::limiter::ConnectionLimiter;
 
 /// What a WebSocket allocates for reading, in bytes. tungstenite allocates and clears it at the first read,
-/// and its default of 128 KiB would be what an idle connection costs; longer messages get their own buffer.
-const READ_BUFFER_BYTES: usize = 4096;
+/// and its default of 128 KiB would be what an idle connection costs. System calls read more than this at once
+/// (see [`wire`](super::wire)), and longer messages get their own buffer.
+const READ_BUFFER_BYTES: usize = 512;
 
 /// Bytes of control frames that tungstenite may hold back beyond those in [`Wire`].
 const MAX_HELD_CONTROL_BYTES: usize = 4096;

@@ -124,6 +124,14 @@ impl Outbox {
         self.push(Outgoing::Text(text.into()))
     }
 
+    /// Whether a message of `bytes` that can wait should be queued now: half of the bound stays free for those
+    /// that cannot. When nothing waits, any message should; a connection that has ended refuses it anyway.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let queue = self.inner.queue.lock();
+        queue.gone || queue.end.is_some() || queue.bytes == 0 || queue.bytes + bytes <= self.inner.limit / 2
+    }
+
     /// Closes the connection once everything queued before is written. The first call counts.
     pub fn close(&self, code: u16, reason: &'static str) {
         self.inner.queue.lock().end.get_or_insert(Next::Close(code, reason));
@@ -204,6 +212,17 @@ mod tests {
         assert_eq!(outbox.text("6"), Err(Refused::Full));
         assert_eq!(outbox.queued_bytes(), 0);
         assert_eq!(next(&outbox), Poll::Ready(Next::Overflow));
+    }
+
+    #[test]
+    fn what_can_wait_leaves_half_of_the_room() {
+        let outbox = Outbox::new(10);
+        assert!(outbox.has_room(10), "nothing waits");
+        outbox.text("123").unwrap();
+        assert!(outbox.has_room(2));
+        assert!(!outbox.has_room(3));
+        outbox.abandon();
+        assert!(outbox.has_room(3), "whoever pushes learns that it is closed");
     }
 
     #[test]

@@ -11,18 +11,22 @@ use crate::runtime::time;
 use crate::security::address::AddressKey;
 use crate::wire::dcp::envelope::{RecordId, Unchecked};
 use crate::wire::dcp::frame::{self, Frame};
+use crate::wire::dcp::session::{self, SessionId};
 
 use super::record::{AgentSocket, Submitter, Waiter};
 use super::refusal::Refusal;
 use super::service::VaultService;
+use super::session_mode::reason;
 use super::state::NewRequest;
 
 /// The protocol of an agent's socket.
 pub struct AgentProtocol {
-    service: VaultService,
-    socket: Arc<AgentSocket>,
+    pub(super) service: VaultService,
+    pub(super) socket: Arc<AgentSocket>,
     submitter: Submitter,
-    key: AddressKey,
+    pub(super) key: AddressKey,
+    /// The session of session mode that the agent has asked for last, if it has not ended it.
+    pub(super) session: Option<SessionId>,
 }
 
 impl AgentProtocol {
@@ -33,7 +37,7 @@ impl AgentProtocol {
         service.inner.metrics.vault.agent_sockets.inc();
         service.agent_opened(&socket);
         let submitter = Submitter { address, token: None };
-        Self { service, socket, submitter, key: AddressKey::from(address) }
+        Self { service, socket, submitter, key: AddressKey::from(address), session: None }
     }
 
     fn request(&self, payload: &str) {
@@ -47,6 +51,10 @@ impl AgentProtocol {
             Ok(envelope) => envelope,
             Err(error) => return self.complain(error.code(), &error.to_string(), named.as_deref()),
         };
+        if self.service.is_closed_to_agents() {
+            let refusal = Refusal::Unavailable;
+            return self.complain(refusal.code(), &refusal.to_string(), Some(&envelope.request_id));
+        }
         if let Err(limited) = self.service.inner.admission.request(self.key) {
             self.service.inner.metrics.vault.limited("address");
             let refusal = Refusal::AddressLimit(limited.retry_after);
@@ -77,7 +85,7 @@ impl AgentProtocol {
         self.say(frame::error(code, message, request, time::now()));
     }
 
-    fn say(&self, text: Utf8Bytes) {
+    pub(super) fn say(&self, text: Utf8Bytes) {
         // A socket that takes nothing more is being closed.
         self.socket.outbox.text(text).unwrap_or_default();
     }
@@ -92,7 +100,10 @@ impl Protocol for AgentProtocol {
         match (&*frame.kind, frame.payload) {
             ("request", Some(payload)) => self.request(payload.get()),
             ("request", None) => self.complain("RELAY_INVALID_ENVELOPE", "Invalid message format", None),
+            ("pair", None) => self.pair(message.bytes()),
+            ("heartbeat", None) if self.session.is_some() => self.say(session::heartbeat(time::now())),
             ("heartbeat", _) => self.say(frame::heartbeat(time::now())),
+            (kind, _) if self.takes_plainly(kind) => self.plain_frame(&frame),
             (kind, _) => {
                 let kind: String = kind.chars().take(64).collect();
                 self.complain("RELAY_INVALID_ENVELOPE", &format!("Unknown message type: {kind}"), None);
@@ -102,6 +113,7 @@ impl Protocol for AgentProtocol {
     }
 
     fn on_tick(&mut self) -> Step {
+        self.expire_pair();
         if self.service.is_draining() && self.socket.pending.load(Ordering::Relaxed) == 0 {
             return Step::Close(1012, "service restart");
         }
@@ -109,12 +121,13 @@ impl Protocol for AgentProtocol {
     }
 
     fn in_use(&self) -> bool {
-        self.socket.pending.load(Ordering::Relaxed) > 0
+        self.socket.pending.load(Ordering::Relaxed) > 0 || self.has_session()
     }
 }
 
 impl Drop for AgentProtocol {
     fn drop(&mut self) {
+        self.leave_session(reason::AGENT_GONE);
         self.service.inner.metrics.vault.agent_sockets.dec();
     }
 }

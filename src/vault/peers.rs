@@ -11,6 +11,7 @@ use crate::domain::ids::{NodeRun, RequestId};
 use super::frames;
 use super::record::Submitter;
 use super::service::VaultService;
+use super::session_mode::Word;
 use super::state::{AdoptAnswer, AnswerVerdict};
 
 /// More hops than this are refused: a frame is forwarded once inside a cluster.
@@ -71,18 +72,23 @@ impl Frames for VaultService {
                     self.notify_here(&notify.vault_id, &frame);
                 }
             }
-            // Another service's, or a newer version's.
-            _ => self.inner.metrics.drop_one("vault", "unknown_frame"),
+            body => match Word::read(body) {
+                Some(word) => self.in_session_mode(|table, context| table.hear(from, word, context)),
+                // Another service's, or a newer version's.
+                None => self.inner.metrics.drop_one("vault", "unknown_frame"),
+            },
         }
     }
 
     fn link_up(&self, peer: &NodeRun) {
         self.for_each(|state, context| state.repeat_to(peer, context));
+        self.in_session_mode(|table, context| table.link_up(peer, context));
     }
 
     fn view_changed(&self, before: &View, now: &View) {
         for member in before.others().filter(|member| !now.is_live(&member.run)) {
             self.for_each(|state, context| state.node_lost(&member.run, context));
+            self.in_session_mode(|table, context| table.node_lost(&member.run, context));
         }
     }
 }

@@ -117,6 +117,16 @@ impl Waiter {
         Self::Socket(socket.clone())
     }
 
+    /// Whether anybody is there to be told.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        match self {
+            Self::Socket(socket) => !socket.outbox.is_closed(),
+            Self::Http(http) => !http.is_closed(),
+            Self::Nobody => false,
+        }
+    }
+
     /// The request is accepted.
     pub fn accept(&mut self, request: &RequestId, remaining: Option<u32>, now: Millis) {
         match self {

@@ -61,11 +61,13 @@ impl VaultService {
         let vault = verified.vault_id.as_str();
         let key = Bytes::copy_from_slice(&verified.signing_key.0);
         let session = Session { number, epoch, key, outbox: outbox.clone() };
-        self.with(vault, |state, context| state.session_opened(session, context));
-        if let (Some(outbox), Some(greeting)) = (outbox, greeting) {
-            // A socket that has closed meanwhile is noticed by whoever owns it.
-            outbox.text(greeting).unwrap_or_default();
-        }
+        self.with(vault, |state, context| {
+            if let (Some(outbox), Some(greeting)) = (outbox, greeting) {
+                // A socket that has closed meanwhile is noticed by whoever owns it.
+                outbox.text(greeting).unwrap_or_default();
+            }
+            state.session_opened(session, context);
+        });
         let adopt = Body::Adopt(Adopt { vault_id: vault.to_owned(), epoch: epoch.0 });
         let mut newer: Option<(Epoch, NodeRun)> = None;
         self.ask_all(&adopt, ADOPT_PATIENCE, |node, answer| {

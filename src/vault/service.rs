@@ -21,6 +21,7 @@ use crate::wire::dcp::envelope::RecordId;
 use super::limit::VaultLimit;
 use super::pair::Lookup;
 use super::pairing::{ClusterFacts, Pairing, Push};
+use super::session_mode;
 use super::state::{Bounds, Context, Effect, Usage, VaultState};
 
 /// Parts of the maps, each with a lock of its own.
@@ -64,6 +65,7 @@ pub(super) struct Inner {
     index: Vec<Mutex<HashMap<RequestId, SmallVec<[VaultId; 1]>>>>,
     pub kept: Mutex<VecDeque<Kept>>,
     pub polls: Mutex<HashMap<VaultId, Poller>>,
+    pub sessions: Mutex<session_mode::Table>,
     sockets: AtomicU64,
     /// When the node began to leave service, in milliseconds since 1970; zero before.
     pub draining_since: AtomicU64,
@@ -119,6 +121,7 @@ impl VaultService {
             index: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             kept: Mutex::default(),
             polls: Mutex::default(),
+            sessions: Mutex::default(),
             sockets: AtomicU64::new(1),
             draining_since: AtomicU64::new(0),
         });

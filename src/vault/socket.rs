@@ -1,6 +1,7 @@
 //! A vault's socket, `/ws` (sheet section 5): registration, heartbeats, answers.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -15,6 +16,7 @@ use crate::security::address::AddressKey;
 use crate::wire::dcp::fields::Fields;
 use crate::wire::dcp::frame::{self, Frame};
 use crate::wire::dcp::registration::{Registration, Verified};
+use crate::wire::dcp::session;
 
 use super::register::NotRegistered;
 use super::service::VaultService;
@@ -32,13 +34,15 @@ pub struct VaultProtocol {
 }
 
 /// What a socket's work beside its messages shares with it.
-struct VaultSocket {
-    service: VaultService,
-    number: u64,
-    outbox: Outbox,
-    key: AddressKey,
+pub(super) struct VaultSocket {
+    pub(super) service: VaultService,
+    pub(super) number: u64,
+    pub(super) outbox: Outbox,
+    pub(super) key: AddressKey,
     /// The vault that this socket stands for.
     vault: Mutex<Option<VaultId>>,
+    /// Whether it has ever asked to stand for a vault in session mode.
+    pub(super) plain: AtomicBool,
 }
 
 impl VaultProtocol {
@@ -46,7 +50,8 @@ impl VaultProtocol {
     #[must_use]
     pub fn new(service: VaultService, address: std::net::IpAddr, outbox: Outbox) -> Self {
         let (number, key) = (service.next_socket(), AddressKey::from(address));
-        Self { socket: Arc::new(VaultSocket { service, number, outbox, key, vault: Mutex::default() }) }
+        let (vault, plain) = (Mutex::default(), AtomicBool::default());
+        Self { socket: Arc::new(VaultSocket { service, number, outbox, key, vault, plain }) }
     }
 }
 
@@ -60,10 +65,13 @@ impl Protocol for VaultProtocol {
         let payload = frame.payload.map(|payload| payload.get());
         match (&*frame.kind, payload) {
             ("response", Some(payload)) => return socket.response(payload),
+            ("heartbeat", None) if socket.stands_plainly() => socket.say(session::heartbeat(time::now())),
             ("heartbeat", payload) => socket.heartbeat(payload),
             ("register", Some(payload)) => return socket.register(payload),
             ("unregister", Some(payload)) => socket.unregister(payload),
             ("pairing_result", Some(payload)) => return socket.pairing_result(payload),
+            ("register", None) if let Some(vault) = frame.vault_id => return socket.register_plainly(vault),
+            (kind, _) if socket.takes_plainly(kind) => socket.plain_frame(&frame, message.bytes()),
             ("register" | "response" | "unregister" | "pairing_result", None) => {
                 socket.complain("RELAY_INVALID_ENVELOPE", "Invalid message format");
             }
@@ -80,10 +88,11 @@ impl Protocol for VaultProtocol {
         let Some(vault) = socket.vault.lock().clone() else {
             return if socket.service.is_draining() { Step::Close(1012, "service restart") } else { Step::Continue };
         };
+        let sent_away = socket.service.sends_vaults_away();
         let asked = socket.service.with_known(vault.as_str(), |state, context| {
             (
                 state.silent_since().is_some_and(|life| life.plus(HEARTBEAT_TIMEOUT) < context.now),
-                state.owes(socket.number),
+                if sent_away { state.run_dry(socket.number) } else { state.owes(socket.number) },
             )
         });
         match asked {
@@ -94,13 +103,14 @@ impl Protocol for VaultProtocol {
     }
 
     fn in_use(&self) -> bool {
-        self.socket.vault.lock().is_some()
+        self.socket.vault.lock().is_some() || self.socket.stands_plainly()
     }
 }
 
 impl Drop for VaultProtocol {
     fn drop(&mut self) {
         self.socket.leave(false);
+        self.socket.leave_plainly();
     }
 }
 
@@ -242,7 +252,7 @@ impl VaultSocket {
         self.say(frame::error(code, message, None, time::now()));
     }
 
-    fn say(&self, text: Utf8Bytes) {
+    pub(super) fn say(&self, text: Utf8Bytes) {
         // A socket that takes nothing more is being closed.
         self.outbox.text(text).unwrap_or_default();
     }

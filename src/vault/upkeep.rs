@@ -22,6 +22,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two looks for vaults of which nothing is left.
 const IDLE_TICKS: u32 = 15;
 
+/// How long a draining node takes new requests on an agent's socket that is never without one.
+const BUSY_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How long a draining node leaves a vault's socket open that owes an answer.
 const OWED_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -41,6 +44,7 @@ impl VaultService {
             let error = RegistrationError::KeyMismatch;
             let refusal = frame::error(error.code(), &error.to_string(), None, time::now());
             this.with_known(&principal.name, |state, context| state.rebound(key, &refusal, context));
+            this.in_session_mode(|table, context| table.vaults.bound(&principal.name, context));
         }));
         let (this, stop) = (self.clone(), self.inner.supervisor.token());
         self.inner.supervisor.spawn("vault upkeep", async move {
@@ -56,6 +60,7 @@ impl VaultService {
         for ticks in 0u32.. {
             tick.tick().await;
             self.tidy();
+            self.say_owed();
             if ticks % IDLE_TICKS == 0 {
                 self.forget_idle();
             }
@@ -119,6 +124,17 @@ impl VaultService {
             return !owes;
         }
         !owes || time::now().since(Millis(since)) > OWED_PATIENCE
+    }
+
+    /// Whether this node leaves service while another can take its vaults.
+    pub(super) fn sends_vaults_away(&self) -> bool {
+        self.is_draining() && self.has_sibling()
+    }
+
+    /// Whether agents' sockets take no new requests any more, because they would never be without one.
+    pub(super) fn is_closed_to_agents(&self) -> bool {
+        let since = self.inner.draining_since.load(Ordering::Relaxed);
+        since != 0 && time::now().since(Millis(since)) > BUSY_PATIENCE
     }
 
     /// Leaves service: sockets without unanswered requests are closed within a second or two (1012), the others

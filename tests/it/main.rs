@@ -1,8 +1,27 @@
-//! Behaviour of the whole: its shape, its documentation, and what leaves the process.
+//! Behaviour of the whole: its shape, its documentation, what clients see of it, and what leaves the process.
 
 // Clippy lets tests unwrap, but not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cluster_cuts;
+mod cluster_drain;
+mod cluster_keys;
+mod cluster_moves;
+mod cluster_presence;
+mod cluster_rolling;
+mod cluster_routing;
+mod cluster_strangers;
+mod dcp_abuse;
+mod dcp_agent;
+mod dcp_http;
+mod dcp_http_vault;
+mod dcp_limits;
+mod dcp_pairing;
+mod dcp_vault;
+mod figures;
 mod layers;
+mod session_mode;
 mod settings_table;
+#[path = "../support/mod.rs"]
+mod support;
 mod traces;

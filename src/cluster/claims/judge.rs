@@ -1,5 +1,6 @@
 //! The owner's part in claims: judging them, and handing bindings on when owners change.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -177,31 +178,72 @@ impl Claims {
 
     async fn heed(&self, principal: &Principal, binding: Binding) -> Result<Binding, StoreError> {
         let owns = self.inner.view.borrow().owners(principal.hash()).any(|owner| owner.run == self.inner.me);
-        let merged = match self.inner.bindings.get(principal).await? {
+        let known = self.inner.bindings.get(principal).await?;
+        let merged = match &known {
             None if !owns => Merged { standing: binding, changed: true },
             _ => self.inner.bindings.merge(principal, binding).await?,
         };
         self.note(principal, &merged);
+        if merged.changed && known.is_some() {
+            self.correct(principal, &merged.standing);
+        }
         Ok(merged.standing)
     }
 
-    /// Hands the bindings that have new owners to them, paced.
+    /// Tells every node of a binding that has replaced another: any of them may have let that one's key in.
+    fn correct(&self, principal: &Principal, standing: &Binding) {
+        let view = self.inner.view.borrow().clone();
+        for member in view.others() {
+            let body = Body::Bound(bound(principal, standing));
+            // A node that misses it refuses the key at its next registration.
+            self.inner.links.send(&member.run, body).unwrap_or_default();
+        }
+    }
+
+    /// Hands the bindings that have new owners to them, paced. Owners that do not answer are told later, by
+    /// [`Claims::catch_up`].
     pub async fn hand_on(&self, before: &View, now: &View) {
-        let mut after = None;
+        let is_new = |p: &Principal, owner: &NodeRun| !before.owners(p.hash()).any(|known| known.run == *owner);
+        let silent = self.offer(now, is_new).await;
+        self.inner.behind.lock().extend(silent);
+    }
+
+    /// Hands everything that they own to the nodes that did not answer when they were told.
+    pub async fn catch_up(&self) {
+        let behind = std::mem::take(&mut *self.inner.behind.lock());
+        if behind.is_empty() {
+            return;
+        }
+        let view = self.inner.view.borrow().clone();
+        let silent = self.offer(&view, |_, owner| behind.contains(owner)).await;
+        self.inner.behind.lock().extend(silent);
+    }
+
+    /// Offers bindings to those of their owners that `to` picks, paced; returns who has not answered. Whoever has
+    /// an older binding says so, and is obeyed.
+    async fn offer(&self, view: &View, to: impl Fn(&Principal, &NodeRun) -> bool) -> HashSet<NodeRun> {
+        let (mut after, mut silent) = (None, HashSet::new());
         loop {
             let page = match self.inner.bindings.page(after.as_deref(), PACE).await {
                 Ok(page) => page,
-                Err(error) => return log_store(&error),
+                Err(error) => {
+                    log_store(&error);
+                    return silent;
+                }
             };
-            let Some((last, ..)) = page.last() else { return };
+            let Some((last, ..)) = page.last() else { return silent };
             after = Some(last.clone());
+            let mut offers = Vec::new();
             for (_, principal, binding) in &page {
-                let hash = principal.hash();
-                for owner in now.owners(hash).filter(|owner| owner.run != self.inner.me) {
-                    if !before.owners(hash).any(|known| known.run == owner.run) {
-                        // What does not fit the link is handed on with the next change, and asked for before that.
-                        self.inner.links.send(&owner.run, Body::Bound(bound(principal, binding))).unwrap_or_default();
-                    }
+                let owners = view.owners(principal.hash()).map(|owner| &owner.run).filter(|run| **run != self.inner.me);
+                for owner in owners.filter(|run| !silent.contains(*run) && to(principal, run)) {
+                    let body = Body::Bound(bound(principal, binding));
+                    offers.push(async move { (owner, self.inner.links.ask(owner, body, PATIENCE).await) });
+                }
+            }
+            for (owner, answer) in join_all(offers).await {
+                if answer.is_err() {
+                    silent.insert(owner.clone());
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

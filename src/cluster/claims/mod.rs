@@ -8,6 +8,7 @@
 pub mod bindings;
 mod judge;
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ struct Inner {
     bindings: Bindings,
     clock: Mutex<HybridClock>,
     rebound: OnceLock<Rebound>,
+    /// Nodes that did not answer when bindings were handed to them.
+    behind: Mutex<HashSet<NodeRun>>,
 }
 
 impl Claims {
@@ -97,7 +100,8 @@ impl Claims {
         records: Arc<dyn Records>,
     ) -> Self {
         let (bindings, clock, rebound) = (Bindings::new(records), Mutex::default(), OnceLock::new());
-        Self { inner: Arc::new(Inner { me, view, links, presence, bindings, clock, rebound }) }
+        let behind = Mutex::default();
+        Self { inner: Arc::new(Inner { me, view, links, presence, bindings, clock, rebound, behind }) }
     }
 
     /// Says who is told when a name is bound anew. Later calls have no effect.
@@ -143,6 +147,27 @@ impl Claims {
         match self.known(principal).await {
             Some(binding) => Some(binding.key),
             None => self.ask_everybody(principal).await.0.map(|binding| binding.key),
+        }
+    }
+
+    /// Whether a key owns `principal`. Unlike [`Claims::owner_of`], says nothing while a live node is silent: it
+    /// may know one.
+    ///
+    /// # Errors
+    /// [`ClaimError::Unavailable`]: try again; the silent node answers soon, or leaves the view.
+    pub async fn is_owned(&self, principal: &Principal) -> Result<bool, ClaimError> {
+        match self.inner.bindings.get(principal).await {
+            Ok(Some(_)) => return Ok(true),
+            Ok(None) => {}
+            Err(error) => {
+                log_store(&error);
+                return Err(ClaimError::Unavailable);
+            }
+        }
+        match self.ask_everybody(principal).await {
+            (Some(_), _) => Ok(true),
+            (None, false) => Ok(false),
+            (None, true) => Err(ClaimError::Unavailable),
         }
     }
 

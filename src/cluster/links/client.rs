@@ -44,7 +44,7 @@ pub async fn run(inner: Arc<Inner>, peer: Arc<Peer>) {
         if let Some(Err(error)) = peer.gone.run_until_cancelled(attempt).await {
             tracing::debug!(peer = %peer.run, %error, "link broken");
         }
-        peer.queue.clear();
+        peer.queue.break_off();
         peer.gone.run_until_cancelled(tokio::time::sleep(backoff.next(rand::random()))).await;
     }
 }
@@ -80,6 +80,7 @@ async fn link(inner: &Arc<Inner>, peer: &Arc<Peer>, backoff: &mut Backoff) -> Re
         return Err(LinkError::WrongRun);
     }
     backoff.reset();
+    peer.queue.open();
     let _up = Up::new(inner, peer);
     inner.link_up(&peer.run);
     // Nothing more is said on this stream; it ends with the link.

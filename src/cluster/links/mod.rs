@@ -67,6 +67,9 @@ pub trait Dispatch: Send + Sync {
     /// A frame of another node, which waits for a reply if `ask` is not zero.
     fn frame(&self, from: &NodeRun, ask: u64, body: frame::Body);
 
+    /// A stream from `peer` begins: frames that it sent before may be missing. Called before its first frame.
+    fn stream_opened(&self, peer: &NodeRun);
+
     /// A stream between this node and `peer`, in either direction, is new: what either knew of the other may
     /// have been lost.
     fn link_up(&self, peer: &NodeRun);
@@ -246,6 +249,12 @@ impl Peer {
 }
 
 impl Inner {
+    fn stream_opened(&self, peer: &NodeRun) {
+        if let Some(dispatch) = self.dispatch.get() {
+            dispatch.stream_opened(peer);
+        }
+    }
+
     fn link_up(&self, peer: &NodeRun) {
         if let Some(dispatch) = self.dispatch.get() {
             dispatch.link_up(peer);

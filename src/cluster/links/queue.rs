@@ -28,6 +28,8 @@ pub struct LinkQueue {
 struct State {
     frames: VecDeque<Frame>,
     bytes: usize,
+    /// The node cannot be reached: frames are refused rather than kept for nobody.
+    down: bool,
 }
 
 impl LinkQueue {
@@ -40,7 +42,7 @@ impl LinkQueue {
         let weight = frame.weight();
         {
             let mut state = self.state.lock();
-            if state.bytes + weight > self.limit {
+            if state.down || state.bytes + weight > self.limit {
                 return Err(Box::new(frame));
             }
             state.bytes += weight;
@@ -51,13 +53,18 @@ impl LinkQueue {
         Ok(())
     }
 
-    /// Forgets and counts what waits: the link is broken.
-    pub fn clear(&self) {
-        let lost = std::mem::take(&mut *self.state.lock());
+    /// The link is broken: forgets and counts what waits, and takes nothing before [`LinkQueue::open`].
+    pub fn break_off(&self) {
+        let lost = std::mem::replace(&mut *self.state.lock(), State { down: true, ..State::default() });
         self.metrics.cluster.link_queued_bytes.dec_by(lost.bytes as i64);
         for _ in lost.frames {
             self.metrics.drop_one("link", "broken");
         }
+    }
+
+    /// The link stands: frames are taken.
+    pub fn open(&self) {
+        self.state.lock().down = false;
     }
 
     /// Everything that waits, up to the size of a batch. One task at a time may wait here.
@@ -86,7 +93,7 @@ impl LinkQueue {
 
 impl Drop for LinkQueue {
     fn drop(&mut self) {
-        self.clear();
+        self.break_off();
     }
 }
 
@@ -117,7 +124,16 @@ mod tests {
         let queue = LinkQueue::new(1000, Metrics::new());
         assert!(queue.push(frame(500)).is_ok());
         assert!(queue.push(frame(500)).is_err());
-        queue.clear();
-        assert!(queue.push(frame(500)).is_ok());
+    }
+
+    #[test]
+    fn a_broken_link_takes_nothing_until_it_stands_again() {
+        let queue = LinkQueue::new(1 << 20, Metrics::new());
+        queue.push(frame(10)).unwrap();
+        queue.break_off();
+        assert!(queue.push(frame(10)).is_err());
+        assert_eq!(next(&queue), Poll::Pending);
+        queue.open();
+        assert!(queue.push(frame(10)).is_ok());
     }
 }

@@ -175,6 +175,7 @@ impl Service {
 async fn read(inner: Arc<Inner>, from: NodeRun, mut batches: Streaming<Batch>, token: CancellationToken) {
     // Whatever ends this ends the answer stream as well.
     let _end = token.clone().drop_guard();
+    inner.stream_opened(&from);
     inner.link_up(&from);
     while let Some(Ok(Some(batch))) = token.run_until_cancelled(batches.message()).await {
         inner.metrics.cluster.frames_received.inc_by(batch.frames.len() as u64);

@@ -52,6 +52,10 @@ pub const WINDOW: usize = 5;
 /// Longer intervals are gaps, not samples.
 pub const LONGEST_SAMPLE: Duration = Duration::from_secs(2);
 
+/// How long a view must stand still before a node that joins takes it for complete: the nodes that a seed knows
+/// are live here after two heartbeats each.
+const QUIET: Duration = INTERVAL.saturating_mul(3);
+
 /// How long a dead member is remembered, so that one that was only away is taken up where it left off.
 pub const DEAD_MEMORY: Duration = Duration::from_secs(3600);
 
@@ -206,6 +210,25 @@ impl Membership {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<View>> {
         self.shared.view.clone()
+    }
+
+    /// Waits until others are in the view and no more of them come, `patience` at most: before, this node knows of
+    /// nobody, and must not tell clients what there is in the cluster.
+    pub async fn meet(&self, patience: Duration) {
+        let mut view = self.watch();
+        let met = async {
+            view.wait_for(|view| view.others().next().is_some()).await?;
+            while let Ok(changed) = tokio::time::timeout(QUIET, view.changed()).await {
+                changed?;
+            }
+            Ok::<(), watch::error::RecvError>(())
+        };
+        match tokio::time::timeout(patience, met).await {
+            Ok(Ok(())) => {}
+            // Membership has ended, which its task reports.
+            Ok(Err(_)) => {}
+            Err(_) => tracing::warn!(?patience, "met no other node: serving alone until one comes"),
+        }
     }
 
     /// Waits until another process is known to run under this node's id; this one should stop then.

@@ -111,6 +111,17 @@ async fn three_nodes_see_one_another_and_what_each_says_of_itself() {
 }
 
 #[tokio::test]
+async fn a_node_that_joins_meets_all_others_and_one_without_others_gives_up() {
+    let a = start(plan("a", &[])).await;
+    a.membership.meet(INTERVAL).await;
+    let b = start(plan("b", &[&a])).await;
+    b.sees_just(&["a", "b"]).await;
+    let c = start(plan("c", &[&a])).await;
+    c.membership.meet(PATIENCE).await;
+    assert_eq!(c.membership.view().members.len(), 3);
+}
+
+#[tokio::test]
 async fn load_is_told_and_wakes_nobody() {
     let a = start(plan("a", &[])).await;
     let b = start(plan("b", &[&a])).await;

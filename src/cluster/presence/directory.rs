@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::NodeRun;
 use crate::domain::principal::{Principal, Standing};
@@ -18,7 +20,7 @@ const MAX_HOLDERS: usize = 8;
 /// Which nodes hold the principals that this node owns.
 #[derive(Debug, Default)]
 pub struct Directory {
-    entries: HashMap<Principal, Vec<Entry>>,
+    entries: HashMap<Principal, SmallVec<[Entry; 1]>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,9 +85,18 @@ impl Directory {
         });
     }
 
-    /// Forgets what this node does not own any more.
+    /// Forgets what this node does not own any more, but for what was lost: nobody announces that again, and if
+    /// this node owns it once more within the grace, only its word makes requests wait.
     pub fn keep_owned(&mut self, is_owned: impl Fn(&Principal) -> bool) {
-        self.entries.retain(|principal, _| is_owned(principal));
+        self.entries.retain(|principal, holders| is_owned(principal) || holders.iter().any(|e| e.lost.is_some()));
+    }
+
+    /// Forgets what `run` has announced.
+    pub fn forget(&mut self, run: &NodeRun) {
+        self.entries.retain(|_, holders| {
+            holders.retain(|e| e.run != *run);
+            !holders.is_empty()
+        });
     }
 
     /// Where `principal` is; nothing if this directory has never heard of it, or has forgotten.
@@ -183,6 +194,28 @@ mod tests {
         directory.settle(|_| false, Millis(8_000), GRACE);
         directory.settle(|_| false, Millis(23_000), GRACE);
         assert_eq!(directory.find(&vault, Millis(23_000), GRACE), None);
+    }
+
+    #[test]
+    fn what_others_own_is_forgotten_unless_it_was_lost() {
+        let (mut directory, here, lost) = (Directory::default(), Principal::vault("here"), Principal::vault("lost"));
+        directory.announce(&here, &run(1, 1), Epoch(10), Standing::Live);
+        directory.announce(&lost, &run(2, 1), Epoch(10), Standing::Live);
+        directory.settle(|r| *r == run(1, 1), Millis(0), GRACE);
+        directory.keep_owned(|_| false);
+        assert_eq!(directory.find(&here, Millis(0), GRACE), None);
+        assert_eq!(directory.find(&lost, Millis(0), GRACE), Some(Found::Lost(GRACE)));
+    }
+
+    #[test]
+    fn a_node_that_says_everything_again_is_forgotten_before() {
+        let (mut directory, vault) = (Directory::default(), Principal::vault("v"));
+        directory.announce(&vault, &run(1, 1), Epoch(10), Standing::Live);
+        directory.announce(&vault, &run(2, 1), Epoch(20), Standing::Live);
+        directory.forget(&run(2, 1));
+        assert_eq!(at(directory.find(&vault, Millis(0), GRACE)), Some(run(1, 1)));
+        directory.forget(&run(1, 1));
+        assert!(directory.is_empty());
     }
 
     #[derive(Debug, Clone)]

@@ -32,7 +32,7 @@ pub enum Located {
         /// How firmly.
         standing: Standing,
     },
-    /// Its node has died; requests may wait for it this long.
+    /// Its node has died, or all nodes that could tell; requests may wait for it this long.
     Lost(Duration),
     /// Every live node has said that it does not hold it.
     Absent,
@@ -95,7 +95,7 @@ impl Presence {
             if let Some((standing, epoch, run)) = answers.best {
                 return (Located::At { run, epoch, standing }, "asked_all");
             }
-            match lost {
+            match lost.or_else(|| self.lost_with_its_owners(principal)) {
                 Some(wait) => return (Located::Lost(wait), "lost"),
                 None if !answers.silent => return (Located::Absent, "absent"),
                 None if begun.elapsed() > PERSISTENCE => return (Located::Unreachable, "unreachable"),

@@ -2,13 +2,16 @@
 //!
 //! Every node announces what it holds to the owners, once; nothing is refreshed. An entry is good for as long
 //! as its node is in the live view with the same generation. What may have been missed is said again: to a node
-//! whose link is new, everything that it owns; after a change of the view, what has new owners.
+//! whose link is new, everything that it owns, while the node forgets what it was told before; after a change of
+//! the view, what has new owners.
 //!
 //! Nobody is reported absent on the word of an owner alone: before that, every live node is asked whether it
-//! holds the principal itself. So churn can make a lookup slower, but never wrong.
+//! holds the principal itself. So churn can make a lookup slower, but never wrong. Nor is anybody reported absent
+//! while all who owned the principal have just been lost ([`lost`]).
 
 pub mod directory;
 mod lookup;
+pub mod lost;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,6 +33,7 @@ use crate::runtime::time;
 
 use directory::{Directory, Found};
 pub use lookup::Located;
+use lost::LostNodes;
 
 /// Announcements between two pauses when much is said again: keeps the links free for traffic.
 const PACE: usize = 2_000;
@@ -50,6 +54,7 @@ struct Inner {
     grace: Duration,
     held: Mutex<HashMap<Principal, (Epoch, Standing)>>,
     directory: Mutex<Directory>,
+    lost: Mutex<LostNodes>,
     /// Nodes to which everything that they own is to be said again.
     behind: Mutex<HashSet<NodeRun>>,
     metrics: Arc<Metrics>,
@@ -66,7 +71,8 @@ impl Presence {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (held, directory, behind) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { me, view, links, grace, held, directory, behind, metrics }) }
+        let lost = Mutex::default();
+        Self { inner: Arc::new(Inner { me, view, links, grace, held, directory, lost, behind, metrics }) }
     }
 
     /// Follows the view until the node stops.
@@ -125,6 +131,12 @@ impl Presence {
         self.inner.behind.lock().insert(peer.clone());
     }
 
+    /// A stream from `peer` begins: what it has said before is void, because a withdrawal may be missing. It says
+    /// again what it holds.
+    pub fn stream_opened(&self, peer: &NodeRun) {
+        self.inner.directory.lock().forget(peer);
+    }
+
     /// Another node's announcement.
     pub fn announced(&self, from: &NodeRun, principal: &Principal, epoch: Epoch, standing: Standing) {
         self.inner.directory.lock().announce(principal, from, epoch, standing);
@@ -155,6 +167,13 @@ impl Presence {
             Some((epoch, standing)) => convert::located(&self.inner.me, epoch, standing),
             None => LocatedReply::default(),
         })
+    }
+
+    /// How long `principal` must not be reported absent, because all who owned it have just been lost.
+    fn lost_with_its_owners(&self, principal: &Principal) -> Option<Duration> {
+        let mut lost = self.inner.lost.lock();
+        lost.observe(&self.view(), time::now(), self.inner.grace);
+        lost.owned(principal.hash(), time::now(), self.inner.grace)
     }
 
     fn view(&self) -> Arc<View> {
@@ -188,6 +207,7 @@ impl Presence {
                     }
                     let now = changes.borrow_and_update().clone();
                     self.settle(&now);
+                    self.keep_owned(&now);
                     self.say_again(&now, |p, owner| !before.owners(p.hash()).any(|o| o.run == *owner)).await;
                     before = now;
                 }
@@ -202,7 +222,14 @@ impl Presence {
         }
     }
 
+    /// Forgets what others own now: they are told by the nodes that hold it.
+    fn keep_owned(&self, view: &View) {
+        let owns = |p: &Principal| view.owners(p.hash()).any(|owner| owner.run == self.inner.me);
+        self.inner.directory.lock().keep_owned(owns);
+    }
+
     fn settle(&self, view: &View) {
+        self.inner.lost.lock().observe(&self.view(), time::now(), self.inner.grace);
         let mut directory = self.inner.directory.lock();
         let is_alive = |run: &NodeRun| view.members.get(&run.node).is_some_and(|m| m.run == *run);
         directory.settle(is_alive, time::now(), self.inner.grace);

@@ -2,6 +2,7 @@
 
 mod figures;
 mod health;
+mod root;
 mod vault;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub fn router(services: Services, origins: Vec<String>) -> Router {
     let mut router = vault::paid()
         .layer(from_fn_with_state(edge, rate::per_address))
         .merge(vault::unpaid())
+        .route("/", get(root::socket))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(figures::metrics))

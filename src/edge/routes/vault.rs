@@ -58,7 +58,7 @@ async fn agent_socket(State(services): State<Services>, request: Request) -> Res
     socket(&services, request, move |client, outbox| Box::new(AgentProtocol::new(vault, client.address, outbox)))
 }
 
-fn socket<F>(services: &Services, request: Request, build: F) -> Response
+pub(super) fn socket<F>(services: &Services, request: Request, build: F) -> Response
 where
     F: FnOnce(ClientInfo, crate::runtime::outbox::Outbox) -> Box<dyn Protocol> + Send + 'static,
 {

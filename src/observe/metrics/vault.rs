@@ -43,6 +43,12 @@ pub struct VaultMetrics {
     pub latency: Histogram,
     /// Frames of unknown type, malformed ones, and errors that rule 4 of the wire keeps unsaid.
     pub malformed: Counter,
+    /// Vault sockets of this node that are registered in session mode.
+    pub session_vaults: Gauge,
+    /// Open sessions whose agent is on this node.
+    pub sessions: Gauge,
+    /// What became of the pairs that agents of this node asked for: `accepted`, or why not.
+    pub pairs: Family<Reason, Counter>,
 }
 
 impl VaultMetrics {
@@ -77,6 +83,9 @@ impl VaultMetrics {
             // 0.25 ms to 4 minutes.
             latency: Histogram::new(exponential_buckets(0.000_25, 2.0, 21)),
             malformed: Counter::default(),
+            session_vaults: Gauge::default(),
+            sessions: Gauge::default(),
+            pairs: Family::default(),
         };
         let r = registry.sub_registry_with_prefix("vault");
         r.register("vaults", "Vaults with a socket on this node", m.vaults.clone());
@@ -93,6 +102,9 @@ impl VaultMetrics {
         r.register("latency_seconds", "Seconds from request to answer", m.latency.clone());
         r.register("undelivered", "Requests that no vault has been sent yet", m.undelivered.clone());
         r.register("malformed", "Malformed frames", m.malformed.clone());
+        r.register("session_vaults", "Vault sockets in session mode on this node", m.session_vaults.clone());
+        r.register("sessions", "Open sessions whose agent is on this node", m.sessions.clone());
+        r.register("pairs", "What became of agents' pairs", m.pairs.clone());
         m
     }
 }

@@ -1,9 +1,12 @@
 //! The home's part: requests from this node and others, on their way to the vault's sockets here.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::domain::ids::{NodeRun, RequestId};
+use crate::runtime::outbox::Outbox;
 use crate::vault::frames::{self, Delivered};
 use crate::vault::record::{Origin, Place, Record, Waiter};
 use crate::vault::refusal::Refusal;
@@ -11,6 +14,9 @@ use crate::wire::dcp::envelope::RecordId;
 
 use super::desk::accept;
 use super::{Context, Effect, Route, VaultState};
+
+/// How often it is looked at whether a vault's socket has room for more of what waits for it.
+const BACKLOG_LOOK: Duration = Duration::from_millis(20);
 
 impl VaultState {
     /// Whether requests are delivered here rather than sent elsewhere: the vault is here, and nowhere newer.
@@ -132,13 +138,21 @@ impl VaultState {
         }
     }
 
-    /// Delivers everything that has not been delivered to the newest socket, oldest first.
+    /// Delivers everything that has not been delivered to the newest socket, oldest first. What its outbox has no
+    /// room for follows: a vault that comes back to much must not be taken for a slow reader.
     pub(super) fn flush(&mut self, context: &mut Context<'_>) {
+        self.backlog = false;
         if self.open == 0 || (self.adopting > 0 && !self.sessions.is_empty()) {
             return;
         }
         for (request, id) in self.open_ones(|record| record.place == Place::Home(None)) {
-            if self.find(&request, id).is_some_and(|record| record.accepted) {
+            let Some(record) = self.find(&request, id) else { continue };
+            let (bytes, accepted) = (record.frame.len(), record.accepted);
+            if !self.backlog && self.receiver().is_some_and(|(_, outbox)| !outbox.has_room(bytes)) {
+                self.backlog = true;
+                self.wake_within(BACKLOG_LOOK, context);
+            }
+            if accepted {
                 self.flush_one(&request, id, context);
             } else {
                 self.take(&request, id, context);
@@ -146,16 +160,26 @@ impl VaultState {
         }
     }
 
+    /// Delivers more of a backlog, if there is one.
+    pub(super) fn flush_backlog(&mut self, context: &mut Context<'_>) {
+        if self.backlog {
+            self.flush(context);
+        }
+    }
+
+    /// The newest socket that still gets requests.
+    fn receiver(&self) -> Option<(u64, &Outbox)> {
+        let mut staying = self.sessions.iter().rev().filter(|session| !self.parting.contains(&session.number));
+        staying.find_map(|session| Some((session.number, session.outbox.as_ref()?)))
+    }
+
     fn flush_one(&mut self, request: &RequestId, id: RecordId, context: &mut Context<'_>) {
-        if self.adopting > 0 {
+        if self.adopting > 0 || self.backlog {
             return;
         }
-        let Some((number, outbox)) = self.sessions.iter().rev().find_map(|s| Some((s.number, s.outbox.clone()?)))
-        else {
-            return;
-        };
         let fresh = self.find(request, id).filter(|record| record.expires > context.now);
-        if fresh.is_some_and(|record| outbox.text(record.frame.clone()).is_ok()) {
+        let (Some(record), Some((number, outbox))) = (fresh, self.receiver()) else { return };
+        if outbox.text(record.frame.clone()).is_ok() {
             self.delivered_to(request, id, number, context);
         }
     }

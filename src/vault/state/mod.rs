@@ -146,6 +146,8 @@ pub struct VaultState {
     limit: Arc<VaultLimit>,
     /// Oldest first.
     sessions: Vec<Session>,
+    /// Sessions that get nothing more: their node sends them away.
+    parting: SmallVec<[u64; 1]>,
     /// The newest claim of this node.
     epoch: Epoch,
     /// The last sign of life on any socket registered here.
@@ -156,11 +158,15 @@ pub struct VaultState {
     adopting: u32,
     /// When deliveries begin in any case: a session that ends while it asks does not say so.
     adopting_until: Millis,
+    /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
+    backlog: bool,
     route: Route,
     /// The vault's node has died: its return is awaited until then.
     lost_until: Option<Millis>,
     /// When [`VaultState::wake`] is wanted.
     wake_at: Option<Millis>,
+    /// When answers that could not be sent are offered again.
+    offer_at: Option<Millis>,
     /// Timers that have been asked for and have not called it yet.
     timers: u32,
     records: HashMap<RequestId, SmallVec<[Box<Record>; 1]>>,
@@ -178,14 +184,17 @@ impl VaultState {
             vault,
             limit,
             sessions: Vec::new(),
+            parting: SmallVec::new(),
             epoch: Epoch::default(),
             last_life: Millis::default(),
             waiting_until: None,
             adopting: 0,
             adopting_until: Millis::default(),
+            backlog: false,
             route: Route::Unknown,
             lost_until: None,
             wake_at: None,
+            offer_at: None,
             timers: 0,
             records: HashMap::new(),
             open: 0,

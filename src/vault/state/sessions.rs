@@ -84,6 +84,7 @@ impl VaultState {
             return;
         }
         self.touched = context.now;
+        self.parting.retain(|parting| !numbers.contains(parting));
         for record in self.records.values_mut().flatten() {
             if matches!(record.place, Place::Home(Some(at)) if numbers.contains(&at)) {
                 record.place = Place::Home(None);
@@ -181,6 +182,15 @@ impl VaultState {
     #[must_use]
     pub fn owes(&self, number: u64) -> bool {
         self.records.values().flatten().any(|r| r.is_open() && r.place == Place::Home(Some(number)))
+    }
+
+    /// The session of that number gets nothing more, so that it comes to owe nothing however busy the vault is;
+    /// whether it still does. What it does not get waits for where the vault turns up next.
+    pub fn run_dry(&mut self, number: u64) -> bool {
+        if self.is_registered(number) && !self.parting.contains(&number) {
+            self.parting.push(number);
+        }
+        self.owes(number)
     }
 
     pub(super) fn standing(&self) -> Standing {

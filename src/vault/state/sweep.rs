@@ -2,6 +2,7 @@
 //! is short.
 
 use crate::domain::ids::RequestId;
+use crate::vault::record::Origin;
 use crate::vault::refusal::Refusal;
 use crate::wire::dcp::envelope::RecordId;
 
@@ -32,11 +33,10 @@ impl VaultState {
         }
     }
 
-    /// Whether an agent of this node waits on its socket for an answer.
+    /// Whether an agent of this node waits for an answer, or to hear whether its request is accepted.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        use crate::vault::record::{Origin, Waiter};
-        let waits = |origin: &Origin| matches!(origin, Origin::Here(Waiter::Socket(_) | Waiter::Http(_)));
+        let waits = |origin: &Origin| matches!(origin, Origin::Here(waiter) if waiter.is_there());
         self.records.values().flatten().any(|record| record.is_open() && waits(&record.origin))
     }
 }

@@ -21,9 +21,12 @@ pub struct Frame<'a> {
     /// Its payload, if it has one other than `null`.
     #[serde(borrow, default)]
     pub payload: Option<&'a RawValue>,
-    /// Session mode only: frames there have no payload, their members stand beside `type`.
+    /// Session mode only, whose members stand beside `type`: which vault the frame is about.
     #[serde(borrow, default)]
     pub vault_id: Option<&'a RawValue>,
+    /// Session mode only: which session the frame belongs to.
+    #[serde(borrow, default)]
+    pub session_id: Option<&'a RawValue>,
 }
 
 impl<'a> Frame<'a> {

@@ -15,5 +15,6 @@ pub mod invite_registration;
 pub mod phrase;
 pub mod push_token;
 pub mod registration;
+pub mod session;
 pub mod stored_claim;
 pub mod time;

@@ -1,0 +1,104 @@
+//! Programs under test, each a process of its own.
+
+#![allow(dead_code, reason = "each benchmark uses its part")]
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use waystation::bench::target::RelayUrl;
+
+/// Longest wait for a program to accept connections, and for two nodes to find each other.
+pub const START_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A program under test. It is killed when this is dropped.
+pub struct Server {
+    /// What it is called in messages.
+    pub name: &'static str,
+    /// The process.
+    pub child: Child,
+    /// Where clients reach it.
+    pub url: RelayUrl,
+    /// A relay's directory, which has to outlive it.
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        if let Err(error) = ended {
+            eprintln!("cannot end {} (process {}): {error}", self.name, self.child.id());
+        }
+    }
+}
+
+impl Server {
+    pub fn start(name: &'static str, arguments: &[&str], settings: &[(&str, &str)], port: u16) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let child = Command::new(env!("CARGO_BIN_EXE_waystation"))
+            .args(arguments)
+            .envs(settings.iter().copied())
+            .env("RELAY_DATA_DIR", directory.path())
+            .current_dir(directory.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        let url = format!("ws://127.0.0.1:{port}").parse()?;
+        let mut server = Self { name, child, url, _directory: directory };
+        server.await_port(port)?;
+        Ok(server)
+    }
+
+    fn await_port(&mut self, port: u16) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            let name = self.name;
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{name} ended before it accepted connections: {}", described(status));
+            }
+            if Instant::now() > deadline {
+                bail!("{name} does not accept connections on port {port} after {START_TIMEOUT:?}");
+            }
+            sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    pub fn floor() -> anyhow::Result<Self> {
+        let port = free_port()?;
+        Self::start("the floor", &["bench", "floor", "--listen", &local(port)], &[], port)
+    }
+
+    /// A relay that limits nothing and stores nothing on disk; `gossip` is its own port, `seed` that of another.
+    pub fn relay(name: &'static str, gossip: u16, seed: Option<u16>) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let seeds = seed.map(local).unwrap_or_default();
+        let settings = [
+            ("RELAY_LISTEN_ADDR", local(port)),
+            ("RELAY_STORAGE_BACKEND", "memory".into()),
+            ("RELAY_GRPC_ADDR", local(free_port()?)),
+            ("RELAY_GOSSIP_ADDR", local(gossip)),
+            ("RELAY_CLUSTER_SEEDS", seeds),
+            ("RELAY_VAULT_RATE_LIMIT", "10000000".into()),
+            ("RELAY_ADDRESS_RATE_LIMIT", "100000000".into()),
+            ("RELAY_CONNECTION_RATE_LIMIT", "100000000".into()),
+        ];
+        let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+        Self::start(name, &["serve"], &settings, port)
+    }
+}
+
+fn described(status: ExitStatus) -> String {
+    status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}; its last words are above"))
+}
+
+pub fn local(port: u16) -> String {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()
+}
+
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

@@ -1,0 +1,64 @@
+//! Real nodes on loopback, and clients that speak to them frame by frame.
+
+// A tool box: no test needs every tool.
+#![allow(dead_code, unused_imports)]
+
+pub mod agent;
+pub mod cluster;
+pub mod http;
+pub mod node;
+pub mod process;
+pub mod socket;
+pub mod vault;
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+pub use agent::{TestAgent, envelope};
+pub use http::{Reply, get, http, post};
+pub use node::TestNode;
+pub use process::Process;
+pub use socket::Socket;
+pub use vault::{TestVault, registration};
+
+/// How long anything that must happen may take. Nothing waits this long unless it fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a condition that cannot be awaited is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The vault of most tests; its key is that of [`SEED`].
+pub const VAULT: &str = "vault_demo01";
+
+/// See [`vault::key`].
+pub const SEED: u8 = 7;
+
+/// Another loopback address: a client that comes from it is another client.
+pub const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// A node with `settings`, [`VAULT`] registered at it, and an agent.
+pub async fn one_of_each(settings: &[(&str, &str)]) -> (TestNode, TestVault, TestAgent) {
+    let node = TestNode::start(settings).await;
+    let vault = TestVault::registered(node.public, VAULT, SEED).await;
+    let agent = TestAgent::connect(node.public).await;
+    (node, vault, agent)
+}
+
+/// Awaits `work`; `what` says what did not happen in time.
+pub async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done,
+        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
+    }
+}
+
+/// Waits until `condition` holds; `what` says what it stands for.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    in_time(what, async {
+        while !condition() {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,100 @@
+//! A node as operators run it: the binary, in a process of its own.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::in_time;
+
+/// What every process begins with; only ports and limits differ from the defaults.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("RELAY_STORAGE_BACKEND", "memory"),
+    ("RELAY_LISTEN_ADDR", "127.0.0.1:0"),
+    ("RELAY_GRPC_ADDR", "127.0.0.1:0"),
+    ("RELAY_LOG_LEVEL", "error"),
+    ("RELAY_VAULT_RATE_LIMIT", "1000000"),
+    ("RELAY_ADDRESS_RATE_LIMIT", "1000000"),
+    ("RELAY_CONNECTION_RATE_LIMIT", "1000000"),
+    ("RELAY_DRAIN_TIMEOUT_SECS", "10"),
+];
+
+/// A running process; killed when dropped.
+pub struct Process {
+    /// Where clients reach it.
+    pub public: SocketAddr,
+    /// Where other nodes gossip with it.
+    pub gossip: SocketAddr,
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    /// Starts the binary with `settings` as its environment and waits until it serves.
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
+        let gossip = free_udp_address();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_waystation"))
+            .env_clear()
+            .envs(DEFAULTS.iter().copied())
+            .env("RELAY_GOSSIP_ADDR", gossip.to_string())
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let public = in_time("the process says where it serves", async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some(address) = line.strip_prefix("DCP Relay running on ") {
+                    return address.parse().unwrap();
+                }
+            }
+            panic!("the process ended before it served");
+        })
+        .await;
+        Self { public, gossip, child, lines }
+    }
+
+    /// The next line on its standard output; `None` when it has ended.
+    pub async fn line(&mut self) -> Option<String> {
+        in_time("the process prints a line", self.lines.next_line()).await.unwrap()
+    }
+
+    /// Asks it to leave service.
+    pub fn sigterm(&self) {
+        self.signal("TERM");
+    }
+
+    /// Kills it.
+    pub fn sigkill(&self) {
+        self.signal("KILL");
+    }
+
+    /// Makes it stand still.
+    pub fn sigstop(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn sigcont(&self) {
+        self.signal("CONT");
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        in_time("the process ends", self.child.wait()).await.unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success(), "SIG{name} was not sent");
+    }
+}
+
+/// A port that was free a moment ago: a seed must be known before the process that seeds with it runs.
+fn free_udp_address() -> SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
