@@ -7,6 +7,7 @@ use futures::stream::FuturesUnordered;
 
 use crate::cluster::convert;
 use crate::cluster::proto::{self, frame::Body, reply};
+use crate::cluster::view::View;
 use crate::domain::clock::Epoch;
 use crate::domain::ids::NodeRun;
 use crate::domain::principal::{Principal, Standing};
@@ -56,8 +57,8 @@ impl Presence {
         located
     }
 
-    /// As [`Presence::locate`], but asks every node itself and trusts no owner: for use after an owner's
-    /// answer has turned out wrong.
+    /// As [`Presence::locate`], but asks every node itself, and believes an owner only that a principal was lost:
+    /// for use after an owner's answer has turned out wrong.
     pub async fn locate_anew(&self, principal: &Principal) -> Located {
         let (located, how) = self.search(principal, false).await;
         count(&self.inner.metrics.cluster.lookups, how);
@@ -66,32 +67,21 @@ impl Presence {
 
     async fn search(&self, principal: &Principal, trust_owners: bool) -> (Located, &'static str) {
         let begun = Instant::now();
-        let wire = convert::principal(principal);
         loop {
             let view = self.view();
-            let mut lost = None;
-            if trust_owners {
-                let (mine, others): (Vec<_>, Vec<_>) =
-                    view.owners(principal.hash()).map(|m| m.run.clone()).partition(|run| *run == self.inner.me);
-                if !mine.is_empty() {
-                    match self.inner.directory.lock().find(principal, time::now(), self.inner.grace) {
-                        Some(Found::At { run, .. }) if run == self.inner.me => {}
-                        Some(Found::At { run, epoch, standing }) => {
-                            return (Located::At { run, epoch, standing }, "owner");
-                        }
-                        Some(Found::Lost(wait)) => lost = Some(wait),
-                        None => {}
-                    }
-                }
-                let answers =
-                    self.ask(others, Body::Locate(proto::Locate { principal: Some(wire.clone()) }), true).await;
-                if let Some((standing, epoch, run)) = answers.best {
+            let told = self.ask_owners(principal, &view).await;
+            let mut lost = told.lost;
+            match told.best {
+                Some((standing, epoch, run)) if trust_owners => {
                     return (Located::At { run, epoch, standing }, "owner");
                 }
-                lost = lost.max(answers.lost);
+                // The owner has yet to hear that this node is gone.
+                Some((.., run)) if !view.is_live(&run) => lost = lost.max(Some(self.inner.grace)),
+                _ => {}
             }
             let others = view.others().map(|m| m.run.clone()).collect();
-            let answers = self.ask(others, Body::Holds(proto::Holds { principal: Some(wire.clone()) }), false).await;
+            let holds = Body::Holds(proto::Holds { principal: Some(convert::principal(principal)) });
+            let answers = self.ask(others, holds, false).await;
             if let Some((standing, epoch, run)) = answers.best {
                 return (Located::At { run, epoch, standing }, "asked_all");
             }
@@ -103,6 +93,25 @@ impl Presence {
                 None => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
+    }
+
+    /// What the owners of `principal` say, this node among them if it is one.
+    async fn ask_owners(&self, principal: &Principal, view: &View) -> Answers {
+        let (mine, others): (Vec<_>, Vec<_>) =
+            view.owners(principal.hash()).map(|m| m.run.clone()).partition(|run| *run == self.inner.me);
+        let mut lost = None;
+        if !mine.is_empty() {
+            match self.inner.directory.lock().find(principal, time::now(), self.inner.grace) {
+                Some(Found::At { run, epoch, standing }) if run != self.inner.me => {
+                    return Answers { best: Some((standing, epoch, run)), ..Answers::default() };
+                }
+                Some(Found::Lost(wait)) => lost = Some(wait),
+                Some(Found::At { .. }) | None => {}
+            }
+        }
+        let locate = Body::Locate(proto::Locate { principal: Some(convert::principal(principal)) });
+        let answers = self.ask(others, locate, true).await;
+        Answers { lost: lost.max(answers.lost), ..answers }
     }
 
     /// Asks `nodes`; with `first`, the first that knows decides, otherwise the best of all.

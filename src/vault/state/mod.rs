@@ -148,6 +148,8 @@ pub struct VaultState {
     sessions: Vec<Session>,
     /// Sessions that get nothing more: their node sends them away.
     parting: SmallVec<[u64; 1]>,
+    /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
+    backlog: bool,
     /// The newest claim of this node.
     epoch: Epoch,
     /// The last sign of life on any socket registered here.
@@ -185,6 +187,7 @@ impl VaultState {
             limit,
             sessions: Vec::new(),
             parting: SmallVec::new(),
+            backlog: false,
             epoch: Epoch::default(),
             last_life: Millis::default(),
             waiting_until: None,
