@@ -122,12 +122,18 @@ impl VaultState {
         if record.misses < MAX_OFFERS {
             record.misses += 1;
             record.sharers.push(node.clone());
+            self.offer_at.get_or_insert(context.now.plus(RETRY));
             self.wake_within(RETRY, context);
         }
     }
 
-    /// Offers answers again to nodes that could not be told.
+    /// Offers answers again to nodes that could not be told, if it is time.
     pub(super) fn offer_answers(&mut self, context: &mut Context<'_>) {
+        match self.offer_at {
+            None => return,
+            Some(at) if at > context.now => return self.wake_within(at.since(context.now), context),
+            Some(_) => self.offer_at = None,
+        }
         for record in self.records.values_mut().flatten() {
             let Some(answer) = &record.answer else { continue };
             for node in record.sharers.drain(..) {

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::domain::ids::{NodeRun, RequestId};
+use crate::runtime::outbox::Outbox;
 use crate::vault::frames::{self, Delivered};
 use crate::vault::record::{Origin, Place, Record, Waiter};
 use crate::vault::refusal::Refusal;
@@ -121,9 +122,7 @@ impl VaultState {
         if let Some(record) = self.find_mut(request, id) {
             record.place = Place::Home(None);
         }
-        if !self.backlog {
-            self.flush_one(request, id, context);
-        }
+        self.flush_one(request, id, context);
         if remaining.is_some() {
             context.effects.push(Effect::Push(request.clone()));
         }
@@ -147,11 +146,13 @@ impl VaultState {
             return;
         }
         for (request, id) in self.open_ones(|record| record.place == Place::Home(None)) {
-            if !self.has_outbox_room(&request, id) {
+            let Some(record) = self.find(&request, id) else { continue };
+            let (bytes, accepted) = (record.frame.len(), record.accepted);
+            if !self.backlog && self.receiver().is_some_and(|(_, outbox)| !outbox.has_room(bytes)) {
                 self.backlog = true;
-                return self.wake_within(BACKLOG_LOOK, context);
+                self.wake_within(BACKLOG_LOOK, context);
             }
-            if self.find(&request, id).is_some_and(|record| record.accepted) {
+            if accepted {
                 self.flush_one(&request, id, context);
             } else {
                 self.take(&request, id, context);
@@ -159,20 +160,26 @@ impl VaultState {
         }
     }
 
-    fn has_outbox_room(&self, request: &RequestId, id: RecordId) -> bool {
-        let bytes = self.find(request, id).map_or(0, |record| record.frame.len());
-        let newest = self.sessions.iter().rev().find_map(|session| session.outbox.as_ref());
-        newest.is_none_or(|outbox| outbox.has_room(bytes))
+    /// Delivers more of a backlog, if there is one.
+    pub(super) fn flush_backlog(&mut self, context: &mut Context<'_>) {
+        if self.backlog {
+            self.flush(context);
+        }
+    }
+
+    /// The newest socket that still gets requests.
+    fn receiver(&self) -> Option<(u64, &Outbox)> {
+        let mut staying = self.sessions.iter().rev().filter(|session| !self.parting.contains(&session.number));
+        staying.find_map(|session| Some((session.number, session.outbox.as_ref()?)))
     }
 
     fn flush_one(&mut self, request: &RequestId, id: RecordId, context: &mut Context<'_>) {
-        if self.adopting > 0 {
+        if self.adopting > 0 || self.backlog {
             return;
         }
-        let mut staying = self.sessions.iter().rev().filter(|s| !self.parting.contains(&s.number));
-        let Some((number, outbox)) = staying.find_map(|s| Some((s.number, s.outbox.clone()?))) else { return };
         let fresh = self.find(request, id).filter(|record| record.expires > context.now);
-        if fresh.is_some_and(|record| outbox.text(record.frame.clone()).is_ok()) {
+        let (Some(record), Some((number, outbox))) = (fresh, self.receiver()) else { return };
+        if outbox.text(record.frame.clone()).is_ok() {
             self.delivered_to(request, id, number, context);
         }
     }

@@ -160,11 +160,15 @@ pub struct VaultState {
     adopting: u32,
     /// When deliveries begin in any case: a session that ends while it asks does not say so.
     adopting_until: Millis,
+    /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
+    backlog: bool,
     route: Route,
     /// The vault's node has died: its return is awaited until then.
     lost_until: Option<Millis>,
     /// When [`VaultState::wake`] is wanted.
     wake_at: Option<Millis>,
+    /// When answers that could not be sent are offered again.
+    offer_at: Option<Millis>,
     /// Timers that have been asked for and have not called it yet.
     timers: u32,
     records: HashMap<RequestId, SmallVec<[Box<Record>; 1]>>,
@@ -189,9 +193,11 @@ impl VaultState {
             waiting_until: None,
             adopting: 0,
             adopting_until: Millis::default(),
+            backlog: false,
             route: Route::Unknown,
             lost_until: None,
             wake_at: None,
+            offer_at: None,
             timers: 0,
             records: HashMap::new(),
             open: 0,

@@ -182,7 +182,7 @@ impl VaultState {
         }
     }
 
-    /// Time has passed: ends the grace, or tries again to find the vault.
+    /// Time has passed: ends the grace, delivers more of a backlog, or tries again to find the vault.
     pub fn wake(&mut self, context: &mut Context<'_>) {
         self.timers = self.timers.saturating_sub(1);
         let Some(at) = self.wake_at else { return };
@@ -197,9 +197,7 @@ impl VaultState {
         self.wake_at = None;
         self.offer_answers(context);
         self.end_adoption(context);
-        if self.backlog {
-            self.flush(context);
-        }
+        self.flush_backlog(context);
         if let Some(until) = self.waiting_until.filter(|_| self.sessions.is_empty()) {
             if until <= context.now {
                 return self.leave(context);

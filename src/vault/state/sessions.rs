@@ -84,7 +84,7 @@ impl VaultState {
             return;
         }
         self.touched = context.now;
-        self.parting.retain(|number| !numbers.contains(number));
+        self.parting.retain(|parting| !numbers.contains(parting));
         for record in self.records.values_mut().flatten() {
             if matches!(record.place, Place::Home(Some(at)) if numbers.contains(&at)) {
                 record.place = Place::Home(None);

@@ -246,3 +246,40 @@ fn a_vault_of_which_nothing_is_left_is_forgotten() {
     node.call(|state, context| state.forget(&"r1".into(), agent.id("r1"), context));
     assert!(!idle_after(&node, minute - Duration::from_millis(1)) && idle_after(&node, minute));
 }
+
+#[test]
+fn a_vault_that_comes_back_to_much_is_given_it_as_it_reads() {
+    let (mut node, [_vault], agent) = served();
+    close(&mut node, 1);
+    let names: Vec<String> = (10..30).map(|number| format!("r{number}")).collect();
+    submit(&mut node, &agent, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let back = Client::with_limit(100);
+    let mut effects = node.call(|state, context| state.session_opened(session(2, 2, &back), context));
+    submit(&mut node, &agent, &["r30"]);
+    let mut read = Vec::new();
+    for _ in 0..100 {
+        read.extend(back.received());
+        let Some(after) = effects.iter().find_map(|e| if let Effect::Wake(after) = e { Some(*after) } else { None })
+        else {
+            break;
+        };
+        node.now = node.now.plus(after);
+        effects = node.call(VaultState::wake);
+    }
+    assert_eq!(read, (10..31).map(|number| format!("r{number} from 10.0.0.1")).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_socket_that_is_sent_away_gets_nothing_more_and_may_answer_what_it_has() {
+    let (mut node, [leaving], agent) = served();
+    submit(&mut node, &agent, &["r1"]);
+    assert!(node.state.run_dry(1), "it owes an answer");
+    submit(&mut node, &agent, &["r2"]);
+    assert_eq!(leaving.received(), ["r1 from 10.0.0.1"]);
+    node.call(|state, context| drop(state.answer(&"r1".into(), "done".into(), context)));
+    assert!(!node.state.run_dry(1));
+    close(&mut node, 1);
+    let back = Client::new();
+    node.call(|state, context| state.session_opened(session(2, 2, &back), context));
+    assert_eq!(back.received(), ["r2 from 10.0.0.1"]);
+}

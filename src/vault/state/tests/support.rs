@@ -124,7 +124,12 @@ pub struct Client {
 
 impl Client {
     pub fn new() -> Self {
-        Self { outbox: Outbox::new(1 << 20) }
+        Self::with_limit(1 << 20)
+    }
+
+    /// A client for which at most so many bytes wait.
+    pub fn with_limit(bytes: usize) -> Self {
+        Self { outbox: Outbox::new(bytes) }
     }
 
     /// What has been sent to the client since it last looked.
