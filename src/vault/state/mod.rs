@@ -160,8 +160,6 @@ pub struct VaultState {
     adopting: u32,
     /// When deliveries begin in any case: a session that ends while it asks does not say so.
     adopting_until: Millis,
-    /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
-    backlog: bool,
     route: Route,
     /// The vault's node has died: its return is awaited until then.
     lost_until: Option<Millis>,
@@ -193,7 +191,6 @@ impl VaultState {
             waiting_until: None,
             adopting: 0,
             adopting_until: Millis::default(),
-            backlog: false,
             route: Route::Unknown,
             lost_until: None,
             wake_at: None,
