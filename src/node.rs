@@ -186,6 +186,7 @@ impl Node {
         if !late.is_empty() {
             tracing::warn!(tasks = ?late, "these tasks did not end in time");
         }
+        self.cluster.let_go();
     }
 }
 

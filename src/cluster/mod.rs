@@ -14,13 +14,14 @@ pub mod proto;
 pub mod shared;
 pub mod view;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::domain::ids::{ClusterId, NodeRun};
 use crate::observe::metrics::Metrics;
+use crate::runtime::slot::Slot;
 use crate::runtime::supervisor::Supervisor;
 use crate::security::tls::ClusterTls;
 use crate::store::Records;
@@ -68,7 +69,7 @@ pub struct Cluster {
     pub claims: Claims,
     /// Small durable facts.
     pub shared: Shared,
-    service: Arc<OnceLock<Arc<dyn Frames>>>,
+    service: Arc<Slot<dyn Frames>>,
     metrics: Arc<Metrics>,
 }
 
@@ -89,7 +90,7 @@ impl Cluster {
         let presence = Presence::new(me.clone(), view.clone(), links.clone(), settings.grace, metrics.clone());
         let claims = Claims::new(me.clone(), view.clone(), links.clone(), presence.clone(), records.clone());
         let shared = Shared::new(me.clone(), view.clone(), links.clone(), records);
-        let (service, metrics) = (Arc::default(), metrics.clone());
+        let (service, metrics) = (Arc::new(Slot::default()), metrics.clone());
         let this = Self { me, view, links, presence, claims, shared, service, metrics };
         this.links.dispatch_to(Arc::new(dispatch::Dispatcher::new(this.clone(), supervisor.clone())));
         this.presence.start(supervisor);
@@ -103,7 +104,14 @@ impl Cluster {
 
     /// Says which service is told of the frames that are not the cluster's own. Later calls have no effect.
     pub fn serve(&self, service: Arc<dyn Frames>) {
-        self.service.get_or_init(|| service);
+        self.service.fill(service);
+    }
+
+    /// Lets go of everything that this part calls: the node has stopped.
+    pub fn let_go(&self) {
+        self.service.clear();
+        self.links.let_go();
+        self.claims.let_go();
     }
 
     /// The live nodes now.

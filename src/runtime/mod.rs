@@ -3,5 +3,6 @@
 pub mod backoff;
 pub mod outbox;
 pub mod session;
+pub mod slot;
 pub mod supervisor;
 pub mod time;

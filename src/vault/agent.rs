@@ -17,6 +17,7 @@ use super::record::{AgentSocket, Submitter, Waiter};
 use super::refusal::Refusal;
 use super::service::VaultService;
 use super::session_mode::reason;
+use super::span;
 use super::state::NewRequest;
 
 /// The protocol of an agent's socket.
@@ -67,6 +68,7 @@ impl AgentProtocol {
             expires: envelope.expires,
             submitter: self.submitter,
             waiter: Waiter::socket(&self.socket),
+            span: span::taken(),
         };
         self.service.submit(&envelope.vault_id, new);
     }

@@ -9,6 +9,7 @@ use crate::cluster::convert;
 use crate::cluster::proto::{self, Bits, Deliver, frame::Body, refused::Reason};
 use crate::domain::clock::Millis;
 use crate::domain::ids::{NodeRun, RequestId, VaultId};
+use crate::observe::trace;
 use crate::wire::dcp::envelope::RecordId;
 
 use super::record::{Origin, Place, PollToken, Record, Submitter};
@@ -35,6 +36,7 @@ pub fn deliver(vault: &VaultId, record: &Record) -> Deliver {
         accepted: record.accepted,
         answer: record.answer.clone().map(Bytes::from).unwrap_or_default(),
         hops: 1,
+        traceparent: trace::traceparent_of(&record.span).unwrap_or_default(),
         order: record.order,
         ..Deliver::default()
     }
@@ -75,6 +77,8 @@ pub struct Delivered {
     pub origin: NodeRun,
     /// Orders the requests that its node took from agents; zero if that node does not say.
     pub order: u64,
+    /// The span that it belongs to; empty while nothing is traced.
+    pub traceparent: String,
     /// Whether its agent has been told that it is accepted.
     pub accepted: bool,
     /// Only to be kept, for a vault at `home`.
@@ -99,6 +103,7 @@ pub fn delivered(wire: Deliver, from: &NodeRun) -> Option<Delivered> {
         submitter: submitter(wire.address.as_ref(), wire.token.as_ref())?,
         origin: convert::node_run(&wire.origin_node, wire.origin_generation).unwrap_or_else(|| from.clone()),
         order: wire.order,
+        traceparent: wire.traceparent,
         accepted: wire.accepted,
         guard: wire.guard,
         home: convert::node_run(&wire.home_node, wire.home_generation),

@@ -22,6 +22,7 @@ use super::record::{Outcome, PollToken, Submitter, Waiter};
 use super::refusal::{Refusal, whole_seconds};
 use super::register::NotRegistered;
 use super::service::{Poller, VaultService};
+use super::span;
 use super::state::{AnswerVerdict, NewRequest};
 
 /// How long the other nodes may take over a poll.
@@ -99,6 +100,7 @@ impl VaultService {
             expires: envelope.expires,
             submitter,
             waiter: Waiter::Http(told),
+            span: span::taken(),
         };
         self.submit(vault.as_str(), new);
         match tokio::time::timeout(ACCEPT_PATIENCE, outcome).await {

@@ -18,6 +18,7 @@ pub mod service;
 mod session_mode;
 mod snapshot;
 mod socket;
+mod span;
 mod state;
 mod upkeep;
 

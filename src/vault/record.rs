@@ -217,6 +217,8 @@ pub struct Record {
     pub begun: Millis,
     /// Who submitted it.
     pub submitter: Submitter,
+    /// What is traced of it, until it is answered.
+    pub span: tracing::Span,
     /// Where the answer is awaited.
     pub origin: Origin,
     /// Where its vault is.

@@ -40,7 +40,7 @@ impl VaultService {
         }
         self.inner.cluster.serve(Arc::new(self.clone()));
         let this = self.clone();
-        self.inner.cluster.claims.on_rebound(Box::new(move |principal, key| {
+        self.inner.cluster.claims.on_rebound(Arc::new(move |principal, key| {
             let error = RegistrationError::KeyMismatch;
             let refusal = frame::error(error.code(), &error.to_string(), None, time::now());
             this.with_known(&principal.name, |state, context| state.rebound(key, &refusal, context));

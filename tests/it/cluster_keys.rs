@@ -152,3 +152,14 @@ async fn two_halves_that_each_bound_a_name_agree_on_the_older_binding() {
         owner.expect_request("req_1").await;
     }
 }
+
+#[tokio::test]
+async fn a_node_that_has_stopped_lets_go_of_its_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [("RELAY_STORAGE_BACKEND", "rocksdb"), ("RELAY_DATA_DIR", dir.path().to_str().unwrap())];
+    for _ in 0..2 {
+        let node = TestNode::start(&settings).await;
+        TestVault::registered(node.public, "vault_demo01", 7).await.close().await;
+        node.stop().await;
+    }
+}

@@ -15,6 +15,9 @@ use tracing_subscriber::registry::Registry;
 use waystation::config::TraceConfig;
 use waystation::observe::trace::{self, Traces};
 
+use crate::support::cluster::live_nodes_are;
+use crate::support::{Process, TestAgent, TestVault};
+
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A collector that passes on what it gets.
@@ -102,4 +105,36 @@ async fn a_collector_that_is_gone_does_not_hold_up_the_end() {
     });
     let end = tokio::time::timeout(LIMIT, traces.shutdown(Duration::from_millis(100))).await.unwrap();
     assert!(end.is_err(), "the span cannot have been sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_one_trace_on_both_its_nodes() {
+    let (endpoint, mut batches) = collector().await;
+    let traced = [("RELAY_OTLP_ENDPOINT", endpoint.as_str()), ("RELAY_TRACE_SAMPLE_RATIO", "1.0")];
+    let home = Process::start(&traced).await;
+    let seed = home.gossip.to_string();
+    let origin = Process::start(&[traced[0], traced[1], ("RELAY_CLUSTER_SEEDS", &seed)]).await;
+    live_nodes_are([home.public, origin.public], 2).await;
+    let mut vault = TestVault::registered(home.public, "vault_demo01", 7).await;
+    let mut agent = TestAgent::connect(origin.public).await;
+    agent.ask("vault_demo01", "req_1").await;
+    vault.expect_request("req_1").await;
+    vault.respond("req_1", "AAAA").await;
+    agent.expect_response("req_1").await;
+    // What is left to be sent is sent when a node ends.
+    drop((vault, agent));
+    origin.sigterm();
+    home.sigterm();
+
+    let (mut request, mut deliver) = (None, None);
+    while request.is_none() || deliver.is_none() {
+        let (_, span) = only_span(&mut batches).await;
+        match span.name.as_str() {
+            "vault.request" => request = Some(span),
+            "vault.deliver" => deliver = Some(span),
+            other => panic!("nothing else is traced: {other}"),
+        }
+    }
+    let (request, deliver) = (request.unwrap(), deliver.unwrap());
+    assert_eq!((&deliver.trace_id, &deliver.parent_span_id), (&request.trace_id, &request.span_id));
 }

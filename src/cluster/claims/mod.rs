@@ -9,7 +9,7 @@ pub mod bindings;
 mod judge;
 
 use std::collections::HashSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use crate::cluster::view::View;
 use crate::domain::clock::{Epoch, HybridClock, Millis};
 use crate::domain::ids::NodeRun;
 use crate::domain::principal::Principal;
+use crate::runtime::slot::Slot;
 use crate::runtime::time;
 use crate::store::{Records, StoreError};
 
@@ -69,7 +70,7 @@ pub enum ClaimError {
 }
 
 /// Told that a name has, as far as this node knows, another owner than before: the name, and the owner's key.
-pub type Rebound = Box<dyn Fn(&Principal, &Bytes) + Send + Sync>;
+pub type Rebound = dyn Fn(&Principal, &Bytes) + Send + Sync;
 
 /// A node's part in claims; clones share it.
 #[derive(Clone)]
@@ -84,7 +85,7 @@ struct Inner {
     presence: Presence,
     bindings: Bindings,
     clock: Mutex<HybridClock>,
-    rebound: OnceLock<Rebound>,
+    rebound: Slot<Rebound>,
     /// Nodes that did not answer when bindings were handed to them.
     behind: Mutex<HashSet<NodeRun>>,
 }
@@ -99,14 +100,19 @@ impl Claims {
         presence: Presence,
         records: Arc<dyn Records>,
     ) -> Self {
-        let (bindings, clock, rebound) = (Bindings::new(records), Mutex::default(), OnceLock::new());
+        let (bindings, clock, rebound) = (Bindings::new(records), Mutex::default(), Slot::default());
         let behind = Mutex::default();
         Self { inner: Arc::new(Inner { me, view, links, presence, bindings, clock, rebound, behind }) }
     }
 
     /// Says who is told when a name is bound anew. Later calls have no effect.
-    pub fn on_rebound(&self, rebound: Rebound) {
-        self.inner.rebound.get_or_init(|| rebound);
+    pub fn on_rebound(&self, rebound: Arc<Rebound>) {
+        self.inner.rebound.fill(rebound);
+    }
+
+    /// Nobody is told any more: the node has stopped.
+    pub fn let_go(&self) {
+        self.inner.rebound.clear();
     }
 
     /// A new epoch, larger than `seen` and all before.

@@ -14,7 +14,7 @@ mod stream;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -26,6 +26,7 @@ use crate::cluster::proto::{Frame, frame, reply};
 use crate::cluster::view::{Member, View};
 use crate::domain::ids::{ClusterId, NodeId, NodeRun};
 use crate::observe::metrics::Metrics;
+use crate::runtime::slot::Slot;
 use crate::runtime::supervisor::Supervisor;
 use crate::security::tls::ClusterTls;
 
@@ -98,7 +99,7 @@ struct Inner {
     peers: RwLock<HashMap<NodeId, Arc<Peer>>>,
     incoming: RwLock<HashMap<NodeId, Incoming>>,
     asks: Asks,
-    dispatch: OnceLock<Arc<dyn Dispatch>>,
+    dispatch: Slot<dyn Dispatch>,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
 }
@@ -129,7 +130,7 @@ impl Links {
             peers: RwLock::default(),
             incoming: RwLock::default(),
             asks: Asks::default(),
-            dispatch: OnceLock::new(),
+            dispatch: Slot::default(),
             metrics,
             supervisor,
         };
@@ -138,7 +139,12 @@ impl Links {
 
     /// Says who is told of frames. Later calls have no effect.
     pub fn dispatch_to(&self, dispatch: Arc<dyn Dispatch>) {
-        self.inner.dispatch.get_or_init(|| dispatch);
+        self.inner.dispatch.fill(dispatch);
+    }
+
+    /// Frames are handed to nobody any more: the node has stopped.
+    pub fn let_go(&self) {
+        self.inner.dispatch.clear();
     }
 
     /// Accepts links of other nodes on `listener` until the node stops.

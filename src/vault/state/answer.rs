@@ -93,6 +93,7 @@ impl VaultState {
         record.frame = Utf8Bytes::default();
         record.answer = Some(answer.clone());
         record.misses = 0;
+        record.span = tracing::Span::none();
         let figures = &context.metrics.vault;
         if let Origin::Here(waiter) = &mut record.origin
             && waiter.answer(&answer)

@@ -31,13 +31,15 @@ pub struct NewRequest {
     pub submitter: Submitter,
     /// Who is told.
     pub waiter: Waiter,
+    /// What is traced of it.
+    pub span: tracing::Span,
 }
 
 impl VaultState {
     /// Takes a request from an agent of this node. Its waiter is told of everything.
     pub fn submit(&mut self, new: NewRequest, context: &mut Context<'_>) {
         self.touched = context.now;
-        let NewRequest { id, request, frame, expires, submitter, mut waiter } = new;
+        let NewRequest { id, request, frame, expires, submitter, mut waiter, span } = new;
         match self.find(&request, id) {
             Some(known) if known.expires > context.now => {}
             Some(known) if known.is_open() => self.give_up(&request, id, &Refusal::Expired, context),
@@ -59,6 +61,7 @@ impl VaultState {
             expires,
             begun: context.now,
             submitter,
+            span,
             origin: Origin::Here(waiter),
             place: Place::Nowhere,
             accepted: false,

@@ -10,6 +10,7 @@ use crate::runtime::outbox::Outbox;
 use crate::vault::frames::{self, Delivered};
 use crate::vault::record::{Origin, Place, Record, Waiter};
 use crate::vault::refusal::Refusal;
+use crate::vault::span;
 use crate::wire::dcp::envelope::RecordId;
 
 use super::desk::accept;
@@ -271,6 +272,7 @@ fn record(delivered: Delivered, context: &Context<'_>) -> Record {
         expires: delivered.expires,
         begun: context.now,
         submitter: delivered.submitter,
+        span: span::delivered(&delivered.traceparent),
         origin: if here { Origin::Here(Waiter::Nobody) } else { Origin::There(delivered.origin) },
         place: Place::Nowhere,
         accepted: delivered.accepted,
