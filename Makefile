@@ -8,7 +8,7 @@ PREPARE := scripts/prepare.sh
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint format-check bench fuzz clean
+.PHONY: help run demo build where test lint format-check bench fuzz clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,9 @@ demo: ## build the relay for speed and watch it do what it is for
 
 build: ## build the relay for speed
 	$(PREPARE) cargo build --release
+
+where: ## print the folder into which `make build` puts the binary
+	@$(PREPARE) --only-paths sh -c 'echo "$$CARGO_TARGET_DIR/release"'
 
 test: ## build and pass every test
 	$(PREPARE) cargo test
