@@ -45,8 +45,15 @@ impl VaultState {
                 AnswerVerdict::Stored
             }
             (None, Some(node), ..) | (None, None, None, Route::At(node, _)) => AnswerVerdict::Elsewhere(node.clone()),
-            // Answered before: the first answer stands.
-            _ if !records.is_empty() => AnswerVerdict::Stored,
+            _ if !records.is_empty() => {
+                // Answered before: the first answer stands. But somebody asked the vault again, so perhaps it was lost.
+                for record in records {
+                    if let Some(answer) = &record.answer {
+                        tell_others(record, context, || frames::answer(&self.vault, request, record.id, answer));
+                    }
+                }
+                AnswerVerdict::Stored
+            }
             _ => AnswerVerdict::Unknown,
         }
     }
@@ -69,8 +76,8 @@ impl VaultState {
     /// For a poll: the answer of a request that `asker` submitted, or that it is pending.
     #[must_use]
     pub fn poll(&self, request: &RequestId, asker: &Submitter, now: Millis) -> Option<Option<Utf8Bytes>> {
-        let mine = |record: &&Box<Record>| record.submitter.admits(asker) && record.expires > now;
-        self.records.get(request)?.iter().find(mine).map(|record| record.answer.clone())
+        let mut records = self.records.get(request)?.iter();
+        records.find(|r| r.submitter.admits(asker) && r.expires > now).map(|record| record.answer.clone())
     }
 
     /// Whether that very request is known here.

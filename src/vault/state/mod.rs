@@ -47,6 +47,7 @@ pub use search::Whereabouts;
 
 /// What has to be done beyond this vault's state.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "most effects are frames, and a box would cost each an allocation")]
 pub enum Effect {
     /// Send this to that node.
     Send(NodeRun, Body),
@@ -148,8 +149,6 @@ pub struct VaultState {
     sessions: Vec<Session>,
     /// Sessions that get nothing more: their node sends them away.
     parting: SmallVec<[u64; 1]>,
-    /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
-    backlog: bool,
     /// The newest claim of this node.
     epoch: Epoch,
     /// The last sign of life on any socket registered here.
@@ -187,7 +186,6 @@ impl VaultState {
             limit,
             sessions: Vec::new(),
             parting: SmallVec::new(),
-            backlog: false,
             epoch: Epoch::default(),
             last_life: Millis::default(),
             waiting_until: None,
