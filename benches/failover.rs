@@ -232,18 +232,18 @@ async fn main() -> anyhow::Result<()> {
     tokio::time::sleep(CALM).await;
     report("and started again", &seen);
 
-    for number in 0..nodes.len() {
+    for (number, slot) in nodes.iter_mut().enumerate() {
         let begun = Instant::now();
-        let told = Command::new("kill").args(["-TERM", &nodes[number].child.id().to_string()]).status()?;
+        let told = Command::new("kill").args(["-TERM", &slot.child.id().to_string()]).status()?;
         if !told.success() {
             bail!("cannot signal node {}", number + 1);
         }
         // Waiting must not keep the clients of this program from running.
-        while nodes[number].child.try_wait()?.is_none() {
+        while slot.child.try_wait()?.is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         println!("node {} drained and ended after {:.2?}", number + 1, begun.elapsed());
-        nodes[number] = node(&ports, number)?;
+        *slot = node(&ports, number)?;
         await_members(ports.public[number], 3).await?;
         tokio::time::sleep(CALM).await;
     }

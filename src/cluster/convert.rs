@@ -1,6 +1,6 @@
 //! Between the wire's words and the domain's.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::cluster::proto;
 use crate::domain::clock::Epoch;
@@ -75,20 +75,30 @@ pub fn node_run(node_id: &str, generation: u64) -> Option<NodeRun> {
     Some(NodeRun { node: node_id.parse().ok()?, generation: Generation(generation) })
 }
 
-/// An address as its bytes: 4 or 16.
+/// 16 bytes for the wire.
 #[must_use]
-pub fn address(address: IpAddr) -> Vec<u8> {
+pub fn bits(bytes: [u8; 16]) -> proto::Bits {
+    let bits = u128::from_be_bytes(bytes);
+    proto::Bits { high: (bits >> 64) as u64, low: bits as u64 }
+}
+
+/// 16 bytes from the wire.
+#[must_use]
+pub fn bits_from(wire: &proto::Bits) -> [u8; 16] {
+    (u128::from(wire.high) << 64 | u128::from(wire.low)).to_be_bytes()
+}
+
+/// An address for the wire.
+#[must_use]
+pub fn address(address: IpAddr) -> proto::Bits {
     match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
+        IpAddr::V4(v4) => bits(v4.to_ipv6_mapped().octets()),
+        IpAddr::V6(v6) => bits(v6.octets()),
     }
 }
 
-/// An address from its bytes.
+/// An address from the wire.
 #[must_use]
-pub fn address_from(bytes: &[u8]) -> Option<IpAddr> {
-    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-        return Some(Ipv4Addr::from(v4).into());
-    }
-    <[u8; 16]>::try_from(bytes).ok().map(|v6| Ipv6Addr::from(v6).into())
+pub fn address_from(wire: &proto::Bits) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from(bits_from(wire))).to_canonical()
 }

@@ -97,7 +97,7 @@ impl VaultService {
     /// Asks every node for an answer to a request; whoever has one sends it before it replies.
     async fn find_answer(self, vault: VaultId, request: RequestId, id: RecordId) {
         let find =
-            Find { vault_id: vault.to_string(), request_id: request.to_string(), record_id: frames::id_bytes(id) };
+            Find { vault_id: vault.to_string(), request_id: request.to_string(), record_id: frames::id_bits(id) };
         self.ask_all(&Body::Find(find), FIND_PATIENCE, |_, _| {}).await;
         self.with_known(vault.as_str(), |state, context| state.not_found(&request, id, context));
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::cluster::convert;
-use crate::cluster::proto::{self, Deliver, frame::Body, refused::Reason};
+use crate::cluster::proto::{self, Bits, Deliver, frame::Body, refused::Reason};
 use crate::domain::clock::Millis;
 use crate::domain::ids::{NodeRun, RequestId, VaultId};
 use crate::wire::dcp::envelope::RecordId;
@@ -16,21 +16,22 @@ use super::refusal::Refusal;
 
 /// A record on its way to another node, which answers to whoever awaits it.
 #[must_use]
-pub fn deliver(vault: &VaultId, record: &Record, me: &NodeRun) -> Deliver {
+pub fn deliver(vault: &VaultId, record: &Record) -> Deliver {
     let origin = match &record.origin {
-        Origin::Here(_) => me,
-        Origin::There(node) => node,
+        // Whoever sends it.
+        Origin::Here(_) => None,
+        Origin::There(node) => Some(node),
     };
     Deliver {
-        record_id: id_bytes(record.id),
+        record_id: id_bits(record.id),
         vault_id: vault.to_string(),
         request_id: record.request.to_string(),
         frame: record.frame.clone().into(),
         expires_ms: record.expires.0,
-        address: convert::address(record.submitter.address).into(),
-        token: record.submitter.token.map(|token| Bytes::copy_from_slice(&token.0)).unwrap_or_default(),
-        origin_node: origin.node.to_string(),
-        origin_generation: origin.generation.0,
+        address: Some(convert::address(record.submitter.address)),
+        token: record.submitter.token.map(|token| convert::bits(token.0)),
+        origin_node: origin.map(|run| run.node.to_string()).unwrap_or_default(),
+        origin_generation: origin.map_or(0, |run| run.generation.0),
         accepted: record.accepted,
         answer: record.answer.clone().map(Bytes::from).unwrap_or_default(),
         hops: 1,
@@ -51,7 +52,7 @@ pub fn guard(vault: &VaultId, record: &Record, me: &NodeRun) -> Deliver {
         guard: true,
         home_node: home.map(|run| run.node.to_string()).unwrap_or_default(),
         home_generation: home.map_or(0, |run| run.generation.0),
-        ..deliver(vault, record, me)
+        ..deliver(vault, record)
     }
 }
 
@@ -90,12 +91,12 @@ pub fn delivered(wire: Deliver, from: &NodeRun) -> Option<Delivered> {
     }
     let answer = if wire.answer.is_empty() { None } else { Some(Utf8Bytes::try_from(wire.answer).ok()?) };
     Some(Delivered {
-        id: id_from(&wire.record_id)?,
+        id: id_from(wire.record_id.as_ref())?,
         request: wire.request_id.as_str().into(),
         frame: Utf8Bytes::try_from(wire.frame).ok()?,
         answer,
         expires: Millis(wire.expires_ms),
-        submitter: submitter(&wire.address, &wire.token)?,
+        submitter: submitter(wire.address.as_ref(), wire.token.as_ref())?,
         origin: convert::node_run(&wire.origin_node, wire.origin_generation).unwrap_or_else(|| from.clone()),
         order: wire.order,
         accepted: wire.accepted,
@@ -104,17 +105,18 @@ pub fn delivered(wire: Deliver, from: &NodeRun) -> Option<Delivered> {
     })
 }
 
-/// A submitter from its address and its token, which may be empty.
+/// A submitter from its address and its token, which may be absent.
 #[must_use]
-pub fn submitter(address: &[u8], token: &[u8]) -> Option<Submitter> {
-    Some(Submitter { address: convert::address_from(address)?, token: token.try_into().ok().map(PollToken) })
+pub fn submitter(address: Option<&Bits>, token: Option<&Bits>) -> Option<Submitter> {
+    let token = token.map(|bits| PollToken(convert::bits_from(bits)));
+    Some(Submitter { address: convert::address_from(address?), token })
 }
 
 /// The request was accepted at its home.
 #[must_use]
 pub fn accepted(vault: &VaultId, request: &RequestId, id: RecordId, remaining: u32) -> Body {
     Body::Accepted(proto::Accepted {
-        record_id: id_bytes(id),
+        record_id: id_bits(id),
         vault_id: vault.to_string(),
         request_id: request.to_string(),
         remaining,
@@ -125,7 +127,7 @@ pub fn accepted(vault: &VaultId, request: &RequestId, id: RecordId, remaining: u
 #[must_use]
 pub fn answer(vault: &VaultId, request: &RequestId, id: RecordId, frame: &Utf8Bytes) -> Body {
     Body::Answer(proto::Answer {
-        record_id: id_bytes(id),
+        record_id: id_bits(id),
         vault_id: vault.to_string(),
         request_id: request.to_string(),
         frame: frame.clone().into(),
@@ -154,7 +156,7 @@ pub fn refused(vault: &VaultId, request: &RequestId, id: RecordId, why: &Refusal
 
 fn refusal(vault: &VaultId, request: &RequestId, id: RecordId, reason: Reason, wait: Duration) -> Body {
     Body::Refused(proto::Refused {
-        record_id: id_bytes(id),
+        record_id: id_bits(id),
         vault_id: vault.to_string(),
         request_id: request.to_string(),
         reason: reason.into(),
@@ -164,12 +166,12 @@ fn refusal(vault: &VaultId, request: &RequestId, id: RecordId, reason: Reason, w
 
 /// A record's id for the wire.
 #[must_use]
-pub fn id_bytes(id: RecordId) -> Bytes {
-    Bytes::copy_from_slice(&id.0)
+pub fn id_bits(id: RecordId) -> Option<Bits> {
+    Some(convert::bits(id.0))
 }
 
 /// A record's id from the wire.
 #[must_use]
-pub fn id_from(bytes: &[u8]) -> Option<RecordId> {
-    bytes.try_into().ok().map(RecordId)
+pub fn id_from(bits: Option<&Bits>) -> Option<RecordId> {
+    bits.map(|bits| RecordId(convert::bits_from(bits)))
 }

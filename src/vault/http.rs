@@ -247,8 +247,8 @@ impl VaultService {
     async fn poll_elsewhere(&self, request: &str, asker: &Submitter) -> Option<Option<Utf8Bytes>> {
         let poll = Body::Poll(Poll {
             request_id: request.to_owned(),
-            address: convert::address(asker.address).into(),
-            token: asker.token.map(|token| token.0.to_vec().into()).unwrap_or_default(),
+            address: Some(convert::address(asker.address)),
+            token: asker.token.map(|token| convert::bits(token.0)),
         });
         let mut found = None;
         self.ask_all(&poll, POLL_PATIENCE, |_, answer| {

@@ -21,9 +21,9 @@ impl Frames for VaultService {
     fn frame(&self, from: &NodeRun, ask: u64, body: Body) {
         let reply = |body| self.inner.cluster.links.reply(from, ask, body);
         match body {
-            Body::Deliver(deliver) => self.delivered(from, deliver),
+            Body::Deliver(deliver) => self.delivered(from, *deliver),
             Body::Accepted(accepted) => {
-                if let Some(id) = frames::id_from(&accepted.record_id) {
+                if let Some(id) = frames::id_from(accepted.record_id.as_ref()) {
                     let request = RequestId::from(accepted.request_id.as_str());
                     self.with_known(&accepted.vault_id, |state, context| {
                         state.accepted(&request, id, accepted.remaining, context);
@@ -34,7 +34,9 @@ impl Frames for VaultService {
                 self.with_known(&refused.vault_id, |state, context| state.refused(from, &refused, context));
             }
             Body::Answer(answer) => {
-                if let (Some(id), Ok(frame)) = (frames::id_from(&answer.record_id), Utf8Bytes::try_from(answer.frame)) {
+                if let (Some(id), Ok(frame)) =
+                    (frames::id_from(answer.record_id.as_ref()), Utf8Bytes::try_from(answer.frame))
+                {
                     let request = RequestId::from(answer.request_id.as_str());
                     self.with_known(&answer.vault_id, |state, context| state.answered(&request, id, frame, context));
                     self.make_room();
@@ -52,7 +54,8 @@ impl Frames for VaultService {
                 }));
             }
             Body::Find(find) => {
-                let (request, id) = (RequestId::from(find.request_id.as_str()), frames::id_from(&find.record_id));
+                let (request, id) =
+                    (RequestId::from(find.request_id.as_str()), frames::id_from(find.record_id.as_ref()));
                 let kept = id.and_then(|id| {
                     let kept = self.with_known(&find.vault_id, |state, _| state.kept_answer(&request, id).cloned());
                     Some(frames::answer(&find.vault_id.as_str().into(), &request, id, &kept??))
@@ -103,8 +106,8 @@ impl VaultService {
     }
 
     fn polled(&self, poll: &proto::Poll) -> PollResult {
-        let found =
-            frames::submitter(&poll.address, &poll.token).and_then(|asker| self.poll_here(&poll.request_id, &asker));
+        let found = frames::submitter(poll.address.as_ref(), poll.token.as_ref())
+            .and_then(|asker| self.poll_here(&poll.request_id, &asker));
         match found {
             None => PollResult { state: State::Unknown.into(), ..PollResult::default() },
             Some(None) => PollResult { state: State::Pending.into(), ..PollResult::default() },

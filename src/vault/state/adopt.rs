@@ -84,7 +84,7 @@ impl VaultState {
             if !record.is_open() || unattended {
                 let mut body = frames::guard(&self.vault, record, context.me);
                 body.origin_node.clear();
-                context.effects.push(Effect::Send(node.clone(), Body::Deliver(body)));
+                context.effects.push(Effect::Send(node.clone(), Body::Deliver(Box::new(body))));
             }
         }
     }
@@ -97,7 +97,7 @@ impl VaultState {
                 record.share_with(node.clone());
             }
             let body = frames::guard(&vault, record, context.me);
-            context.effects.push(Effect::Send(node.clone(), Body::Deliver(body)));
+            context.effects.push(Effect::Send(node.clone(), Body::Deliver(Box::new(body))));
         }
     }
 
@@ -106,7 +106,7 @@ impl VaultState {
             self.records.values().flatten().filter(|r| !r.is_open() && r.expires > context.now).collect();
         kept.sort_unstable_by_key(|record| std::cmp::Reverse(record.order));
         for record in kept.into_iter().take(MAX_ANSWERS) {
-            let body = self.deliver_body(record, context);
+            let body = self.deliver_body(record);
             context.effects.push(Effect::Send(node.clone(), body));
         }
     }

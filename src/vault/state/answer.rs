@@ -76,8 +76,8 @@ impl VaultState {
     /// For a poll: the answer of a request that `asker` submitted, or that it is pending.
     #[must_use]
     pub fn poll(&self, request: &RequestId, asker: &Submitter, now: Millis) -> Option<Option<Utf8Bytes>> {
-        let mut records = self.records.get(request)?.iter();
-        records.find(|r| r.submitter.admits(asker) && r.expires > now).map(|record| record.answer.clone())
+        let mine = |record: &&Record| record.submitter.admits(asker) && record.expires > now;
+        self.records.get(request)?.iter().map(|record| &**record).find(mine).map(|record| record.answer.clone())
     }
 
     /// Whether that very request is known here.
@@ -124,7 +124,7 @@ impl VaultState {
     /// An answer could not be sent to `node`: it is offered again, a few times.
     pub(super) fn answer_unsent(&mut self, node: &NodeRun, answer: &proto::Answer, context: &mut Context<'_>) {
         let request = RequestId::from(answer.request_id.as_str());
-        let Some(id) = frames::id_from(&answer.record_id) else { return };
+        let Some(id) = frames::id_from(answer.record_id.as_ref()) else { return };
         let Some(record) = self.find_mut(&request, id) else { return };
         if record.misses < MAX_OFFERS {
             record.misses += 1;

@@ -85,7 +85,7 @@ impl VaultState {
     /// The home has refused a request of this node, or given it up.
     pub fn refused(&mut self, from: &NodeRun, refused: &proto::Refused, context: &mut Context<'_>) {
         let (request, vault) = (RequestId::from(refused.request_id.as_str()), self.vault.clone());
-        let Some(id) = frames::id_from(&refused.record_id) else { return };
+        let Some(id) = frames::id_from(refused.record_id.as_ref()) else { return };
         if !self.find(&request, id).is_some_and(|r| r.is_open() && Self::is_away_at(r, from)) {
             return;
         }

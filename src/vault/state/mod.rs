@@ -47,7 +47,6 @@ pub use search::Whereabouts;
 
 /// What has to be done beyond this vault's state.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "most effects are frames, and a box would cost each an allocation")]
 pub enum Effect {
     /// Send this to that node.
     Send(NodeRun, Body),
@@ -305,8 +304,8 @@ impl VaultState {
         !self.is_home() && self.records.is_empty() && now >= self.touched.plus(ROUTE_MEMORY)
     }
 
-    fn deliver_body(&self, record: &Record, context: &Context<'_>) -> Body {
-        Body::Deliver(frames::deliver(&self.vault, record, context.me))
+    fn deliver_body(&self, record: &Record) -> Body {
+        Body::Deliver(Box::new(frames::deliver(&self.vault, record)))
     }
 
     /// Whether the record's vault was thought to be at `run`.

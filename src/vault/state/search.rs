@@ -155,7 +155,7 @@ impl VaultState {
         match body {
             proto::frame::Body::Deliver(deliver) if !deliver.guard && deliver.answer.is_empty() => {
                 let request = RequestId::from(deliver.request_id.as_str());
-                if let Some(id) = frames::id_from(&deliver.record_id) {
+                if let Some(id) = frames::id_from(deliver.record_id.as_ref()) {
                     self.request_unsent(node, &request, id, context);
                 }
             }
@@ -252,7 +252,7 @@ impl VaultState {
             record.place = Place::Away(node.clone());
         }
         if let Some(record) = self.find(request, id) {
-            let body = self.deliver_body(record, context);
+            let body = self.deliver_body(record);
             context.effects.push(Effect::Send(node, body));
         }
     }

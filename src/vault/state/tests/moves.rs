@@ -150,7 +150,7 @@ fn an_older_claim_changes_nothing_however_late_it_comes() {
         pair.home.apply(|state, context| state.adopt(&run(2), Epoch(0), context)),
         (AdoptAnswer::NewerHere(Epoch(1)), vec![])
     );
-    pair.origin.apply(|state, context| state.adopt(&run(2), Epoch(5), context));
+    pair.origin.call(|state, context| _ = state.adopt(&run(2), Epoch(5), context));
     let (answer, effects) = pair.origin.apply(|state, context| state.adopt(&run(3), Epoch(4), context));
     assert_eq!((answer, effects), (AdoptAnswer::Sent(0), vec![]));
     assert_eq!(delivers(&pair.submit("r2"), 2), ["r2"]);
@@ -159,7 +159,7 @@ fn an_older_claim_changes_nothing_however_late_it_comes() {
 #[test]
 fn an_older_socket_gets_nothing_while_a_newer_one_is_open_elsewhere() {
     let mut pair = Pair::new();
-    pair.home.apply(|state, context| state.adopt(&run(2), Epoch(2), context));
+    pair.home.call(|state, context| _ = state.adopt(&run(2), Epoch(2), context));
     let effects = pair.submit("r1");
     let rest = pair.carry(0, effects);
     assert_eq!(pair.vault.received().len(), 0);
@@ -254,7 +254,7 @@ fn a_second_death_starts_the_grace_anew() {
     pair.carry(1, effects);
     pair.origin.call(|state, context| state.node_lost(&run(1), context));
     pair.origin.now = START.plus(GRACE * 4);
-    pair.origin.apply(|state, context| state.adopt(&run(2), Epoch(2), context));
+    pair.origin.call(|state, context| _ = state.adopt(&run(2), Epoch(2), context));
     pair.origin.call(|state, context| state.node_lost(&run(2), context));
     pair.origin.call(|state, context| state.submit(pair.agent.request("r2"), context));
     pair.origin.call(|state, context| state.located(Whereabouts::Absent, context));

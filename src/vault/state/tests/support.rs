@@ -230,9 +230,11 @@ pub fn heard(frame: &str) -> Heard {
 
 /// What a node does with a frame from another.
 pub fn received(from: &NodeRun, body: Body) -> impl FnOnce(&mut VaultState, &mut Context<'_>) {
-    let named = |request: &str, id: &[u8]| (RequestId::from(request), frames::id_from(id).expect("an id"));
+    let named = |request: &str, id: &Option<crate::cluster::proto::Bits>| {
+        (RequestId::from(request), frames::id_from(id.as_ref()).expect("an id"))
+    };
     move |state, context| match body {
-        Body::Deliver(deliver) => state.deliver(from, frames::delivered(deliver, from).expect("well formed"), context),
+        Body::Deliver(deliver) => state.deliver(from, frames::delivered(*deliver, from).expect("well formed"), context),
         Body::Accepted(accepted) => {
             let (request, id) = named(&accepted.request_id, &accepted.record_id);
             state.accepted(&request, id, accepted.remaining, context);
