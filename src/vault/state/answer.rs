@@ -45,8 +45,15 @@ impl VaultState {
                 AnswerVerdict::Stored
             }
             (None, Some(node), ..) | (None, None, None, Route::At(node, _)) => AnswerVerdict::Elsewhere(node.clone()),
-            // Answered before: the first answer stands.
-            _ if !records.is_empty() => AnswerVerdict::Stored,
+            _ if !records.is_empty() => {
+                // Answered before: the first answer stands. But somebody asked the vault again, so perhaps it was lost.
+                for record in records {
+                    if let Some(answer) = &record.answer {
+                        tell_others(record, context, || frames::answer(&self.vault, request, record.id, answer));
+                    }
+                }
+                AnswerVerdict::Stored
+            }
             _ => AnswerVerdict::Unknown,
         }
     }

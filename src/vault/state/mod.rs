@@ -148,8 +148,6 @@ pub struct VaultState {
     sessions: Vec<Session>,
     /// Sessions that get nothing more: their node sends them away.
     parting: SmallVec<[u64; 1]>,
-    /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
-    backlog: bool,
     /// The newest claim of this node.
     epoch: Epoch,
     /// The last sign of life on any socket registered here.
@@ -160,6 +158,8 @@ pub struct VaultState {
     adopting: u32,
     /// When deliveries begin in any case: a session that ends while it asks does not say so.
     adopting_until: Millis,
+    /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
+    backlog: bool,
     route: Route,
     /// The vault's node has died: its return is awaited until then.
     lost_until: Option<Millis>,
@@ -185,12 +185,12 @@ impl VaultState {
             limit,
             sessions: Vec::new(),
             parting: SmallVec::new(),
-            backlog: false,
             epoch: Epoch::default(),
             last_life: Millis::default(),
             waiting_until: None,
             adopting: 0,
             adopting_until: Millis::default(),
+            backlog: false,
             route: Route::Unknown,
             lost_until: None,
             wake_at: None,

@@ -239,7 +239,7 @@ impl Cluster {
         if let Some((standing, epoch, whereabouts)) = best {
             return Some((epoch, standing, whereabouts));
         }
-        let until = host.lost.iter().map(|(_, at)| at.plus(GRACE)).max().filter(|until| !anew && *until > self.now)?;
+        let until = host.lost.iter().map(|(_, at)| at.plus(GRACE)).max().filter(|until| *until > self.now)?;
         Some((Epoch::default(), Standing::Live, Whereabouts::Lost(until.since(self.now))))
     }
 

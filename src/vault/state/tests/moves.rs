@@ -426,3 +426,12 @@ fn an_answer_given_at_another_node_is_passed_to_the_request() {
     assert_eq!(verdict, AnswerVerdict::Stored, "where nobody has it, it is taken");
     assert_eq!(pair.agent.heard(), [accepted("r1"), Heard::Answer("done".to_owned())]);
 }
+
+#[test]
+fn an_answer_that_a_vault_gives_again_is_told_again() {
+    let mut pair = Pair::with(&["r1"]);
+    drop(pair.answer("r1"));
+    let effects = pair.home.call(|state, context| drop(state.answer(&"r1".into(), "another".into(), context)));
+    pair.carry(1, effects);
+    assert_eq!(pair.agent.heard(), [accepted("r1"), answered("r1")], "the first answer stands");
+}

@@ -18,7 +18,7 @@ use super::Cluster;
 /// What travels on a link.
 #[derive(Debug, Clone)]
 pub enum Item {
-    Frame(Body),
+    Frame(Box<Body>),
     Ask(u64, Question),
     Reply(u64, Reply),
 }
@@ -54,7 +54,7 @@ impl Cluster {
         if !self.hosts.get(&from).is_some_and(|host| host.view.contains(&to)) {
             return Err(Box::new(body));
         }
-        self.put(from, to, Item::Frame(body));
+        self.put(from, to, Item::Frame(Box::new(body)));
         Ok(())
     }
 
@@ -68,7 +68,7 @@ impl Cluster {
     pub(super) fn arrive(&mut self, from: usize, to: usize) {
         let Some(item) = self.links.get_mut(&(from, to)).and_then(|queue| queue.pop_front()) else { return };
         match item {
-            Item::Frame(body) => drop(self.call(to, received(&run(from), body))),
+            Item::Frame(body) => drop(self.call(to, received(&run(from), *body))),
             Item::Ask(number, question) => {
                 let reply = self.reply_to(from, to, question);
                 self.put(to, from, Item::Reply(number, reply));
