@@ -24,7 +24,7 @@ impl VaultService {
         match effect {
             Effect::Send(node, body) => {
                 if let Err(unsent) = self.inner.cluster.links.try_send(&node, body) {
-                    self.again(state, more, |state, context| state.unsent(&node, &unsent, context));
+                    self.apply(state, more, |state, context| state.unsent(&node, &unsent, context));
                 }
             }
             Effect::Locate { anew } => self.beside(self.clone().locate(vault, anew)),

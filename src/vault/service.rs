@@ -219,16 +219,7 @@ impl VaultService {
 
     fn run<R>(&self, state: &mut VaultState, rule: impl FnOnce(&mut VaultState, &mut Context<'_>) -> R) -> R {
         let mut effects = Vec::new();
-        let mut context = Context {
-            now: time::now(),
-            me: &self.inner.cluster.me,
-            alone: self.is_alone(),
-            bounds: &self.inner.bounds,
-            usage: &self.inner.usage,
-            metrics: &self.inner.metrics,
-            effects: &mut effects,
-        };
-        let result = rule(state, &mut context);
+        let result = self.apply(state, &mut effects, rule);
         // Under the lock, so that what is said of one vault is said in order. Nothing here waits.
         while !effects.is_empty() {
             for effect in std::mem::take(&mut effects) {
@@ -238,13 +229,13 @@ impl VaultService {
         result
     }
 
-    /// Calls `rule` with a context whose effects go to `effects`: for effects that fail.
-    pub(super) fn again(
+    /// Calls `rule` with a context whose effects go to `effects`, which the caller sees to.
+    pub(super) fn apply<R>(
         &self,
         state: &mut VaultState,
         effects: &mut Vec<Effect>,
-        rule: impl FnOnce(&mut VaultState, &mut Context<'_>),
-    ) {
+        rule: impl FnOnce(&mut VaultState, &mut Context<'_>) -> R,
+    ) -> R {
         let mut context = Context {
             now: time::now(),
             me: &self.inner.cluster.me,
@@ -254,7 +245,7 @@ impl VaultService {
             metrics: &self.inner.metrics,
             effects,
         };
-        rule(state, &mut context);
+        rule(state, &mut context)
     }
 
     /// Forgets the oldest kept answers while records use more memory than they may.
