@@ -71,7 +71,7 @@ impl VaultService {
             pending: figures.pending.get(),
             vaults: figures.vaults.get(),
             tracked_vaults: self.tracked_vaults() as i64,
-            vault_sockets: figures.vault_sockets.get(),
+            vault_sockets: figures.sockets.get(),
             agent_sockets: figures.agent_sockets.get(),
             rate: self.inner.settings.rate.get(),
             total_messages: figures.accepted.get() + figures.answered.get(),

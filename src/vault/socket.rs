@@ -148,7 +148,7 @@ impl VaultSocket {
             self.leave(true);
         }
         if self.vault.lock().replace(verified.vault_id.clone()).is_none() {
-            self.service.inner.metrics.vault.vault_sockets.inc();
+            self.service.inner.metrics.vault.sockets.inc();
         }
         let greeting = frame::registered(verified.vault_id.as_str(), time::now());
         self.service.open_session(&verified, self.number, Some(self.outbox.clone()), epoch, Some(greeting)).await;
@@ -243,7 +243,7 @@ impl VaultSocket {
     /// This socket stands for no vault any more.
     fn leave(&self, for_good: bool) {
         let Some(vault) = self.vault.lock().take() else { return };
-        self.service.inner.metrics.vault.vault_sockets.dec();
+        self.service.inner.metrics.vault.sockets.dec();
         self.service.with_known(vault.as_str(), |state, context| state.session_closed(self.number, for_good, context));
     }
 

@@ -211,7 +211,7 @@ async fn a_rolling_restart_loses_no_accepted_request() {
 
     let (balancer, tally, stop) = (Balancer::new(&addresses), Arc::new(Tally::default()), CancellationToken::new());
     let vaults: Vec<_> = (0..VAULTS).map(|n| tokio::spawn(vault(n, balancer.clone()))).collect();
-    figures_sum_to(&addresses, "waystation_vault_vault_sockets", VAULTS as f64).await;
+    figures_sum_to(&addresses, "waystation_vault_sockets", VAULTS as f64).await;
     let agents = agents(&balancer, &tally, &stop);
     let progress = async |what: &str| {
         let before = tally.answered.load(Ordering::Relaxed);

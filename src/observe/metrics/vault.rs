@@ -14,7 +14,7 @@ pub struct VaultMetrics {
     /// Vaults with a registered socket on this node.
     pub vaults: Gauge,
     /// Registered vault sockets on this node.
-    pub vault_sockets: Gauge,
+    pub sockets: Gauge,
     /// Agent sockets on this node.
     pub agent_sockets: Gauge,
     /// Requests accepted (acknowledged or answered 202).
@@ -67,7 +67,7 @@ impl VaultMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let m = Self {
             vaults: Gauge::default(),
-            vault_sockets: Gauge::default(),
+            sockets: Gauge::default(),
             agent_sockets: Gauge::default(),
             accepted: Counter::default(),
             answered: Counter::default(),
@@ -89,7 +89,7 @@ impl VaultMetrics {
         };
         let r = registry.sub_registry_with_prefix("vault");
         r.register("vaults", "Vaults with a socket on this node", m.vaults.clone());
-        r.register("vault_sockets", "Registered vault sockets on this node", m.vault_sockets.clone());
+        r.register("sockets", "Registered vault sockets on this node", m.sockets.clone());
         r.register("agent_sockets", "Agent sockets on this node", m.agent_sockets.clone());
         r.register("accepted", "Requests accepted", m.accepted.clone());
         r.register("answered", "Answers handed over", m.answered.clone());
