@@ -3,6 +3,7 @@
 
 mod drain;
 mod identity;
+mod settings;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,24 +14,23 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::cut::Cut;
-use crate::cluster::facts::Facts;
-use crate::cluster::membership::{Membership, MembershipConfig};
+use crate::cluster::membership::Membership;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{Config, StorageBackend};
 use crate::domain::ids::{Generation, NodeRun};
 use crate::edge::routes::{Services, router};
-use crate::edge::{Edge, EdgeSettings, Parts, accept};
+use crate::edge::{Edge, Parts, accept};
 use crate::observe::logs;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Traces;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::time;
-use crate::security::admission::{Admission, AdmissionLimits};
+use crate::security::admission::Admission;
 use crate::security::cluster_secret::ClusterSecret;
 use crate::security::proxies::TrustedProxies;
 use crate::security::tls::ClusterTls;
 use crate::store::{MemoryRecords, Records, RocksStore};
-use crate::vault::{VaultService, VaultSettings};
+use crate::vault::VaultService;
 
 /// Memory for records when they are not on disk, in bytes.
 const MEMORY_RECORDS: usize = 256 << 20;
@@ -126,16 +126,17 @@ impl Node {
         let cluster_id = config.cluster.cluster_id.clone();
         let tls = if secret.protects() { Some(ClusterTls::new(&secret, &cluster_id, &me.node)?) } else { None };
         let cut = Cut::default();
-        let membership = join(config, &me, grpc.local_addr()?, &secret, &cut, &metrics, &supervisor).await?;
+        let joining = settings::membership(config, &me, grpc.local_addr()?);
+        let membership = Membership::start(joining, &secret, cut.clone(), metrics.clone(), &supervisor).await?;
         let settings =
             ClusterSettings { me, cluster: cluster_id, tls, grace: config.vault.reconnect_grace, cut: cut.clone() };
         let cluster = Cluster::start(settings, membership.watch(), records.clone(), &metrics, &supervisor);
         let links = cluster.links.clone();
         supervisor.spawn("node-to-node port", async move { links.serve(grpc).await });
 
-        let admission = Arc::new(Admission::new(admission_limits(config)));
+        let admission = Arc::new(Admission::new(settings::admission(config)));
         let vault = VaultService::new(
-            vault_settings(config),
+            settings::vault(config),
             cluster.clone(),
             admission.clone(),
             metrics.clone(),
@@ -145,7 +146,7 @@ impl Node {
         supervisor.spawn("record sweep", sweep(records, supervisor.token()));
 
         let edge = Edge::new(Parts {
-            settings: edge_settings(config),
+            settings: settings::edge(config),
             admission,
             proxies: TrustedProxies(config.trusted_proxies.clone()),
             metrics: metrics.clone(),
@@ -247,33 +248,6 @@ async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListene
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { setting, address, source })
 }
 
-async fn join(
-    config: &Config,
-    me: &NodeRun,
-    grpc: SocketAddr,
-    secret: &ClusterSecret,
-    cut: &Cut,
-    metrics: &Arc<Metrics>,
-    supervisor: &Supervisor,
-) -> Result<Membership, StartError> {
-    let host = config.cluster.advertise_host.clone();
-    let reached = host.as_ref().map_or_else(|| grpc.to_string(), |host| with_port(host, grpc.port()));
-    let membership = MembershipConfig {
-        cluster: config.cluster.cluster_id.clone(),
-        node: me.node.clone(),
-        generation: me.generation,
-        listen: config.cluster.gossip,
-        advertise: host,
-        seeds: config.cluster.seeds.clone(),
-        facts: Facts::new(reached, config.cluster.region.clone()),
-    };
-    Ok(Membership::start(membership, secret, cut.clone(), metrics.clone(), supervisor).await?)
-}
-
-fn with_port(host: &str, port: u16) -> String {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
 async fn sweep(records: Arc<dyn Records>, stop: CancellationToken) -> Result<(), crate::store::StoreError> {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP.0)).await.is_some() {
         if let Err(error) = records.sweep(time::now(), SWEEP.1).await {
@@ -281,38 +255,4 @@ async fn sweep(records: Arc<dyn Records>, stop: CancellationToken) -> Result<(),
         }
     }
     Ok(())
-}
-
-fn admission_limits(config: &Config) -> AdmissionLimits {
-    let limits = &config.limits;
-    AdmissionLimits {
-        connections: limits.max_connections,
-        connections_per_address: limits.address_max_connections,
-        requests_per_minute: limits.address_rate,
-        tracked_addresses: limits.tracked_addresses,
-    }
-}
-
-fn vault_settings(config: &Config) -> VaultSettings {
-    VaultSettings {
-        rate: config.vault.rate,
-        grace: config.vault.reconnect_grace,
-        max_pending: config.vault.max_pending,
-        records_bytes: config.vault.records_bytes,
-        session_mode: config.vault.session_mode,
-    }
-}
-
-fn edge_settings(config: &Config) -> EdgeSettings {
-    let limits = &config.limits;
-    EdgeSettings {
-        max_message_size: limits.max_message_size,
-        max_body_size: limits.max_message_size,
-        send_queue_bytes: limits.send_queue_bytes,
-        messages_per_minute: Some(limits.connection_rate),
-        handshake_timeout: limits.handshake_timeout,
-        write_timeout: limits.write_timeout,
-        idle_timeout: limits.idle_timeout,
-        ..EdgeSettings::default()
-    }
 }

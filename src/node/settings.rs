@@ -1,0 +1,65 @@
+//! What each part of a node is told of the configuration.
+
+use std::net::SocketAddr;
+
+use crate::cluster::facts::Facts;
+use crate::cluster::membership::MembershipConfig;
+use crate::config::Config;
+use crate::domain::ids::NodeRun;
+use crate::edge::EdgeSettings;
+use crate::security::admission::AdmissionLimits;
+use crate::vault::VaultSettings;
+
+pub fn admission(config: &Config) -> AdmissionLimits {
+    let limits = &config.limits;
+    AdmissionLimits {
+        connections: limits.max_connections,
+        connections_per_address: limits.address_max_connections,
+        requests_per_minute: limits.address_rate,
+        tracked_addresses: limits.tracked_addresses,
+    }
+}
+
+/// `grpc` is where this node listens for the links of others.
+pub fn membership(config: &Config, me: &NodeRun, grpc: SocketAddr) -> MembershipConfig {
+    let cluster = &config.cluster;
+    let host = cluster.advertise_host.clone();
+    let reached = host.as_ref().map_or_else(|| grpc.to_string(), |host| with_port(host, grpc.port()));
+    MembershipConfig {
+        cluster: cluster.cluster_id.clone(),
+        node: me.node.clone(),
+        generation: me.generation,
+        listen: cluster.gossip,
+        advertise: host,
+        seeds: cluster.seeds.clone(),
+        facts: Facts::new(reached, cluster.region.clone()),
+    }
+}
+
+pub fn vault(config: &Config) -> VaultSettings {
+    VaultSettings {
+        rate: config.vault.rate,
+        grace: config.vault.reconnect_grace,
+        max_pending: config.vault.max_pending,
+        records_bytes: config.vault.records_bytes,
+        session_mode: config.vault.session_mode,
+    }
+}
+
+pub fn edge(config: &Config) -> EdgeSettings {
+    let limits = &config.limits;
+    EdgeSettings {
+        max_message_size: limits.max_message_size,
+        max_body_size: limits.max_message_size,
+        send_queue_bytes: limits.send_queue_bytes,
+        messages_per_minute: Some(limits.connection_rate),
+        handshake_timeout: limits.handshake_timeout,
+        write_timeout: limits.write_timeout,
+        idle_timeout: limits.idle_timeout,
+        ..EdgeSettings::default()
+    }
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
