@@ -1,17 +1,19 @@
 //! A request and its answer, with the vault on one node and the agent on another.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use serde_json::{Value, json};
 
 use crate::support::cluster::SECRET;
 use crate::support::http::{get, http, post};
-use crate::support::{TestAgent, TestNode, TestVault, envelope};
+use crate::support::{ELSEWHERE, SEED, TestAgent, TestNode, TestVault, VAULT, envelope, exchange};
 
-const VAULT: &str = "vault_demo01";
-
-/// Another client's address.
-const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// A cluster with `settings`: an agent at its first node, and [`VAULT`] at its second.
+async fn apart(count: usize, settings: &[(&str, &str)]) -> (Vec<TestNode>, TestVault, TestAgent) {
+    let settings: Vec<_> = settings.iter().copied().chain([SECRET]).collect();
+    let nodes = TestNode::cluster(count, &settings).await;
+    let vault = TestVault::registered(nodes[1].public, VAULT, SEED).await;
+    let agent = TestAgent::connect(nodes[0].public).await;
+    (nodes, vault, agent)
+}
 
 fn sealed(size: usize) -> String {
     "A".repeat(size)
@@ -46,9 +48,7 @@ async fn a_vault_answers_an_agent_on_another_node_both_ways() {
 #[tokio::test]
 async fn many_requests_of_one_agent_keep_their_order() {
     const REQUESTS: usize = 300;
-    let nodes = TestNode::cluster(2, &[SECRET]).await;
-    let mut vault = TestVault::registered(nodes[0].public, VAULT, 7).await;
-    let mut agent = TestAgent::connect(nodes[1].public).await;
+    let (_nodes, mut vault, mut agent) = apart(2, &[]).await;
     for n in 0..REQUESTS {
         agent.send_frame("request", envelope(VAULT, &format!("req_{n}"))).await;
     }
@@ -67,9 +67,7 @@ async fn many_requests_of_one_agent_keep_their_order() {
 #[tokio::test]
 async fn a_mebibyte_passes_both_ways() {
     const SIZE: usize = 1 << 20;
-    let nodes = TestNode::cluster(2, &[SECRET, ("RELAY_MAX_MESSAGE_SIZE", "2097152")]).await;
-    let mut vault = TestVault::registered(nodes[0].public, VAULT, 7).await;
-    let mut agent = TestAgent::connect(nodes[1].public).await;
+    let (_nodes, mut vault, mut agent) = apart(2, &[("RELAY_MAX_MESSAGE_SIZE", "2097152")]).await;
     let mut large = envelope(VAULT, "req_1");
     large["encrypted_payload"] = Value::String(sealed(SIZE));
     agent.submit(&large).await;
@@ -81,7 +79,7 @@ async fn a_mebibyte_passes_both_ways() {
 #[tokio::test]
 async fn what_is_submitted_on_one_node_is_polled_on_any_other() {
     let nodes = TestNode::cluster(3, &[SECRET]).await;
-    let mut vault = TestVault::registered(nodes[1].public, VAULT, 7).await;
+    let mut vault = TestVault::registered(nodes[1].public, VAULT, SEED).await;
     let accepted = http(nodes[0].public, "POST", "/relay/request").from(ELSEWHERE).json(&envelope(VAULT, "req_1"));
     let accepted = accepted.send().await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
@@ -102,13 +100,8 @@ async fn what_is_submitted_on_one_node_is_polled_on_any_other() {
 
 #[tokio::test]
 async fn an_answered_request_repeated_on_another_node_gets_its_answer_at_once() {
-    let nodes = TestNode::cluster(3, &[SECRET]).await;
-    let mut vault = TestVault::registered(nodes[1].public, VAULT, 7).await;
-    let mut agent = TestAgent::connect(nodes[0].public).await;
-    let asked = agent.ask(VAULT, "req_1").await;
-    vault.expect_request("req_1").await;
-    vault.respond("req_1", "EjRW").await;
-    agent.expect_response("req_1").await;
+    let (nodes, mut vault, mut agent) = apart(3, &[]).await;
+    let asked = exchange(&mut agent, &mut vault, "req_1").await;
 
     let mut again = TestAgent::connect(nodes[2].public).await;
     again.send_frame("request", asked.clone()).await;
@@ -120,13 +113,8 @@ async fn an_answered_request_repeated_on_another_node_gets_its_answer_at_once() 
 
 #[tokio::test]
 async fn an_answer_outlives_the_connection_of_its_vault() {
-    let nodes = TestNode::cluster(3, &[SECRET, ("RELAY_VAULT_RECONNECT_GRACE_SECS", "0")]).await;
-    let mut vault = TestVault::registered(nodes[1].public, VAULT, 7).await;
-    let mut agent = TestAgent::connect(nodes[0].public).await;
-    let asked = agent.ask(VAULT, "req_1").await;
-    vault.expect_request("req_1").await;
-    vault.respond("req_1", "EjRW").await;
-    agent.expect_response("req_1").await;
+    let (nodes, mut vault, mut agent) = apart(3, &[("RELAY_VAULT_RECONNECT_GRACE_SECS", "0")]).await;
+    let asked = exchange(&mut agent, &mut vault, "req_1").await;
     vault.close().await;
 
     let mut again = TestAgent::connect(nodes[2].public).await;
@@ -139,9 +127,7 @@ async fn an_answer_outlives_the_connection_of_its_vault() {
 
 #[tokio::test]
 async fn a_pending_request_repeated_on_another_node_is_answered_there() {
-    let nodes = TestNode::cluster(3, &[SECRET]).await;
-    let mut vault = TestVault::registered(nodes[1].public, VAULT, 7).await;
-    let mut agent = TestAgent::connect(nodes[0].public).await;
+    let (nodes, mut vault, mut agent) = apart(3, &[]).await;
     let asked = agent.ask(VAULT, "req_1").await;
     vault.expect_request("req_1").await;
     drop(agent);
@@ -155,13 +141,8 @@ async fn a_pending_request_repeated_on_another_node_is_answered_there() {
 
 #[tokio::test]
 async fn the_same_request_from_another_address_is_another_request() {
-    let nodes = TestNode::cluster(3, &[SECRET]).await;
-    let mut vault = TestVault::registered(nodes[1].public, VAULT, 7).await;
-    let mut agent = TestAgent::connect(nodes[0].public).await;
-    let asked = agent.ask(VAULT, "req_1").await;
-    vault.expect_request("req_1").await;
-    vault.respond("req_1", "EjRW").await;
-    agent.expect_response("req_1").await;
+    let (nodes, mut vault, mut agent) = apart(3, &[]).await;
+    let asked = exchange(&mut agent, &mut vault, "req_1").await;
 
     let mut stranger = TestAgent::connect_from(nodes[2].public, ELSEWHERE).await;
     stranger.submit(&asked).await;
@@ -173,8 +154,8 @@ async fn the_same_request_from_another_address_is_another_request() {
 #[tokio::test]
 async fn an_answer_given_on_another_node_than_the_request_is_taken() {
     let nodes = TestNode::cluster(3, &[SECRET]).await;
-    let mut older = TestVault::registered(nodes[0].public, VAULT, 7).await;
-    let mut newer = TestVault::registered(nodes[1].public, VAULT, 7).await;
+    let mut older = TestVault::registered(nodes[0].public, VAULT, SEED).await;
+    let mut newer = TestVault::registered(nodes[1].public, VAULT, SEED).await;
     let mut agent = TestAgent::connect(nodes[2].public).await;
     agent.ask(VAULT, "req_1").await;
     newer.expect_request("req_1").await;

@@ -15,6 +15,8 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use serde_json::Value;
+
 pub use agent::{TestAgent, envelope};
 pub use http::{Reply, get, http, post};
 pub use node::TestNode;
@@ -43,6 +45,15 @@ pub async fn one_of_each(settings: &[(&str, &str)]) -> (TestNode, TestVault, Tes
     let vault = TestVault::registered(node.public, VAULT, SEED).await;
     let agent = TestAgent::connect(node.public).await;
     (node, vault, agent)
+}
+
+/// A request of `agent` to [`VAULT`], and its answer; returns the envelope.
+pub async fn exchange(agent: &mut TestAgent, vault: &mut TestVault, id: &str) -> Value {
+    let asked = agent.ask(VAULT, id).await;
+    vault.expect_request(id).await;
+    vault.respond(id, "EjRW").await;
+    assert_eq!(agent.expect_response(id).await, "EjRW");
+    asked
 }
 
 /// Awaits `work`; `what` says what did not happen in time.
