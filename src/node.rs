@@ -78,9 +78,9 @@ pub enum StartError {
     /// Gossip did not start.
     #[error(transparent)]
     Membership(#[from] crate::cluster::membership::MembershipError),
-    /// Push calls could never succeed.
-    #[error("RELAY_VAULT_PUSH_URL: {0}")]
-    Push(#[from] crate::vault::pairing::PushUrlError),
+    /// TLS for push calls could not be set up.
+    #[error("TLS for push calls (RELAY_VAULT_PUSH_URL) could not be set up: {0}")]
+    Push(#[from] rustls::Error),
     /// The address of the public port is not known.
     #[error("no address: {0}")]
     Address(#[from] std::io::Error),
@@ -142,7 +142,7 @@ impl Node {
             metrics.clone(),
             supervisor.clone(),
         );
-        vault.start(config.vault.push_url.as_deref())?;
+        vault.start(settings::push(config))?;
         supervisor.spawn("record sweep", sweep(records, supervisor.token()));
 
         let edge = Edge::new(Parts {
@@ -197,7 +197,7 @@ impl Node {
 /// What kept it from starting, or made it fail.
 pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let node = identity::node_id(&config)?;
-    let traces = Traces::start(&config.trace, &node)?;
+    let traces = Traces::start(&config.trace, &config.outbound_roots, &node)?;
     logs::init(&config.log, &traces)?;
     for name in &config.unknown_variables {
         tracing::warn!(%name, "this environment variable is no setting and has no effect");

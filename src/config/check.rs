@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::error::ConfigError;
+use super::file;
 use super::parse;
 use super::secret::Secret;
 use super::table;
@@ -31,24 +32,16 @@ pub(super) fn secret(values: &Values) -> Result<Option<Secret>, ConfigError> {
     let file = values.optional(&table::CLUSTER_SECRET_FILE, parse::path)?;
     match (direct, file) {
         (Some(_), Some(_)) => Err(ConfigError::TwoSecrets),
-        (None, Some(path)) => secret_file(&path).map(Some),
+        (None, Some(path)) => secret_file(&path)
+            .map(Some)
+            .map_err(|reason| ConfigError::named_file(&table::CLUSTER_SECRET_FILE, path, reason)),
         (direct, None) => Ok(direct),
     }
 }
 
-fn secret_file(path: &Path) -> Result<Secret, ConfigError> {
-    let fault = |reason: String| ConfigError::SecretFile { path: path.to_owned(), reason };
-    let read = || -> std::io::Result<Vec<u8>> {
-        use std::io::Read;
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(MAX_SECRET_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|error| fault(error.to_string()))?;
-    if bytes.len() as u64 > MAX_SECRET_FILE_BYTES {
-        return Err(fault(format!("must be at most {MAX_SECRET_FILE_BYTES} bytes")));
-    }
-    parse::secret(&bytes).ok_or_else(|| fault(format!("must hold at least {} bytes", parse::MIN_SECRET_BYTES)))
+fn secret_file(path: &Path) -> Result<Secret, String> {
+    let bytes = file::read(path, MAX_SECRET_FILE_BYTES)?;
+    parse::secret(&bytes).ok_or_else(|| format!("must hold at least {} bytes", parse::MIN_SECRET_BYTES))
 }
 
 /// What the addresses for other nodes ask for: a secret when strangers can reach them, and a host to advertise

@@ -90,9 +90,11 @@ pub enum ConfigError {
     /// The cluster secret is given twice.
     #[error("set RELAY_CLUSTER_SECRET or RELAY_CLUSTER_SECRET_FILE, not both")]
     TwoSecrets,
-    /// The cluster secret's file cannot be used.
-    #[error("RELAY_CLUSTER_SECRET_FILE {path}: {reason}")]
-    SecretFile {
+    /// A file that a setting names cannot be used.
+    #[error("{setting} {path}: {reason}")]
+    NamedFile {
+        /// The setting's name.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -121,6 +123,11 @@ impl ConfigError {
             }
             _ => None,
         }
+    }
+
+    /// That the file at `path`, which `setting` names, cannot be used.
+    pub(super) fn named_file(setting: &Setting, path: PathBuf, reason: String) -> Self {
+        Self::NamedFile { setting: setting.name, path, reason }
     }
 
     /// That `given` is none of the values of `setting`.

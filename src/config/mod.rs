@@ -7,10 +7,12 @@
 mod check;
 mod cluster;
 mod error;
+mod file;
 mod layer;
 mod limits;
 mod origin;
 mod parse;
+mod roots;
 mod secret;
 mod setting;
 mod sources;
@@ -21,9 +23,12 @@ mod vault;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
 use ipnet::IpNet;
+use rustls::RootCertStore;
 
 pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
@@ -50,6 +55,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Which traces are sent, and where.
     pub trace: TraceConfig,
+    /// Whose certificates calls out of the relay accept, whatever they are for.
+    pub outbound_roots: Arc<RootCertStore>,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// How long a stop waits for what is in flight; zero: exit at once.
@@ -98,8 +105,8 @@ pub enum LogFormat {
 /// Which traces are sent, and where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceConfig {
-    /// The OTLP collector, an `http` URL; `None`: no traces.
-    pub endpoint: Option<String>,
+    /// The OTLP collector, an `http` or `https` URL; `None`: no traces.
+    pub endpoint: Option<Uri>,
     /// The share of traces that are sent, 0 to 1.
     pub sample_ratio: f64,
 }
@@ -114,13 +121,14 @@ impl Config {
         let layers = sources.layers(&mut errors);
         let values = Values::merge(layers, &errors)?;
         errors.extend(check::send_queue(&values).err());
-        let secret = check::secret(&values);
+        let (secret, roots) = (check::secret(&values), roots::read(&values));
         errors.extend(check::cluster(&values, !matches!(secret, Ok(None))));
-        match secret {
-            Ok(secret) if errors.is_empty() => Ok(Self::read(&values, secret, sources.unknown_variables())?),
-            Ok(_) => Err(ConfigErrors(errors)),
-            Err(error) => {
-                errors.push(error);
+        match (secret, roots) {
+            (Ok(secret), Ok(roots)) if errors.is_empty() => {
+                Ok(Self::read(&values, secret, roots, sources.unknown_variables())?)
+            }
+            (secret, roots) => {
+                errors.extend(secret.err().into_iter().chain(roots.err()));
                 Err(ConfigErrors(errors))
             }
         }
@@ -135,7 +143,12 @@ impl Config {
         Self::load(&Sources { environment, ..Sources::default() })
     }
 
-    fn read(values: &Values, secret: Option<Secret>, unknown_variables: Vec<String>) -> Result<Self, ConfigError> {
+    fn read(
+        values: &Values,
+        secret: Option<Secret>,
+        outbound_roots: Arc<RootCertStore>,
+        unknown_variables: Vec<String>,
+    ) -> Result<Self, ConfigError> {
         Ok(Self {
             listen: values.address(&table::LISTEN_ADDR)?,
             data_dir: values.required(&table::DATA_DIR, parse::path)?,
@@ -148,6 +161,7 @@ impl Config {
                 endpoint: values.optional(&table::OTLP_ENDPOINT, parse::url)?,
                 sample_ratio: values.required(&table::TRACE_SAMPLE_RATIO, parse::ratio)?,
             },
+            outbound_roots,
             limits: Limits::read(values)?,
             drain_timeout: values.duration(&table::DRAIN_TIMEOUT_SECS)?,
             trusted_proxies: values.optional(&table::TRUSTED_PROXIES, parse::networks)?.unwrap_or_default(),

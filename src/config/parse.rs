@@ -85,11 +85,10 @@ pub(super) fn log_filter(text: &str) -> Option<String> {
     valid.then(|| text.to_owned())
 }
 
-pub(super) fn url(text: &str) -> Option<String> {
+pub(super) fn url(text: &str) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;
-    // Calls out of the relay speak plain HTTP: a proxy of the operator's adds TLS.
-    let web = uri.scheme_str() == Some("http");
-    (web && uri.host().is_some_and(|host| !host.is_empty())).then(|| text.to_owned())
+    let web = matches!(uri.scheme_str(), Some("http" | "https"));
+    (web && uri.host().is_some_and(|host| !host.is_empty())).then_some(uri)
 }
 
 pub(super) fn networks(text: &str) -> Option<Vec<IpNet>> {
@@ -204,8 +203,10 @@ mod tests {
 
     #[test]
     fn only_the_web_is_a_url() {
-        assert!(url("http://push.example/v2").is_some());
-        for bad in ["https://push.example", "ftp://a", "push.example", "/v2", "http://", "http:// a"] {
+        for good in ["http://push.example/v2", "https://push.example", "HTTPS://[::1]:4317"] {
+            assert!(url(good).is_some(), "{good}");
+        }
+        for bad in ["ftp://a", "push.example", "/v2", "http://", "http:// a"] {
             assert_eq!(url(bad), None, "{bad}");
         }
     }

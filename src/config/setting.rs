@@ -76,7 +76,7 @@ pub enum Kind {
     Host,
     /// A log level or a list of `tracing` directives.
     LogFilter,
-    /// An `http` URL.
+    /// An `http` or `https` URL.
     Url,
     /// Addresses and networks in CIDR notation, with commas between.
     Networks,
@@ -240,7 +240,7 @@ impl fmt::Display for Kind {
             Self::LogFilter => {
                 f.write_str("error, warn, info, debug, trace or directives such as info,waystation=debug")
             }
-            Self::Url => f.write_str("an http:// URL (for https, that of a proxy that speaks TLS)"),
+            Self::Url => f.write_str("an http:// or https:// URL"),
             Self::Networks => f.write_str("IP addresses or CIDR networks, with commas between"),
             Self::Origins => f.write_str("origins such as https://app.example, with commas between, or * alone"),
             Self::Seeds => f.write_str("host:port pairs, with commas between"),

@@ -63,6 +63,11 @@ settings! {
     OTLP_ENDPOINT = Setting::new("RELAY_OTLP_ENDPOINT", Kind::Url, "Where traces are sent, by OTLP over gRPC")
         .aliases(&[Alias::whole("OTEL_EXPORTER_OTLP_ENDPOINT")]);
     TRACE_SAMPLE_RATIO = Setting::new("RELAY_TRACE_SAMPLE_RATIO", Kind::Ratio, "The share of traces that are sent").or("0.1");
+    OUTBOUND_CA_FILE = Setting::new(
+        "RELAY_OUTBOUND_CA_FILE",
+        Kind::Path,
+        "Certificates in PEM of authorities that push calls and traces over https trust besides the public ones",
+    );
 
     MAX_CONNECTIONS = Setting::new(
         "RELAY_MAX_CONNECTIONS",

@@ -51,13 +51,8 @@ fn every_alias_reaches_its_setting() {
         ("DCP_RELAY_RATE_LIMIT", "7", |c| c.vault.rate.to_string(), "7"),
         ("DCP_TIMEOUT", "1500", |c| c.limits.idle_timeout.as_millis().to_string(), "1500"),
         ("RELAY_FEDERATION_DRAIN_TIMEOUT", "0", |c| c.drain_timeout.as_secs().to_string(), "0"),
-        (
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "http://c:4317",
-            |c| format!("{:?}", c.trace.endpoint),
-            r#"Some("http://c:4317")"#,
-        ),
-        ("DCP_EXPO_PUSH_URL", "http://p/x", |c| format!("{:?}", c.vault.push_url), r#"Some("http://p/x")"#),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317", |c| format!("{:?}", c.trace.endpoint), "Some(http://c:4317/)"),
+        ("DCP_EXPO_PUSH_URL", "http://p/x", |c| format!("{:?}", c.vault.push_url), "Some(http://p/x)"),
     ];
     for (name, value, shown, expected) in cases {
         assert_eq!(shown(&config(&[(name, value)])), expected, "{name}");
@@ -220,6 +215,34 @@ fn the_secret_may_come_from_a_file_but_not_twice() {
     assert_eq!(config(&[file]).cluster.secret.unwrap().expose(), b"0123456789abcdef");
     let shown = errors(&[file, ("RELAY_CLUSTER_SECRET", "0123456789abcdef")]);
     assert!(shown[0].contains("not both"), "{shown:?}");
+}
+
+#[test]
+fn authorities_of_the_operator_are_trusted_besides_the_public_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("authorities.pem");
+    let file = ("RELAY_OUTBOUND_CA_FILE", path.to_str().unwrap());
+    let public = config(&[]).outbound_roots.len();
+    assert!(public > 50, "{public}");
+
+    let authority = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap().cert.pem();
+    std::fs::write(&path, authority("a.example") + "and another\n" + &authority("b.example")).unwrap();
+    assert_eq!(config(&[file]).outbound_roots.len(), public + 2);
+
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (text, reason) in [
+        ("no PEM at all".to_owned(), "holds no certificate in PEM"),
+        (authority("a.example") + no_certificate, "certificate 2 cannot be used"),
+        (authority("a.example").replace("-----END", "-----"), "certificate 1 cannot be used"),
+        ("x".repeat(1024 * 1024 + 1), "must be at most 1048576 bytes"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let shown = errors(&[file, ("RELAY_MAX_CONNECTIONS", "0")]);
+        assert!(shown.len() == 2 && shown[0].starts_with("RELAY_MAX_CONNECTIONS"), "{shown:?}");
+        assert!(shown[1].starts_with(file.0) && shown[1].contains(file.1) && shown[1].contains(reason), "{shown:?}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert!(errors(&[file])[0].contains(file.1));
 }
 
 #[test]

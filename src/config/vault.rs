@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use http::Uri;
+
 use super::error::ConfigError;
 use super::parse;
 use super::table;
@@ -21,8 +23,8 @@ pub struct VaultConfig {
     pub max_pending: usize,
     /// Memory for pending requests and kept answers on this node, in bytes.
     pub records_bytes: usize,
-    /// Where to ask for a push notification to a sleeping vault, an `http` URL; `None`: none is sent.
-    pub push_url: Option<String>,
+    /// Where to ask for a push notification to a sleeping vault, an `http` or `https` URL; `None`: none is sent.
+    pub push_url: Option<Uri>,
 }
 
 impl VaultConfig {

@@ -9,6 +9,7 @@ use crate::domain::ids::NodeRun;
 use crate::edge::EdgeSettings;
 use crate::security::admission::AdmissionLimits;
 use crate::vault::VaultSettings;
+use crate::vault::pairing::PushService;
 
 pub fn admission(config: &Config) -> AdmissionLimits {
     let limits = &config.limits;
@@ -44,6 +45,12 @@ pub fn vault(config: &Config) -> VaultSettings {
         records_bytes: config.vault.records_bytes,
         session_mode: config.vault.session_mode,
     }
+}
+
+/// `None` if nobody is to be called.
+pub fn push(config: &Config) -> Option<PushService> {
+    let url = config.vault.push_url.clone()?;
+    Some(PushService { url, roots: config.outbound_roots.clone() })
 }
 
 pub fn edge(config: &Config) -> EdgeSettings {

@@ -6,13 +6,13 @@ use std::io::{IsTerminal, stderr};
 
 use tracing::Subscriber;
 use tracing::subscriber::set_global_default;
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, ParseError, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
-use super::trace::Traces;
+use super::trace::{self, Traces};
 use crate::config::{LogConfig, LogFormat};
 
 /// Why log lines cannot be written, or not as asked.
@@ -73,8 +73,9 @@ where
         LogFormat::Text => fmt::layer().with_ansi(ansi).with_writer(writer).boxed(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(writer).boxed(),
     };
+    let once = filter_fn(|event| !trace::is_said_by_exporter(event)).with_max_level_hint(LevelFilter::TRACE);
     // The filter is the lines' alone, so that a quiet log does not silence the traces.
-    let subscriber = Registry::default().with(lines.with_filter(filter)).with(traces.layer());
+    let subscriber = Registry::default().with(lines.with_filter(filter.and(once))).with(traces.layer());
     Ok((subscriber, LogHandle(handle)))
 }
 

@@ -4,19 +4,21 @@
 //! on the path of every message asks [`enabled`] before it makes a span: that is one load, and nothing else
 //! happens while tracing is off.
 
+mod export;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Uri;
-use http::uri::Scheme;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use rustls::RootCertStore;
 use tokio::runtime::Handle;
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, Subscriber};
@@ -27,12 +29,11 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::TraceConfig;
 use crate::domain::ids::NodeId;
+use export::Exporter;
+pub(super) use export::is_said_by_exporter;
 
 /// The name of this program in traces, and the prefix of its spans' targets.
 const SERVICE: &str = "waystation";
-
-/// How long one batch may take to be sent, tries included.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The header of W3C Trace Context, section 3.2.
 const TRACEPARENT: &str = "traceparent";
@@ -46,16 +47,11 @@ static SENDING: AtomicUsize = AtomicUsize::new(0);
 /// Why traces are not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The collector's address asks for TLS.
-    #[error(
-        "cannot send traces to {0}: https is not supported; give an http:// URL, such as that of a collector on this machine that encrypts what it passes on"
-    )]
-    Https(String),
     /// The collector's address cannot be used.
-    #[error("cannot send traces to {endpoint}: {reason}; give the http:// URL of an OTLP collector for gRPC")]
+    #[error("cannot send traces to {endpoint}: {reason}; give the URL of an OTLP collector for gRPC")]
     Endpoint {
         /// The address.
-        endpoint: String,
+        endpoint: Uri,
         /// What is wrong with it.
         reason: ExporterBuildError,
     },
@@ -82,22 +78,15 @@ impl Traces {
     }
 
     /// Sends spans of `node` as `config` says. Call it within the Tokio runtime that shall carry them. The
-    /// collector need not be there: what it misses is lost, and logged.
+    /// collector need not be there: what it misses is lost, and logged. Over `https` it must have a certificate
+    /// that one of `roots` stands behind.
     ///
     /// # Errors
-    /// [`TraceError::Https`] and [`TraceError::Endpoint`] for an address that cannot be used,
-    /// [`TraceError::NoRuntime`].
-    pub fn start(config: &TraceConfig, node: &NodeId) -> Result<Self, TraceError> {
+    /// [`TraceError::Endpoint`] for an address that cannot be used, [`TraceError::NoRuntime`].
+    pub fn start(config: &TraceConfig, roots: &RootCertStore, node: &NodeId) -> Result<Self, TraceError> {
         let Some(endpoint) = &config.endpoint else { return Ok(Self::off()) };
-        if endpoint.parse::<Uri>().is_ok_and(|uri| uri.scheme() == Some(&Scheme::HTTPS)) {
-            return Err(TraceError::Https(endpoint.clone()));
-        }
         Handle::try_current().map_err(|_| TraceError::NoRuntime)?;
-        let exporter = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .with_timeout(EXPORT_TIMEOUT)
-            .build()
+        let exporter = Exporter::new(endpoint, roots)
             .map_err(|reason| TraceError::Endpoint { endpoint: endpoint.clone(), reason })?;
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
@@ -228,8 +217,8 @@ mod tests {
     }
 
     fn start(endpoint: &str) -> Result<Traces, TraceError> {
-        let config = TraceConfig { endpoint: Some(endpoint.to_owned()), sample_ratio: 1.0 };
-        Traces::start(&config, &"n1".parse().unwrap())
+        let config = TraceConfig { endpoint: Some(endpoint.parse().unwrap()), sample_ratio: 1.0 };
+        Traces::start(&config, &RootCertStore::empty(), &"n1".parse().unwrap())
     }
 
     /// The trace, the span and the flags of a `traceparent`.
@@ -288,17 +277,16 @@ mod tests {
     #[tokio::test]
     async fn without_a_collector_nothing_is_traced() {
         let config = TraceConfig { endpoint: None, sample_ratio: 1.0 };
-        let traces = Traces::start(&config, &"n1".parse().unwrap()).unwrap();
+        let traces = Traces::start(&config, &RootCertStore::empty(), &"n1".parse().unwrap()).unwrap();
         assert!(traces.layer::<Registry>().is_none());
         traces.shutdown(Duration::ZERO).await.unwrap();
     }
 
     #[tokio::test]
     async fn an_address_that_cannot_be_used_is_told() {
-        for bad in ["https://collector.example:4317", "HTTPS://collector.example", "http://", "http://a b"] {
-            let error = start(bad).unwrap_err().to_string();
-            assert!(error.contains(bad) && error.contains("http://"), "{error}");
-        }
+        let bad = "https://no..name:4317";
+        let error = start(bad).unwrap_err().to_string();
+        assert!(error.contains(bad), "{error}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::runtime::time;
 use crate::wire::dcp::frame;
 use crate::wire::dcp::registration::RegistrationError;
 
-use super::pairing::{Push, PushUrlError};
+use super::pairing::{Push, PushService};
 use super::record::AgentSocket;
 use super::service::VaultService;
 use super::state::NewRequest;
@@ -29,13 +29,13 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(3);
 const OWED_PATIENCE: Duration = Duration::from_secs(10);
 
 impl VaultService {
-    /// Begins the upkeep, until the node stops. Requests are announced to the vault's phones by way of `push_url`.
+    /// Begins the upkeep, until the node stops. Requests are announced to the vault's phones by way of `service`.
     ///
     /// # Errors
-    /// When no call to `push_url` can succeed.
-    pub fn start(&self, push_url: Option<&str>) -> Result<(), PushUrlError> {
-        if let Some(url) = push_url {
-            let push = Push::start(url, self.inner.pairing.clone(), &self.inner.metrics, &self.inner.supervisor)?;
+    /// As [`Push::start`].
+    pub fn start(&self, service: Option<PushService>) -> Result<(), rustls::Error> {
+        if let Some(service) = service {
+            let push = Push::start(service, self.inner.pairing.clone(), &self.inner.metrics, &self.inner.supervisor)?;
             self.inner.push.get_or_init(|| push);
         }
         self.inner.cluster.serve(Arc::new(self.clone()));

@@ -1,5 +1,6 @@
 //! Spans reach an OTLP collector, and those of one message are one trace whichever nodes it passes.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
@@ -8,15 +9,17 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 use tracing::subscriber::with_default;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
-use waystation::config::TraceConfig;
+use waystation::config::Config;
 use waystation::observe::trace::{self, Traces};
 
 use crate::support::cluster::live_nodes_are;
-use crate::support::{Process, TestAgent, TestVault};
+use crate::support::tls::Authority;
+use crate::support::{Process, SEED, TestAgent, TestVault, VAULT, exchange};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -34,23 +37,52 @@ impl TraceService for Collector {
     }
 }
 
-/// A running collector's address, and what it gets.
-async fn collector() -> (String, mpsc::UnboundedReceiver<ExportTraceServiceRequest>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(Collector(sender)));
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    (endpoint, receiver)
+type Batches = mpsc::UnboundedReceiver<ExportTraceServiceRequest>;
+
+/// A running collector's URL, and what it gets.
+async fn collector() -> (String, Batches) {
+    let (address, batches) = collect(Server::builder()).await;
+    (format!("http://{address}"), batches)
 }
 
+/// The same over TLS, with a certificate of `authority`.
+async fn tls_collector(authority: &Authority) -> (String, Batches) {
+    let (certificate, key) = authority.certify("127.0.0.1");
+    let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+    let (address, batches) = collect(Server::builder().tls_config(tls).unwrap()).await;
+    (format!("https://{address}"), batches)
+}
+
+async fn collect(mut server: Server) -> (SocketAddr, Batches) {
+    let (sender, batches) = mpsc::unbounded_channel();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = server.add_service(TraceServiceServer::new(Collector(sender)));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    (address, batches)
+}
+
+/// Every span of a node goes to `endpoint`.
 fn start(endpoint: &str, node: &str) -> Traces {
-    let config = TraceConfig { endpoint: Some(endpoint.to_owned()), sample_ratio: 1.0 };
-    Traces::start(&config, &node.parse().unwrap()).unwrap()
+    let settings = [("RELAY_OTLP_ENDPOINT", endpoint), ("RELAY_TRACE_SAMPLE_RATIO", "1")];
+    let config = Config::from_pairs(settings).unwrap();
+    Traces::start(&config.trace, &config.outbound_roots, &node.parse().unwrap()).unwrap()
+}
+
+/// A process of which every span goes to `endpoint`, at once; it trusts the authorities in the file `trusted`.
+async fn traced(endpoint: &str, trusted: &str) -> Process {
+    let settings = [
+        ("RELAY_OTLP_ENDPOINT", endpoint),
+        ("RELAY_TRACE_SAMPLE_RATIO", "1"),
+        ("RELAY_OUTBOUND_CA_FILE", trusted),
+        ("RELAY_LOG_LEVEL", "warn"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+    ];
+    Process::start_with_log(&settings).await
 }
 
 /// The only span of a node's only batch, and what it says of the node.
-async fn only_span(batches: &mut mpsc::UnboundedReceiver<ExportTraceServiceRequest>) -> (Resource, Span) {
+async fn only_span(batches: &mut Batches) -> (Resource, Span) {
     let mut batch = tokio::time::timeout(LIMIT, batches.recv()).await.unwrap().unwrap();
     let mut resource = batch.resource_spans.remove(0);
     let mut spans = resource.scope_spans.remove(0).spans;
@@ -115,12 +147,9 @@ async fn a_request_is_one_trace_on_both_its_nodes() {
     let seed = home.gossip.to_string();
     let origin = Process::start(&[traced[0], traced[1], ("RELAY_CLUSTER_SEEDS", &seed)]).await;
     live_nodes_are([home.public, origin.public], 2).await;
-    let mut vault = TestVault::registered(home.public, "vault_demo01", 7).await;
+    let mut vault = TestVault::registered(home.public, VAULT, SEED).await;
     let mut agent = TestAgent::connect(origin.public).await;
-    agent.ask("vault_demo01", "req_1").await;
-    vault.expect_request("req_1").await;
-    vault.respond("req_1", "AAAA").await;
-    agent.expect_response("req_1").await;
+    exchange(&mut agent, &mut vault, "req_1").await;
     // What is left to be sent is sent when a node ends.
     drop((vault, agent));
     origin.sigterm();
@@ -137,4 +166,39 @@ async fn a_request_is_one_trace_on_both_its_nodes() {
     }
     let (request, deliver) = (request.unwrap(), deliver.unwrap());
     assert_eq!((&deliver.trace_id, &deliver.parent_span_id), (&request.trace_id, &request.span_id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_reach_a_collector_that_the_operators_authority_stands_behind() {
+    let authority = Authority::new();
+    let (endpoint, mut batches) = tls_collector(&authority).await;
+    let node = traced(&endpoint, &authority.file()).await;
+    let mut vault = TestVault::registered(node.public, VAULT, SEED).await;
+    let mut agent = TestAgent::connect(node.public).await;
+    exchange(&mut agent, &mut vault, "req_1").await;
+    let batch = tokio::time::timeout(LIMIT, batches.recv()).await.unwrap().unwrap();
+    assert!(!batch.resource_spans.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_nobody_trusted_stands_behind_gets_no_span_and_one_line_in_the_log() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (endpoint, mut batches) = tls_collector(&authority).await;
+    let mut node = traced(&endpoint, &stranger.file()).await;
+    let mut vault = TestVault::registered(node.public, VAULT, SEED).await;
+    let mut agent = TestAgent::connect(node.public).await;
+    exchange(&mut agent, &mut vault, "req_1").await;
+    let line = node.log_line().await.unwrap();
+    assert!(line.contains("spans were not sent") && line.contains("invalid peer certificate"), "{line}");
+
+    // Spans that end later are not worth a line of their own, but those that are lost by the end are.
+    exchange(&mut agent, &mut vault, "req_2").await;
+    drop((agent, vault));
+    node.sigterm();
+    let mut rest = Vec::new();
+    while let Some(line) = node.log_line().await {
+        rest.push(line);
+    }
+    assert!(rest.iter().all(|line| line.contains("the last traces were not sent")), "{rest:#?}");
+    assert!(batches.try_recv().is_err(), "a span was sent to a stranger");
 }

@@ -9,6 +9,7 @@ pub mod http;
 pub mod node;
 pub mod process;
 pub mod socket;
+pub mod tls;
 pub mod vault;
 
 use std::future::Future;

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{ExitStatus, Stdio};
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::in_time;
 
@@ -28,11 +28,21 @@ pub struct Process {
     pub gossip: SocketAddr,
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    log: Option<Lines<BufReader<ChildStderr>>>,
 }
 
 impl Process {
     /// Starts the binary with `settings` as its environment and waits until it serves.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
+        Self::launch(settings, Stdio::inherit()).await
+    }
+
+    /// The same, and [`Process::log_line`] gives what it logs.
+    pub async fn start_with_log(settings: &[(&str, &str)]) -> Self {
+        Self::launch(settings, Stdio::piped()).await
+    }
+
+    async fn launch(settings: &[(&str, &str)], log: Stdio) -> Self {
         let gossip = free_udp_address();
         let mut child = Command::new(env!("CARGO_BIN_EXE_waystation"))
             .env_clear()
@@ -41,10 +51,12 @@ impl Process {
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let log = child.stderr.take().map(|log| BufReader::new(log).lines());
         let public = in_time("the process says where it serves", async {
             while let Some(line) = lines.next_line().await.unwrap() {
                 if let Some(address) = line.strip_prefix("DCP Relay running on ") {
@@ -54,12 +66,17 @@ impl Process {
             panic!("the process ended before it served");
         })
         .await;
-        Self { public, gossip, child, lines }
+        Self { public, gossip, child, lines, log }
     }
 
     /// The next line on its standard output; `None` when it has ended.
     pub async fn line(&mut self) -> Option<String> {
         in_time("the process prints a line", self.lines.next_line()).await.unwrap()
+    }
+
+    /// The next line of its log; `None` when it has ended.
+    pub async fn log_line(&mut self) -> Option<String> {
+        in_time("the process logs a line", self.log.as_mut().unwrap().next_line()).await.unwrap()
     }
 
     /// Asks it to leave service.

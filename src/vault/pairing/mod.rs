@@ -46,7 +46,7 @@ pub use invites::{INVITE_KEPT, MAX_VAULT_INVITES};
 pub use ledger::Counts;
 use ledger::{Ledger, UnderWay};
 pub use phones::{MAX_PHONE_PAIRINGS, MAX_UNKNOWN_DENIALS, UNKNOWN_DENIAL_KEPT};
-pub use push::{PUSH_QUEUE, PUSH_TIMEOUT, Push, PushUrlError};
+pub use push::{PUSH_QUEUE, PUSH_TIMEOUT, Push, PushService};
 pub use push_tokens::{MAX_PUSH_TOKENS, PUSH_TOKEN_KEPT};
 
 /// How long a claim or a phone pairing is kept that nobody decides.

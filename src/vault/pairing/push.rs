@@ -5,21 +5,26 @@
 //! Calls are made by one worker behind a bounded queue, never by whoever accepts a request. A call that fails is
 //! not repeated: the request itself waits for the vault in any case.
 
+use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
+use http::{Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use moka::sync::Cache;
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::Pairing;
 use crate::domain::ids::VaultId;
+use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::time;
@@ -42,15 +47,13 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 /// The name of the queue in the figures.
 const QUEUE: &str = "push";
 
-/// Why a URL cannot be called.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PushUrlError {
-    /// Not an absolute URL with a host.
-    #[error("the push URL {0:?} is no URL; write it as http://host:port/path")]
-    Malformed(String),
-    /// A scheme other than `http`.
-    #[error("the push URL {0:?} is not http; name a forwarding proxy of your own by http, and let that one speak TLS")]
-    NotHttp(String),
+/// Who sends the notifications.
+#[derive(Debug, Clone)]
+pub struct PushService {
+    /// What is called, over `http` or `https`.
+    pub url: Uri,
+    /// Over `https` it must have a certificate that one of these stands behind.
+    pub roots: Arc<RootCertStore>,
 }
 
 /// Makes push calls; clones share the queue.
@@ -67,22 +70,21 @@ struct Job {
 }
 
 impl Push {
-    /// Starts the worker, which calls `url` until the node stops.
+    /// Starts the worker, which calls `service` until the node stops.
     ///
     /// # Errors
-    /// [`PushUrlError`] if no call to `url` can succeed.
+    /// If the TLS library refuses its set-up; nothing that an operator sets makes it do so.
     pub fn start(
-        url: &str,
+        service: PushService,
         pairing: Pairing,
         metrics: &Arc<Metrics>,
         supervisor: &Supervisor,
-    ) -> Result<Self, PushUrlError> {
-        let url = check(url)?;
+    ) -> Result<Self, rustls::Error> {
         let (queue, jobs) = mpsc::channel(PUSH_QUEUE);
         let worker = Worker {
-            url,
+            url: service.url,
             pairing,
-            client: Client::builder(TokioExecutor::new()).build(HttpConnector::new()),
+            client: Client::builder(TokioExecutor::new()).build(connector(service.roots)?),
             tokens: Cache::builder().max_capacity(REMEMBERED_VAULTS).time_to_live(REMEMBERED).build(),
             metrics: metrics.clone(),
         };
@@ -110,26 +112,30 @@ impl Push {
 struct Worker {
     url: Uri,
     pairing: Pairing,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     tokens: Cache<VaultId, Arc<[String]>>,
     metrics: Arc<Metrics>,
 }
 
 impl Worker {
     async fn run(self, mut jobs: mpsc::Receiver<Job>) {
+        let mut gate = LogGate::once_a_minute();
         while let Some(job) = jobs.recv().await {
             let outcome = match tokio::time::timeout(PUSH_TIMEOUT, self.push(&job)).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err("timed_out"),
+                Err(elapsed) => Err(Failure::new("timed_out", &elapsed)),
             };
-            if let Err(reason) = outcome {
+            if let Err(Failure { reason, cause }) = outcome {
                 self.metrics.drop_one(QUEUE, reason);
+                if let Some(left_out) = gate.pass(reason, Instant::now()) {
+                    tracing::warn!(reason, cause, left_out, "a push call was lost");
+                }
             }
         }
     }
 
-    /// Makes the call of one request; or says, in a word for the figures, why not.
-    async fn push(&self, job: &Job) -> Result<(), &'static str> {
+    /// Makes the call of one request.
+    async fn push(&self, job: &Job) -> Result<(), Failure> {
         let tokens = self.tokens_of(&job.vault_id).await?;
         if tokens.is_empty() {
             return Ok(());
@@ -138,41 +144,48 @@ impl Worker {
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
             .body(Full::new(Bytes::from(messages(&tokens, job))))
-            .map_err(|_| "unbuildable")?;
-        let answer = self.client.request(request).await.map_err(|error| {
-            tracing::warn!(%error, "a push call failed");
-            "failed"
-        })?;
+            .map_err(|error| Failure::new("unbuildable", &error))?;
+        let answer = self.client.request(request).await.map_err(|error| Failure::new("failed", &error))?;
         let status = answer.status();
         // Read to its end, so that the connection serves the next call.
-        Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|_| "failed")?;
-        if status.is_success() { Ok(()) } else { Err(refusal(status)) }
+        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+        body.map_err(|error| Failure::new("failed", &*error))?;
+        if status.is_success() { Ok(()) } else { Err(Failure { reason: "refused", cause: status.to_string() }) }
     }
 
-    async fn tokens_of(&self, vault: &VaultId) -> Result<Arc<[String]>, &'static str> {
+    async fn tokens_of(&self, vault: &VaultId) -> Result<Arc<[String]>, Failure> {
         if let Some(tokens) = self.tokens.get(vault) {
             return Ok(tokens);
         }
-        let tokens: Arc<[String]> = match self.pairing.push_tokens(vault, time::now()).await {
-            Ok(tokens) => tokens.into(),
-            Err(error) => {
-                tracing::error!(%error, "push tokens cannot be read");
-                return Err("store");
-            }
-        };
+        let tokens = self.pairing.push_tokens(vault, time::now()).await;
+        let tokens: Arc<[String]> = tokens.map_err(|error| Failure::new("store", &error))?.into();
         self.tokens.insert(vault.clone(), tokens.clone());
         Ok(tokens)
     }
 }
 
-/// The URL, if plain HTTP reaches it.
-fn check(url: &str) -> Result<Uri, PushUrlError> {
-    let uri: Uri = url.parse().map_err(|_| PushUrlError::Malformed(url.to_owned()))?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http"), Some(_)) => Ok(uri),
-        (Some(_), Some(_)) => Err(PushUrlError::NotHttp(url.to_owned())),
-        _ => Err(PushUrlError::Malformed(url.to_owned())),
+/// Why a call was not made, or not taken.
+struct Failure {
+    /// One word, for the figures.
+    reason: &'static str,
+    /// The error and what caused it, for the log.
+    cause: String,
+}
+
+impl Failure {
+    fn new(reason: &'static str, error: &(dyn Error + 'static)) -> Self {
+        let chain = std::iter::successors(Some(error), |error| (**error).source());
+        Self { reason, cause: chain.map(ToString::to_string).collect::<Vec<_>>().join(": ") }
     }
+}
+
+/// Connects by `http`, and by `https` to whoever has a certificate that one of `roots` stands behind.
+fn connector(roots: Arc<RootCertStore>) -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
+    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build())
 }
 
 /// One message a token, in Expo's format.
@@ -187,11 +200,6 @@ fn messages(tokens: &[String], job: &Job) -> String {
         })
     };
     serde_json::Value::from_iter(tokens.iter().map(message)).to_string()
-}
-
-fn refusal(status: StatusCode) -> &'static str {
-    tracing::warn!(%status, "a push call was refused");
-    "refused"
 }
 
 #[cfg(test)]
@@ -211,10 +219,14 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// A push service that answers `status`; its URL, and the calls it gets.
-    async fn service(status: u16) -> (String, mpsc::UnboundedReceiver<Value>) {
+    fn at(url: &str) -> PushService {
+        PushService { url: url.parse().unwrap(), roots: Arc::new(RootCertStore::empty()) }
+    }
+
+    /// A push service that answers `status`, and the calls it gets.
+    async fn service(status: u16) -> (PushService, mpsc::UnboundedReceiver<Value>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/push", listener.local_addr().unwrap());
+        let service = at(&format!("http://{}/push", listener.local_addr().unwrap()));
         let (calls, received) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -231,7 +243,7 @@ mod tests {
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
             }
         });
-        (url, received)
+        (service, received)
     }
 
     /// A node with a push token for `vault_demo01`.
@@ -256,9 +268,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_accepted_request_wakes_the_phones_of_its_vault_only() {
-        let (url, mut calls) = service(200).await;
+        let (service, mut calls) = service(200).await;
         let (metrics, supervisor) = (Metrics::new(), Supervisor::new());
-        let push = Push::start(&url, node().await, &metrics, &supervisor).unwrap();
+        let push = Push::start(service, node().await, &metrics, &supervisor).unwrap();
         push.request_accepted(&"vault_without_phone".into(), "req_0");
         for request in ["req_1", "req_2"] {
             push.request_accepted(&"vault_demo01".into(), request);
@@ -279,9 +291,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_is_refused_is_counted_and_the_next_one_made() {
-        let (url, mut calls) = service(500).await;
+        let (service, mut calls) = service(500).await;
         let (metrics, supervisor) = (Metrics::new(), Supervisor::new());
-        let push = Push::start(&url, node().await, &metrics, &supervisor).unwrap();
+        let push = Push::start(service, node().await, &metrics, &supervisor).unwrap();
         for request in ["req_1", "req_2"] {
             push.request_accepted(&"vault_demo01".into(), request);
             tokio::time::timeout(PATIENCE, calls.recv()).await.unwrap().unwrap();
@@ -294,22 +306,12 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_fit_the_queue_is_counted() {
         let (metrics, supervisor) = (Metrics::new(), Supervisor::new());
-        let push = Push::start("http://127.0.0.1:9/", node().await, &metrics, &supervisor).unwrap();
+        let push = Push::start(at("http://127.0.0.1:9/"), node().await, &metrics, &supervisor).unwrap();
         // The worker has no turn before this test awaits.
         for _ in 0..PUSH_QUEUE + 3 {
             push.request_accepted(&"vault_demo01".into(), "req");
         }
         assert_eq!(dropped(&metrics, "full"), 3);
         supervisor.stop(PATIENCE).await;
-    }
-
-    #[test]
-    fn only_plain_http_is_called() {
-        assert!(check("http://127.0.0.1:8080/push").is_ok());
-        for (url, is_other_scheme) in
-            [("https://exp.host/--/api/v2/push/send", true), ("ftp://x/", true), ("/push", false), ("a b", false)]
-        {
-            assert_eq!(matches!(check(url), Err(PushUrlError::NotHttp(_))), is_other_scheme, "{url}");
-        }
     }
 }
