@@ -92,7 +92,8 @@ impl VaultState {
         if self.adopting > 0 {
             return Vec::new();
         }
-        let Some(number) = self.newest().map(|session| session.number) else { return Vec::new() };
+        let poll = self.sessions.iter().rev().find(|session| session.outbox.is_none());
+        let Some(number) = poll.map(|session| session.number) else { return Vec::new() };
         let wanted = |r: &Record| {
             r.expires > context.now && (r.place == Place::Home(None) || (again && matches!(r.place, Place::Home(_))))
         };

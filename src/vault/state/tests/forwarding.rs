@@ -98,7 +98,7 @@ fn the_home_refuses_for_want_of_room_and_of_time_but_not_what_was_accepted() {
     pair.origin.call(|state, context| state.node_lost(&run(1), context));
     pair.origin.call(|state, context| state.submit(pair.agent.request("r2"), context));
     pair.origin.call(|state, context| state.located(Whereabouts::Absent, context));
-    let (_, effects) = pair.origin.apply(|state, context| state.adopt(&run(1), Epoch(1), context));
+    let (_, effects) = pair.origin.apply(|state, context| state.adopt(&run(1), LIVE, Epoch(1), context));
     pair.carry(0, effects);
     assert_eq!((pair.vault.received().len(), pair.agent.heard()), (1, vec![accepted("r2")]));
     pair.home.now = START.plus(TTL);

@@ -35,7 +35,7 @@ fn when_the_home_dies_requests_wait_for_the_vault_as_long_as_the_grace() {
         assert_eq!(effects, [Effect::Wake(Duration::from_secs(1))]);
         assert_eq!(pair.agent.heard(), [accepted("r1"), accepted("r2")]);
         if comes_back {
-            let (_, effects) = pair.origin.apply(|state, context| state.adopt(&run(2), Epoch(2), context));
+            let (_, effects) = pair.origin.apply(|state, context| state.adopt(&run(2), LIVE, Epoch(2), context));
             assert_eq!(delivers(&effects, 2), ["r1", "r2"]);
             continue;
         }
@@ -56,7 +56,7 @@ fn a_second_death_starts_the_grace_anew() {
     pair.carry(1, effects);
     pair.origin.call(|state, context| state.node_lost(&run(1), context));
     pair.origin.now = START.plus(GRACE * 4);
-    pair.origin.call(|state, context| _ = state.adopt(&run(2), Epoch(2), context));
+    pair.origin.call(|state, context| _ = state.adopt(&run(2), LIVE, Epoch(2), context));
     pair.origin.call(|state, context| state.node_lost(&run(2), context));
     pair.origin.call(|state, context| state.submit(pair.agent.request("r2"), context));
     pair.origin.call(|state, context| state.located(Whereabouts::Absent, context));

@@ -3,7 +3,8 @@
 use super::pair::*;
 use super::support::*;
 use crate::domain::clock::Epoch;
-use crate::vault::state::{AdoptAnswer, Effect, VaultState, Whereabouts};
+use crate::domain::principal::Standing;
+use crate::vault::state::{AdoptAnswer, Effect, Rank, Session, VaultState, Whereabouts};
 
 #[test]
 fn a_vault_that_moves_takes_its_requests_along_in_their_order() {
@@ -14,7 +15,7 @@ fn a_vault_that_moves_takes_its_requests_along_in_their_order() {
     open(&mut new_home, 2, &back);
     for number in [1, 0] {
         let node = if number == 0 { &mut pair.origin } else { &mut pair.home };
-        let (_, effects) = node.apply(|state, context| state.adopt(&run(2), Epoch(2), context));
+        let (_, effects) = node.apply(|state, context| state.adopt(&run(2), LIVE, Epoch(2), context));
         carry(&mut [&mut pair.origin, &mut pair.home, &mut new_home], number, effects);
     }
     let effects = pair.submit("r3");
@@ -30,19 +31,81 @@ fn a_vault_that_moves_takes_its_requests_along_in_their_order() {
 fn an_older_claim_changes_nothing_however_late_it_comes() {
     let mut pair = Pair::with(&["r1"]);
     assert_eq!(
-        pair.home.apply(|state, context| state.adopt(&run(2), Epoch(0), context)),
-        (AdoptAnswer::NewerHere(Epoch(1)), vec![])
+        pair.home.apply(|state, context| state.adopt(&run(2), LIVE, Epoch(0), context)),
+        (AdoptAnswer::Outranked((Standing::Live, Epoch(1))), vec![])
     );
-    pair.origin.call(|state, context| _ = state.adopt(&run(2), Epoch(5), context));
-    let (answer, effects) = pair.origin.apply(|state, context| state.adopt(&run(3), Epoch(4), context));
+    pair.origin.call(|state, context| _ = state.adopt(&run(2), LIVE, Epoch(5), context));
+    let (answer, effects) = pair.origin.apply(|state, context| state.adopt(&run(3), LIVE, Epoch(4), context));
     assert_eq!((answer, effects), (AdoptAnswer::Sent(0), vec![]));
     assert_eq!(delivers(&pair.submit("r2"), 2), ["r2"]);
+}
+
+/// A poll that began after everything else.
+const POLL: Rank = (Standing::Polling, Epoch(5));
+
+/// A node at which the vault polls.
+fn polling() -> Node {
+    let mut node = Node::new(2);
+    let poll = Session { outbox: None, ..session(POLL.1.0, POLL.1.0, &Client::new()) };
+    node.call(|state, context| state.session_opened(poll, context));
+    node
+}
+
+#[test]
+fn a_newer_poll_at_another_node_takes_nothing_from_a_socket_and_gives_it_what_it_has() {
+    let mut pair = Pair::with(&["r1"]);
+    let live = (Standing::Live, Epoch(1));
+    for node in [&mut pair.home, &mut pair.origin] {
+        let (_, effects) = node.apply(|state, context| state.adopt(&run(2), Some(POLL.0), POLL.1, context));
+        assert!(effects.is_empty(), "{effects:?}");
+    }
+    let (answer, _) = pair.home.apply(|state, context| state.adopt(&run(2), Some(POLL.0), POLL.1, context));
+    assert_eq!(answer, AdoptAnswer::Outranked(live));
+    let effects = pair.submit("r2");
+    assert_eq!(delivers(&effects, 1), ["r2"], "the origin goes on sending to the socket");
+
+    let (mut poller, agent) = (polling(), Agent::new(2));
+    poller.call(|state, context| state.submit(agent.request("r3"), context));
+    let effects = poller.call(|state, context| state.outranked_by(&run(1), live, context));
+    carry(&mut [&mut poller, &mut pair.home], 0, effects);
+    poller.call(VaultState::adopted);
+    assert!(poller.apply(|state, context| state.fetch(true, 9, context)).0.is_empty());
+    assert_eq!(pair.vault.received(), ["r1 from 10.0.0.1", "r3 from 10.0.0.2"]);
+}
+
+#[test]
+fn an_older_socket_takes_what_waits_for_a_newer_poll() {
+    let (mut poller, agent) = (polling(), Agent::new(1));
+    poller.call(VaultState::adopted);
+    poller.call(|state, context| state.submit(agent.request("r1"), context));
+    let (_, effects) = poller.apply(|state, context| state.adopt(&run(1), LIVE, Epoch(1), context));
+    assert_eq!(delivers(&effects, 1), ["r1"]);
+}
+
+#[test]
+fn a_poll_does_not_lift_a_socket_above_a_newer_one_elsewhere() {
+    let mut pair = Pair::with(&["r1"]);
+    let poll = Session { outbox: None, ..session(5, 5, &Client::new()) };
+    let effects = pair.home.call(|state, context| state.session_opened(poll, context));
+    assert!(effects.contains(&Effect::Hold(Epoch(1), Standing::Live)), "{effects:?}");
+    let (_, effects) = pair.home.apply(|state, context| state.adopt(&run(2), LIVE, Epoch(2), context));
+    assert_eq!(delivers(&effects, 2), ["r1"]);
+}
+
+#[test]
+fn a_node_that_does_not_say_how_firmly_it_has_the_vault_is_compared_by_epoch() {
+    let mut poller = polling();
+    let (answer, _) = poller.apply(|state, context| state.adopt(&run(1), None, Epoch(4), context));
+    assert_eq!(answer, AdoptAnswer::Outranked(POLL));
+    let mut pair = Pair::with(&["r1"]);
+    let (_, effects) = pair.home.apply(|state, context| state.adopt(&run(2), None, Epoch(2), context));
+    assert_eq!(delivers(&effects, 2), ["r1"]);
 }
 
 #[test]
 fn an_older_socket_gets_nothing_while_a_newer_one_is_open_elsewhere() {
     let mut pair = Pair::new();
-    pair.home.call(|state, context| _ = state.adopt(&run(2), Epoch(2), context));
+    pair.home.call(|state, context| _ = state.adopt(&run(2), LIVE, Epoch(2), context));
     let effects = pair.submit("r1");
     let rest = pair.carry(0, effects);
     assert_eq!(pair.vault.received().len(), 0);
