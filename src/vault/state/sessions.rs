@@ -25,6 +25,8 @@ impl VaultState {
         self.touched = context.now;
         self.last_life = context.now;
         self.sessions.retain(|known| known.number != session.number);
+        // A vault that comes back may have lost them without a word; then what they hold is for the new one.
+        self.sockets().for_each(|(_, outbox)| outbox.probe());
         let at = self.sessions.partition_point(|known| known.rank() < session.rank());
         self.sessions.insert(at, session);
         (self.waiting_until, self.lost_until, self.route) = (None, None, Route::Unknown);
