@@ -129,13 +129,13 @@ impl VaultState {
             context.effects.push(Effect::Push(request.clone()));
         }
         let vault = self.vault.clone();
-        if let (Some(remaining), Some(record)) = (remaining, self.find_mut(request, id)) {
+        if let (Some(_), Some(record)) = (remaining, self.find_mut(request, id)) {
             if let Origin::There(node) = &record.origin {
                 let body = frames::accepted(&vault, request, id, remaining);
                 context.effects.push(Effect::Send(node.clone(), body));
                 record.accepted = true;
             } else {
-                accept(record, Some(remaining), context);
+                accept(record, remaining, context);
             }
         }
     }
@@ -212,7 +212,7 @@ impl VaultState {
         if delivered.accepted {
             accept(record, None, context);
         } else if record.accepted && foreign {
-            let body = frames::accepted(&vault, &request, id, 0);
+            let body = frames::accepted(&vault, &request, id, None);
             context.effects.push(Effect::Send(delivered.origin.clone(), body));
         }
         if !matches!(record.place, Place::Home(_)) {

@@ -1,8 +1,11 @@
 //! Requests and answers on their way between two nodes.
 
+use tokio::sync::oneshot;
+
 use super::pair::*;
 use super::support::*;
 use crate::domain::clock::Epoch;
+use crate::vault::record::{Outcome, Waiter};
 use crate::vault::state::{AnswerVerdict, Effect, VaultState, Whereabouts};
 
 #[test]
@@ -15,6 +18,27 @@ fn a_request_reaches_a_vault_at_another_node_and_its_answer_comes_back() {
     let effects = pair.submit("r1");
     assert!(effects.is_empty(), "a repeat is answered here: {effects:?}");
     assert_eq!(pair.agent.heard(), [answered("r1")]);
+}
+
+#[test]
+fn what_the_limit_leaves_is_told_as_the_home_said_it_or_not_at_all() {
+    for is_lost in [false, true] {
+        let (mut pair, (told, mut outcome)) = (Pair::new(), oneshot::channel());
+        let new = pair.agent.request_by("r1", Waiter::Http(told));
+        drop(pair.origin.call(|state, context| state.submit(new, context)));
+        let mut effects = pair.origin.call(|state, context| state.located(at(1, 1), context));
+        if is_lost {
+            for body in
+                effects.into_iter().filter_map(|e| if let Effect::Send(_, body) = e { Some(body) } else { None })
+            {
+                drop(pair.home.call(received(&run(0), body)));
+            }
+            effects = pair.origin.call(|state, context| state.repeat_to(&run(1), context));
+        }
+        pair.carry(0, effects);
+        let Ok(Outcome::Accepted { remaining }) = outcome.try_recv() else { panic!("not accepted") };
+        assert_eq!(remaining, (!is_lost).then_some(999_999));
+    }
 }
 
 #[test]
