@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 use super::errors::BodyError;
 use super::settings::EdgeSettings;
@@ -27,15 +27,15 @@ impl From<&EdgeSettings> for BodyLimits {
     }
 }
 
-/// Reads and parses a JSON body.
+/// Reads a body that is one JSON value; its text, as it came.
 ///
 /// # Errors
 /// As [`read`]; [`BodyError::InvalidJson`]; [`BodyError::Empty`] for `null`, which says as little.
-pub async fn json(request: Request, limits: BodyLimits) -> Result<Value, BodyError> {
-    let bytes = read(request, limits).await?;
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Null) => Err(BodyError::Empty),
-        Ok(value) => Ok(value),
+pub async fn json(request: Request, limits: BodyLimits) -> Result<String, BodyError> {
+    let text = String::from_utf8(read(request, limits).await?.into()).map_err(|_| BodyError::InvalidJson)?;
+    match serde_json::from_str::<IgnoredAny>(&text) {
+        Ok(_) if text.trim_ascii() == "null" => Err(BodyError::Empty),
+        Ok(_) => Ok(text),
         Err(_) => Err(BodyError::InvalidJson),
     }
 }
@@ -44,7 +44,7 @@ pub async fn json(request: Request, limits: BodyLimits) -> Result<Value, BodyErr
 ///
 /// # Errors
 /// Too long, too slow, broken off, empty, or of another content type.
-pub async fn read(request: Request, limits: BodyLimits) -> Result<Bytes, BodyError> {
+async fn read(request: Request, limits: BodyLimits) -> Result<Bytes, BodyError> {
     let announced = announced_length(request.headers());
     if announced.is_some_and(|length| length > limits.max_bytes as u64) {
         return Err(BodyError::TooLarge);
@@ -101,7 +101,7 @@ mod tests {
     #[tokio::test]
     async fn exactly_the_limit_passes_and_one_byte_more_does_not() {
         let sixteen = post(Some("application/json; charset=utf-8"), r#""12345678901234""#);
-        assert_eq!(json(sixteen, LIMITS).await.unwrap(), "12345678901234");
+        assert_eq!(json(sixteen, LIMITS).await.unwrap(), r#""12345678901234""#);
         assert_eq!(error("application/json", r#""123456789012345""#).await, BodyError::TooLarge);
     }
 
@@ -109,7 +109,10 @@ mod tests {
     async fn what_is_no_json_object_of_any_kind_is_told_apart() {
         assert_eq!(error("application/json", "").await, BodyError::Empty);
         assert_eq!(error("application/json", "null").await, BodyError::Empty);
+        assert_eq!(error("application/json", " null ").await, BodyError::Empty);
         assert_eq!(error("application/json", "{").await, BodyError::InvalidJson);
+        let latin1 = post(Some("application/json"), b"\"\xfc\"".as_slice());
+        assert_eq!(json(latin1, LIMITS).await.unwrap_err(), BodyError::InvalidJson);
         assert_eq!(error("text/xml", "<a/>").await, BodyError::MediaType("text/xml".to_owned()));
         assert_eq!(json(post(None, ""), LIMITS).await.unwrap_err(), BodyError::Empty);
         assert!(matches!(json(post(None, "{}"), LIMITS).await.unwrap_err(), BodyError::MediaType(_)));

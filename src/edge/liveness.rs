@@ -23,6 +23,8 @@ pub(super) struct Liveness {
     heard: Instant,
     message: Instant,
     pinged: bool,
+    /// Since when a sign of life has been asked for.
+    probed: Option<Instant>,
     /// Since when bytes have come without completing anything.
     partial: Option<Instant>,
     /// Since when bytes have waited for a socket that takes none.
@@ -32,7 +34,7 @@ pub(super) struct Liveness {
 
 impl Liveness {
     pub(super) fn new(now: Instant) -> Self {
-        Self { heard: now, message: now, pinged: false, partial: None, blocked: None, closing: None }
+        Self { heard: now, message: now, pinged: false, probed: None, partial: None, blocked: None, closing: None }
     }
 
     /// Bytes have come, and they completed a frame or not.
@@ -41,7 +43,7 @@ impl Liveness {
     /// here, but by the time a connection may stay without a whole message.
     pub(super) fn heard(&mut self, now: Instant, complete: bool) {
         self.heard = now;
-        self.pinged = false;
+        (self.pinged, self.probed) = (false, None);
         self.partial = if complete { None } else { self.partial.or(Some(now)) };
     }
 
@@ -54,11 +56,23 @@ impl Liveness {
     pub(super) fn held_back(&mut self, now: Instant) {
         self.heard = now;
         self.partial = None;
+        self.restart_probe(now);
+    }
+
+    /// A sign of life is asked for.
+    pub(super) fn probe(&mut self, now: Instant) {
+        self.probed.get_or_insert(now);
+    }
+
+    /// Only from now on the other side can answer a probe.
+    fn restart_probe(&mut self, now: Instant) {
+        self.probed = self.probed.map(|_| now);
     }
 
     /// The socket has taken some bytes; `all` of them or not.
     pub(super) fn wrote(&mut self, now: Instant, all: bool) {
         self.blocked = (!all).then_some(now);
+        self.restart_probe(now);
     }
 
     /// The socket takes no bytes now.
@@ -84,7 +98,9 @@ impl Liveness {
         if self.closing.is_some() {
             return Due::Nothing;
         }
-        if since(self.heard) >= settings.silence_timeout {
+        // A probe that waits behind other bytes has not been sent.
+        let is_dead = self.blocked.is_none() && longer(self.probed, settings.probe_timeout);
+        if is_dead || since(self.heard) >= settings.silence_timeout {
             return Due::Cut("silent");
         }
         if longer(self.partial, settings.message_timeout) {
@@ -147,6 +163,30 @@ mod tests {
         clock.liveness.heard(clock.at(31), true);
         assert_eq!(clock.due(60), Due::Nothing);
         assert_eq!(clock.due(61), Due::Ping);
+    }
+
+    #[test]
+    fn a_probe_must_be_answered_soon_by_whatever_is_said() {
+        let mut clock = clock();
+        clock.liveness.probe(clock.at(10));
+        clock.liveness.probe(clock.at(12));
+        assert_eq!(clock.due(14), Due::Nothing);
+        assert_eq!(clock.due(15), Due::Cut("silent"));
+        clock.liveness.heard(clock.at(15), false);
+        assert_eq!(clock.due(29), Due::Nothing);
+    }
+
+    #[test]
+    fn a_probe_that_could_not_be_sent_or_answered_yet_counts_from_when_it_can() {
+        let mut clock = clock();
+        clock.liveness.probe(clock.at(1));
+        clock.liveness.blocked(clock.at(1));
+        assert_eq!(clock.due(20), Due::Nothing);
+        clock.liveness.wrote(clock.at(20), true);
+        assert_eq!(clock.due(24), Due::Nothing);
+        clock.liveness.held_back(clock.at(24));
+        assert_eq!(clock.due(28), Due::Nothing);
+        assert_eq!(clock.due(29), Due::Cut("silent"));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct EdgeSettings {
     pub ping_interval: Duration,
     /// Silence after which the connection is given up.
     pub silence_timeout: Duration,
+    /// Silence after a probe, which asks sooner, after which the connection is given up.
+    pub probe_timeout: Duration,
     /// From the first bytes of a message to its last.
     pub message_timeout: Duration,
     /// For the other side to answer a close.
@@ -46,6 +48,8 @@ impl Default for EdgeSettings {
             idle_timeout: Duration::from_secs(300),
             ping_interval: Duration::from_secs(30),
             silence_timeout: Duration::from_secs(90),
+            // Some round trips and lost packets of a bad mobile line, and short enough for an agent to wait (30 s).
+            probe_timeout: Duration::from_secs(5),
             message_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(5),
             tick: Duration::from_secs(1),

@@ -167,9 +167,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             Due::Nothing => {}
             Due::Cut(reason) => return Err(Ended((self.phase == Phase::Open).then_some(reason))),
             Due::Idle => self.end(1000, "Idle timeout", "idle"),
-            Due::Ping => self.settle(|ws| ws.send(Message::Ping(Bytes::new())))?,
+            Due::Ping => self.ping()?,
         }
         Ok(())
+    }
+
+    fn ping(&mut self) -> Result<(), Ended> {
+        self.settle(|ws| ws.send(Message::Ping(Bytes::new())))
     }
 
     /// Writes until nothing is left (true) or the socket takes no more.
@@ -199,6 +203,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             match self.outbox.poll_next(context) {
                 Poll::Pending => break,
                 Poll::Ready(Next::Write(message)) => self.queue(message),
+                Poll::Ready(Next::Probe) => {
+                    self.ping()?;
+                    self.liveness.probe(now);
+                }
                 Poll::Ready(Next::Overflow) => return Err(Ended(Some("slow_reader"))),
                 Poll::Ready(Next::Close(code, reason)) => self.begin_close(code, reason, Phase::Closing, now)?,
             }

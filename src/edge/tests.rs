@@ -87,7 +87,7 @@ async fn ws(State(app): State<App>, request: Request) -> Response {
 }
 
 async fn take(State(app): State<App>, request: Request) -> Result<String, errors::BodyError> {
-    body::json(request, (&app.edge.settings).into()).await.map(|value| value.to_string())
+    body::json(request, (&app.edge.settings).into()).await
 }
 
 struct Server {

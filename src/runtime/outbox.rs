@@ -54,6 +54,8 @@ pub enum Refused {
 pub enum Next {
     /// Write this.
     Write(Outgoing),
+    /// Ask the other side for a sign of life.
+    Probe,
     /// Everything is written: close with this code and reason.
     Close(u16, &'static str),
     /// The reader was too slow: cut the connection off.
@@ -77,6 +79,7 @@ struct Inner {
 struct Queue {
     messages: VecDeque<Outgoing>,
     bytes: usize,
+    probe: bool,
     end: Option<Next>,
     gone: bool,
 }
@@ -132,6 +135,13 @@ impl Outbox {
         queue.gone || queue.end.is_some() || queue.bytes == 0 || queue.bytes + bytes <= self.inner.limit / 2
     }
 
+    /// Has the other side asked for a sign of life once everything queued is written; without one the connection is
+    /// cut off.
+    pub fn probe(&self) {
+        self.inner.queue.lock().probe = true;
+        self.inner.waker.wake();
+    }
+
     /// Closes the connection once everything queued before is written. The first call counts.
     pub fn close(&self, code: u16, reason: &'static str) {
         self.inner.queue.lock().end.get_or_insert(Next::Close(code, reason));
@@ -174,6 +184,9 @@ impl Outbox {
             Some(Next::Close(code, reason)) => Poll::Ready(Next::Close(*code, reason)),
             Some(_) => Poll::Ready(Next::Overflow),
             None => {
+                if std::mem::take(&mut queue.probe) {
+                    return Poll::Ready(Next::Probe);
+                }
                 queue.messages = VecDeque::new();
                 Poll::Pending
             }
@@ -203,6 +216,18 @@ mod tests {
         assert_eq!(next(&outbox), text("one"));
         assert_eq!(next(&outbox), text("two"));
         assert_eq!(next(&outbox), Poll::Ready(Next::Close(1012, "service restart")));
+    }
+
+    #[test]
+    fn however_often_it_is_asked_for_a_probe_comes_once_behind_what_waits() {
+        let outbox = Outbox::new(100);
+        outbox.probe();
+        outbox.text("one").unwrap();
+        outbox.probe();
+        assert_eq!(
+            (next(&outbox), next(&outbox), next(&outbox)),
+            (text("one"), Poll::Ready(Next::Probe), Poll::Pending)
+        );
     }
 
     #[test]

@@ -117,9 +117,9 @@ pub fn submitter(address: Option<&Bits>, token: Option<&Bits>) -> Option<Submitt
     Some(Submitter { address: convert::address_from(address?), token })
 }
 
-/// The request was accepted at its home.
+/// The request was accepted at its home; `remaining` is what the vault's limit leaves, if it was asked now.
 #[must_use]
-pub fn accepted(vault: &VaultId, request: &RequestId, id: RecordId, remaining: u32) -> Body {
+pub fn accepted(vault: &VaultId, request: &RequestId, id: RecordId, remaining: Option<u32>) -> Body {
     Body::Accepted(proto::Accepted {
         record_id: id_bits(id),
         vault_id: vault.to_string(),

@@ -290,9 +290,14 @@ impl VaultService {
         }
     }
 
+    /// The limit, and what it leaves. That is known only where the vault's node has just been asked for room, so it
+    /// is left out elsewhere; no shipped client reads it.
     fn limits(&self, answer: HttpAnswer, remaining: Option<u32>) -> HttpAnswer {
-        let rate = self.inner.settings.rate;
-        answer.with("x-ratelimit-limit", rate).with("x-ratelimit-remaining", remaining.unwrap_or(rate.get()))
+        let answer = answer.with("x-ratelimit-limit", self.inner.settings.rate);
+        match remaining {
+            Some(remaining) => answer.with("x-ratelimit-remaining", remaining),
+            None => answer,
+        }
     }
 
     fn refused(&self, vault: &VaultId, request: &RequestId, refusal: &Refusal) -> HttpAnswer {

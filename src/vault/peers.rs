@@ -2,9 +2,9 @@
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::cluster::Frames;
 use crate::cluster::proto::{self, Adopted, Done, PollResult, frame::Body, poll_result::State, reply};
 use crate::cluster::view::View;
+use crate::cluster::{Frames, convert};
 use crate::domain::clock::Epoch;
 use crate::domain::ids::{NodeRun, RequestId};
 
@@ -43,13 +43,15 @@ impl Frames for VaultService {
                 }
             }
             Body::Adopt(adopt) => {
+                let (standing, epoch) = (convert::standing_from(adopt.standing()), Epoch(adopt.epoch));
                 let answer =
-                    self.with_known(&adopt.vault_id, |state, context| state.adopt(from, Epoch(adopt.epoch), context));
+                    self.with_known(&adopt.vault_id, |state, context| state.adopt(from, standing, epoch, context));
                 reply(reply::Body::Adopted(match answer {
                     None => Adopted::default(),
                     Some(AdoptAnswer::Sent(delivered)) => Adopted { delivered, ..Adopted::default() },
-                    Some(AdoptAnswer::NewerHere(epoch)) => {
-                        Adopted { newer_here: true, epoch: epoch.0, ..Adopted::default() }
+                    Some(AdoptAnswer::Outranked((standing, epoch))) => {
+                        let standing = convert::standing(standing).into();
+                        Adopted { delivered: 0, newer_here: true, epoch: epoch.0, standing }
                     }
                 }));
             }

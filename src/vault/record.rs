@@ -32,9 +32,7 @@ impl PollToken {
     /// From its 32 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 16];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
+        hex::FromHex::from_hex(text).ok().map(Self)
     }
 
     /// As 32 hexadecimal digits.

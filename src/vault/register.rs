@@ -6,16 +6,17 @@ use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::cluster::claims::{ClaimError, Proof};
+use crate::cluster::convert;
 use crate::cluster::proto::{Adopt, frame::Body, reply};
 use crate::domain::clock::Epoch;
 use crate::domain::ids::NodeRun;
 use crate::domain::limits::NONCE_MEMORY;
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Principal, Standing};
 use crate::runtime::outbox::Outbox;
 use crate::wire::dcp::registration::{RegistrationError, Verified};
 
 use super::service::VaultService;
-use super::state::Session;
+use super::state::{Rank, Session};
 
 /// How long the other nodes may take to hand over what they have for a vault before deliveries begin.
 const ADOPT_PATIENCE: Duration = Duration::from_secs(1);
@@ -61,26 +62,34 @@ impl VaultService {
         let vault = verified.vault_id.as_str();
         let key = Bytes::copy_from_slice(&verified.signing_key.0);
         let session = Session { number, epoch, key, outbox: outbox.clone() };
-        self.with(vault, |state, context| {
+        let opened = self.with(vault, |state, context| {
             if let (Some(outbox), Some(greeting)) = (outbox, greeting) {
                 // A socket that has closed meanwhile is noticed by whoever owns it.
                 outbox.text(greeting).unwrap_or_default();
             }
             state.session_opened(session, context);
+            state.rank()
         });
-        let adopt = Body::Adopt(Adopt { vault_id: vault.to_owned(), epoch: epoch.0 });
-        let mut newer: Option<(Epoch, NodeRun)> = None;
-        self.ask_all(&adopt, ADOPT_PATIENCE, |node, answer| {
-            if let reply::Body::Adopted(adopted) = answer
-                && adopted.newer_here
-            {
-                newer = newer.take().max(Some((Epoch(adopted.epoch), node.clone())));
-            }
-        })
-        .await;
+        let Some((standing, epoch)) = opened else { return };
+        let said = convert::standing(standing).into();
+        let adopt = Body::Adopt(Adopt { vault_id: vault.to_owned(), epoch: epoch.0, standing: said });
+        let mut better: Option<(Rank, NodeRun)> = None;
+        let complete = self
+            .ask_all(&adopt, ADOPT_PATIENCE, |node, answer| {
+                if let reply::Body::Adopted(adopted) = answer
+                    && adopted.newer_here
+                {
+                    let standing = convert::standing_from(adopted.standing()).unwrap_or(Standing::Live);
+                    better = better.take().max(Some(((standing, Epoch(adopted.epoch)), node.clone())));
+                }
+            })
+            .await;
         self.with(vault, |state, context| {
-            if let Some((epoch, node)) = newer {
-                state.newer_elsewhere(&node, epoch, context);
+            match better {
+                Some((rank, node)) => state.outranked_by(&node, rank, context),
+                // Whoever was silent may have a socket, which a poll must not compete with.
+                None if !complete && standing == Standing::Polling => state.look_for_better(context),
+                None => {}
             }
             state.adopted(context);
         });

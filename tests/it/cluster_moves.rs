@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::cluster::{expect_requests, kill};
 use crate::support::http::{get, post};
-use crate::support::{TestAgent, TestNode, TestVault, envelope, until};
+use crate::support::{SEED, TestAgent, TestNode, TestVault, envelope, in_time, registration, until};
 
 const VAULT: &str = "vault_demo01";
 
@@ -60,6 +60,37 @@ async fn what_a_vault_has_not_answered_follows_it_to_another_node() {
     vault.expect_request("req_1").await;
     vault.respond("req_1", "EjRW").await;
     agent.expect_response("req_1").await;
+}
+
+#[tokio::test]
+async fn a_newer_poll_at_another_node_takes_nothing_from_a_socket() {
+    let nodes = TestNode::cluster(2, &[]).await;
+    let mut vault = TestVault::registered(nodes[0].public, VAULT, SEED).await;
+    let mut agents = [TestAgent::connect(nodes[0].public).await, TestAgent::connect(nodes[1].public).await];
+    agents[0].ask(VAULT, "req_1").await;
+    vault.expect_request("req_1").await;
+    let poll = async |wait_ms: u64| {
+        let mut body = registration(VAULT, SEED);
+        body["timeout_ms"] = json!(wait_ms);
+        post(nodes[1].public, "/relay/poll", &body).await.expect(200)["messages"].take()
+    };
+    assert_eq!(poll(1).await, json!([]));
+    for (n, agent) in agents.iter_mut().enumerate() {
+        let id = format!("req_new_{n}");
+        agent.ask(VAULT, &id).await;
+        vault.expect_request(&id).await;
+    }
+    vault.close().await;
+    let mut polled = Vec::new();
+    in_time("all three are polled", async {
+        while polled.len() < 3 {
+            let messages = poll(1_000).await;
+            polled.extend(messages.as_array().unwrap().iter().map(|m| m["request_id"].as_str().unwrap().to_owned()));
+        }
+    })
+    .await;
+    polled.sort();
+    assert_eq!(polled, ["req_1", "req_new_0", "req_new_1"]);
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ async fn a_request_that_waits_already_is_a_duplicate_and_costs_no_quota() {
     post(node.public, REQUEST, &submitted).await.expect(202);
     for _ in 0..5 {
         let reply = post(node.public, REQUEST, &submitted).await;
-        assert_eq!(reply.header("x-ratelimit-limit"), "3");
+        assert_eq!((reply.header("x-ratelimit-limit"), reply.headers.get("x-ratelimit-remaining")), ("3", None));
         let expected = json!({"error": {
             "code": "RELAY_DUPLICATE_REQUEST",
             "message": "Duplicate request_id: req_2",
@@ -69,7 +69,7 @@ async fn a_request_that_waits_already_is_a_duplicate_and_costs_no_quota() {
 async fn the_vault_that_is_not_there_is_503() {
     let node = TestNode::start(&[("RELAY_VAULT_RATE_LIMIT", "60")]).await;
     let reply = post(node.public, REQUEST, &envelope(VAULT, "req_1")).await;
-    assert_eq!((reply.header("x-ratelimit-limit"), reply.header("x-ratelimit-remaining")), ("60", "60"));
+    assert_eq!((reply.header("x-ratelimit-limit"), reply.headers.get("x-ratelimit-remaining")), ("60", None));
     let expected = json!({"error": {
         "code": "RELAY_VAULT_NOT_CONNECTED", "message": "Vault vault_demo01 is not connected",
     }});

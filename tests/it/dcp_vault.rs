@@ -138,6 +138,25 @@ async fn what_the_newest_socket_leaves_unanswered_goes_to_the_newest_left() {
 }
 
 #[tokio::test]
+async fn what_a_dead_socket_holds_goes_to_the_newer_one_and_a_live_socket_stays() {
+    let (node, mut oldest, mut agent) = one_of_each(&[]).await;
+    // Nobody reads from this one, so no ping is answered.
+    let dead = TestVault::registered(node.public, VAULT, SEED).await;
+    agent.ask(VAULT, "req_1").await;
+    let mut newest = TestVault::registered(node.public, VAULT, SEED).await;
+    let live = tokio::spawn(async move {
+        oldest.expect_request("req_1").await;
+        oldest
+    });
+    newest.expect_request("req_1").await;
+    node.websockets_are(3).await;
+    newest.close().await;
+    live.await.unwrap().respond("req_1", "EjRW").await;
+    assert_eq!(agent.expect_response("req_1").await, "EjRW");
+    drop(dead);
+}
+
+#[tokio::test]
 async fn an_older_socket_that_closes_takes_nothing_with_it() {
     let (node, older, mut agent) = one_of_each(&[]).await;
     let mut newer = TestVault::registered(node.public, VAULT, SEED).await;

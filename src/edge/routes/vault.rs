@@ -2,10 +2,9 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
@@ -69,98 +68,76 @@ where
     upgrade(request, &services.edge, build)
 }
 
-async fn request(State(services): State<Services>, request: Request) -> Response {
+async fn request(State(services): State<Services>, request: Request) -> Result<HttpAnswer, BodyError> {
     let asker = submitter(&services, &request);
-    match text(&services, request).await {
-        Ok(body) => services.vault.post_request(&body, asker).await.into_response(),
-        Err(error) => error.into_response(),
-    }
+    let JsonBody(body) = JsonBody::from_request(request, &services).await?;
+    Ok(services.vault.post_request(&body, asker).await)
 }
 
-async fn response(State(services): State<Services>, Path(id): Path<String>, request: Request) -> Response {
-    let asker = submitter(&services, &request);
-    services.vault.get_response(&id, asker).await.into_response()
+async fn response(State(services): State<Services>, Path(id): Path<String>, request: Request) -> HttpAnswer {
+    services.vault.get_response(&id, submitter(&services, &request)).await
 }
 
-async fn poll(State(services): State<Services>, request: Request) -> Response {
-    match bytes(&services, request).await {
-        Ok(body) => services.vault.post_poll(&body).await.into_response(),
-        Err(error) => error.into_response(),
-    }
+async fn poll(State(services): State<Services>, JsonBody(body): JsonBody) -> HttpAnswer {
+    services.vault.post_poll(body.as_bytes()).await
 }
 
-async fn respond(State(services): State<Services>, request: Request) -> Response {
-    match text(&services, request).await {
-        Ok(body) => services.vault.post_respond(&body).await.into_response(),
-        Err(error) => error.into_response(),
-    }
+async fn respond(State(services): State<Services>, JsonBody(body): JsonBody) -> HttpAnswer {
+    services.vault.post_respond(&body).await
 }
 
-async fn online(State(services): State<Services>, Path(vault): Path<String>, request: Request) -> Response {
-    match bytes(&services, request).await {
-        Ok(body) => services.vault.post_online(&vault, &body).await.into_response(),
-        Err(error) => error.into_response(),
-    }
+async fn online(State(services): State<Services>, Path(vault): Path<String>, JsonBody(body): JsonBody) -> HttpAnswer {
+    services.vault.post_online(&vault, body.as_bytes()).await
 }
 
-async fn push_token(State(services): State<Services>, request: Request) -> Response {
-    match bytes(&services, request).await {
-        Ok(body) => match services.vault.post_push_token(&body).await {
-            Ok(response) => response.into_response(),
-            Err(refused) => refused.into_response(),
-        },
-        Err(error) => error.into_response(),
-    }
+async fn push_token(State(services): State<Services>, JsonBody(body): JsonBody) -> Result<PairingResponse, HttpAnswer> {
+    services.vault.post_push_token(body.as_bytes()).await
 }
 
-async fn register_invite(State(services): State<Services>, request: Request) -> Response {
-    match bytes(&services, request).await {
-        Ok(body) => services.vault.pairing().register_invite(&body, time::now()).await.into_response(),
-        Err(error) => error.into_response(),
-    }
+async fn register_invite(State(services): State<Services>, JsonBody(body): JsonBody) -> PairingResponse {
+    services.vault.pairing().register_invite(body.as_bytes(), time::now()).await
 }
 
-async fn submit_claim(State(services): State<Services>, request: Request) -> Response {
-    match bytes(&services, request).await {
-        Ok(body) => services.vault.pairing().submit_claim(&body, time::now()).await.into_response(),
-        Err(error) => error.into_response(),
-    }
+async fn submit_claim(State(services): State<Services>, JsonBody(body): JsonBody) -> PairingResponse {
+    services.vault.pairing().submit_claim(body.as_bytes(), time::now()).await
 }
 
-async fn claim_status(State(services): State<Services>, Path(id): Path<String>) -> Response {
-    services.vault.pairing().claim_status(&id, time::now()).await.into_response()
+async fn claim_status(State(services): State<Services>, Path(id): Path<String>) -> PairingResponse {
+    services.vault.pairing().claim_status(&id, time::now()).await
 }
 
-async fn register_phone(State(services): State<Services>, request: Request) -> Response {
-    match bytes(&services, request).await {
-        Ok(body) => services.vault.pairing().register_phone_pairing(&body, time::now()).await.into_response(),
-        Err(error) => error.into_response(),
-    }
+async fn register_phone(State(services): State<Services>, JsonBody(body): JsonBody) -> PairingResponse {
+    services.vault.pairing().register_phone_pairing(body.as_bytes(), time::now()).await
 }
 
-async fn phone_invite(State(services): State<Services>, Path(id): Path<String>) -> Response {
-    services.vault.pairing().phone_invite(&id, time::now()).await.into_response()
+async fn phone_invite(State(services): State<Services>, Path(id): Path<String>) -> PairingResponse {
+    services.vault.pairing().phone_invite(&id, time::now()).await
 }
 
-async fn approve_phone(State(services): State<Services>, Path(id): Path<String>, request: Request) -> Response {
-    match bytes(&services, request).await {
-        Ok(body) => services.vault.pairing().approve_phone_pairing(&id, &body, time::now()).await.into_response(),
-        Err(error) => error.into_response(),
-    }
+async fn approve_phone(
+    State(services): State<Services>,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody,
+) -> PairingResponse {
+    services.vault.pairing().approve_phone_pairing(&id, body.as_bytes(), time::now()).await
 }
 
-async fn deny_phone(State(services): State<Services>, Path(id): Path<String>, request: Request) -> Response {
+async fn deny_phone(
+    State(services): State<Services>,
+    Path(id): Path<String>,
+    body: Result<JsonBody, BodyError>,
+) -> Result<PairingResponse, BodyError> {
     // A denial says all by its path; its body may be missing.
-    let body = match bytes(&services, request).await {
-        Ok(body) => body,
-        Err(BodyError::Empty) => Bytes::from_static(b"{}"),
-        Err(error) => return error.into_response(),
+    let body = match body {
+        Ok(JsonBody(body)) => body,
+        Err(BodyError::Empty) => "{}".to_owned(),
+        Err(error) => return Err(error),
     };
-    services.vault.pairing().deny_phone_pairing(&id, &body, time::now()).await.into_response()
+    Ok(services.vault.pairing().deny_phone_pairing(&id, body.as_bytes(), time::now()).await)
 }
 
-async fn phone_status(State(services): State<Services>, Path(id): Path<String>) -> Response {
-    services.vault.pairing().phone_pairing_status(&id, time::now()).await.into_response()
+async fn phone_status(State(services): State<Services>, Path(id): Path<String>) -> PairingResponse {
+    services.vault.pairing().phone_pairing_status(&id, time::now()).await
 }
 
 fn submitter(services: &Services, request: &Request) -> Submitter {
@@ -168,17 +145,15 @@ fn submitter(services: &Services, request: &Request) -> Submitter {
     Submitter { address: ClientInfo::of(&services.edge, request).address, token: token(request.headers()) }
 }
 
-async fn bytes(services: &Services, request: Request) -> Result<Bytes, BodyError> {
-    let bytes = body::read(request, BodyLimits::from(&services.edge.settings)).await?;
-    match serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
-        Ok(_) if bytes.trim_ascii() == b"null" => Err(BodyError::Empty),
-        Ok(_) => Ok(bytes),
-        Err(_) => Err(BodyError::InvalidJson),
-    }
-}
+/// The text of a JSON body.
+struct JsonBody(String);
 
-async fn text(services: &Services, request: Request) -> Result<String, BodyError> {
-    String::from_utf8(bytes(services, request).await?.into()).map_err(|_| BodyError::InvalidJson)
+impl FromRequest<Services> for JsonBody {
+    type Rejection = BodyError;
+
+    async fn from_request(request: Request, services: &Services) -> Result<Self, BodyError> {
+        body::json(request, BodyLimits::from(&services.edge.settings)).await.map(Self)
+    }
 }
 
 impl IntoResponse for HttpAnswer {

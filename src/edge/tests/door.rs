@@ -78,7 +78,7 @@ async fn bodies_are_read_up_to_the_limit() {
             body.len()
         )
     };
-    assert!(server.raw(&post("[1, 2]")).await.ends_with("[1,2]"));
+    assert!(server.raw(&post("[1, 2]")).await.ends_with("[1, 2]"));
     assert!(server.raw(&post("[1, 22]")).await.starts_with("HTTP/1.1 413 "));
     assert!(server.raw(&post("null")).await.starts_with("HTTP/1.1 400 "));
 }

@@ -175,6 +175,26 @@ async fn silence_is_pinged_and_then_cut() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_answer_a_probe_is_cut_and_whoever_does_is_not() {
+    let settings = EdgeSettings { probe_timeout: Duration::from_secs(1), ..quick() };
+    let mut server = serve(settings, limits(), &[]).await;
+    let (mut client, lively) = server.session().await;
+    let mut dead = savage(&server).await;
+    let probed = server.sessions.recv().await.unwrap();
+    lively.outbox.probe();
+    assert_eq!(client.next().await.unwrap().unwrap(), Message::Ping(bytes::Bytes::new()));
+    client.send("here".into()).await.unwrap();
+    assert_eq!(next(&mut client).await, Message::Text("here".into()));
+    probed.outbox.probe();
+    let mut answer = Vec::new();
+    dead.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, [0x89, 0], "one ping, then the end");
+    assert_eq!(server.closed("silent"), 1);
+    client.send("still here".into()).await.unwrap();
+    assert_eq!(next(&mut client).await, Message::Text("still here".into()));
+}
+
+#[tokio::test]
 async fn a_close_that_is_not_answered_ends_anyway() {
     let settings = EdgeSettings { close_timeout: Duration::from_millis(20), ..quick() };
     let mut server = serve(settings, limits(), &[]).await;

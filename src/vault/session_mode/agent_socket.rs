@@ -2,7 +2,6 @@
 
 use serde_json::value::RawValue;
 
-use crate::domain::limits::MAX_ID_BYTES;
 use crate::observe::metrics::count;
 use crate::runtime::time;
 use crate::vault::agent::AgentProtocol;
@@ -11,7 +10,7 @@ use crate::wire::dcp::session::{self, Pair, SessionId};
 
 use super::agents::NewPair;
 use super::reason;
-use super::refusal::{NoSession, Refusal};
+use super::refusal::NoSession;
 
 impl AgentProtocol {
     /// `{"type":"pair","vault_id":…,"token":…}`: `text` is the whole frame.
@@ -24,7 +23,7 @@ impl AgentProtocol {
             let message = "This connection has a session already: close it first";
             return self.complain_plainly("RELAY_INVALID_ENVELOPE", message, None);
         }
-        if let Err(refusal) = self.may_pair(&pair.vault_id) {
+        if let Err(refusal) = self.service.may_name(&pair.vault_id, self.key) {
             count(&self.service.inner.metrics.vault.pairs, refusal.label());
             self.service.inner.metrics.vault.error(refusal.code());
             return self.say(refusal.frame(&pair.vault_id));
@@ -33,19 +32,6 @@ impl AgentProtocol {
         let pair = NewPair { session, vault: &pair.vault_id, token: &pair.token, outbox: &self.socket.outbox };
         self.service.in_session_mode(|table, context| table.agents.begin(&pair, context));
         self.session = Some(session);
-    }
-
-    fn may_pair(&self, vault: &str) -> Result<(), Refusal> {
-        if !self.service.inner.settings.session_mode {
-            return Err(Refusal::Off);
-        }
-        if vault.len() > MAX_ID_BYTES {
-            return Err(Refusal::IdTooLong);
-        }
-        self.service.inner.admission.request(self.key).map_err(|limited| {
-            self.service.inner.metrics.vault.limited("address");
-            Refusal::AddressLimit(limited.retry_after)
-        })
     }
 
     /// Whether `kind` is a frame of session mode, other than the pair, and session mode is served.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use crate::cluster::presence::Located;
 use crate::domain::clock::Epoch;
 use crate::domain::ids::{NodeRun, VaultId};
+use crate::domain::limits::MAX_ID_BYTES;
 use crate::domain::principal::{Principal, Standing};
 use crate::runtime::time;
+use crate::security::address::AddressKey;
 use crate::vault::service::VaultService;
 use crate::wire::dcp::session::SessionId;
 
@@ -78,6 +80,20 @@ impl VaultService {
             (Located::Unreachable, None) => Err(Refusal::Unavailable),
             (Located::Absent | Located::Lost(_), None) => Err(Refusal::NotConnected(vault.clone())),
         }
+    }
+
+    /// Whether a client at that address may register as `vault`, or pair with it. Charged to the address.
+    pub(super) fn may_name(&self, vault: &str, address: AddressKey) -> Result<(), Refusal> {
+        if !self.inner.settings.session_mode {
+            return Err(Refusal::Off);
+        }
+        if vault.len() > MAX_ID_BYTES {
+            return Err(Refusal::IdTooLong);
+        }
+        self.inner.admission.request(address).map_err(|limited| {
+            self.inner.metrics.vault.limited("address");
+            Refusal::AddressLimit(limited.retry_after)
+        })
     }
 
     /// Whether a key owns the vault's name; nothing if that could not be learnt in time.

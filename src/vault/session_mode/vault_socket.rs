@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use serde_json::value::RawValue;
 
 use crate::domain::ids::VaultId;
-use crate::domain::limits::MAX_ID_BYTES;
 use crate::runtime::session::Step;
 use crate::runtime::time;
 use crate::vault::socket::VaultSocket;
@@ -24,7 +23,7 @@ impl VaultSocket {
             self.complain_plainly("RELAY_INVALID_ENVELOPE", "Missing vault_id", None);
             return Step::Continue;
         };
-        if let Err(refusal) = self.may_register_plainly(&vault) {
+        if let Err(refusal) = self.service.may_name(&vault, self.key) {
             self.refuse_plainly(&refusal, &vault);
             return Step::Continue;
         }
@@ -34,19 +33,6 @@ impl VaultSocket {
             table.vaults.enter(socket.number, &vault, &socket.outbox, context);
         });
         Step::Wait(Box::pin(async move { socket.admit_plainly(vault).await }))
-    }
-
-    fn may_register_plainly(&self, vault: &str) -> Result<(), Refusal> {
-        if !self.service.inner.settings.session_mode {
-            return Err(Refusal::Off);
-        }
-        if vault.len() > MAX_ID_BYTES {
-            return Err(Refusal::IdTooLong);
-        }
-        self.service.inner.admission.request(self.key).map_err(|limited| {
-            self.service.inner.metrics.vault.limited("address");
-            Refusal::AddressLimit(limited.retry_after)
-        })
     }
 
     async fn admit_plainly(self: Arc<Self>, vault: VaultId) {

@@ -3,11 +3,12 @@
 use crate::cluster::proto::frame::Body;
 use crate::domain::clock::Epoch;
 use crate::domain::ids::{NodeRun, RequestId};
+use crate::domain::principal::Standing;
 use crate::vault::frames;
 use crate::vault::record::{Origin, Place, Waiter};
 use crate::wire::dcp::envelope::RecordId;
 
-use super::{Context, Effect, Route, VaultState, tell_others};
+use super::{Context, Effect, Rank, Route, VaultState, tell_others};
 
 /// Most kept answers that are handed over: a repeat of an older request is delivered to the vault again.
 const MAX_ANSWERS: usize = 100;
@@ -17,19 +18,27 @@ const MAX_ANSWERS: usize = 100;
 pub enum AdoptAnswer {
     /// So many records were sent.
     Sent(u64),
-    /// A newer session of the vault is here.
-    NewerHere(Epoch),
+    /// A session of the vault is here that ranks above that node's.
+    Outranked(Rank),
 }
 
 impl VaultState {
-    /// The vault is at `node` since `epoch`: sends it everything.
-    pub fn adopt(&mut self, node: &NodeRun, epoch: Epoch, context: &mut Context<'_>) -> AdoptAnswer {
+    /// The vault is at `node`, so firmly and since `epoch`: sends it everything, unless a firmer or newer session is
+    /// known. A node that does not say how firmly is compared by its epoch alone.
+    pub fn adopt(
+        &mut self,
+        node: &NodeRun,
+        standing: Option<Standing>,
+        epoch: Epoch,
+        context: &mut Context<'_>,
+    ) -> AdoptAnswer {
         self.touched = context.now;
-        if let Some(newest) = self.newest().map(|session| session.epoch).filter(|newest| *newest > epoch) {
-            return AdoptAnswer::NewerHere(newest);
+        let outranks = |known: &Rank| *known > (standing.unwrap_or(known.0), epoch);
+        if let Some(here) = self.rank().filter(outranks) {
+            return AdoptAnswer::Outranked(here);
         }
-        if matches!(&self.route, Route::At(known, since) if known != node && *since > epoch) {
-            // A late word: the vault has been at another node since.
+        if matches!(&self.route, Route::At(known, rank) if known != node && outranks(rank)) {
+            // A late word: the vault has been at another node since. Or only a poll.
             return AdoptAnswer::Sent(0);
         }
         let before = context.effects.len();
@@ -42,7 +51,7 @@ impl VaultState {
             context.effects.push(Effect::Release(self.epoch));
         }
         self.lost_until = None;
-        self.route = Route::At(node.clone(), epoch);
+        self.route = Route::At(node.clone(), (standing.unwrap_or(Standing::Live), epoch));
         AdoptAnswer::Sent(sent as u64)
     }
 
@@ -61,18 +70,18 @@ impl VaultState {
         }
     }
 
-    /// A newer session of the vault is at `node`: what is here goes there.
-    pub fn newer_elsewhere(&mut self, node: &NodeRun, epoch: Epoch, context: &mut Context<'_>) {
-        if self.newest().is_none_or(|newest| newest.epoch < epoch) {
-            self.adopt(node, epoch, context);
+    /// A session of that rank is at `node`: if none here ranks above it, what is here goes there.
+    pub fn outranked_by(&mut self, node: &NodeRun, rank: Rank, context: &mut Context<'_>) {
+        if self.rank().is_none_or(|here| here < rank) {
+            self.adopt(node, Some(rank.0), rank.1, context);
         }
     }
 
     /// The vault's last socket here has closed, and another one is open at `node`.
-    pub(super) fn move_to(&mut self, node: NodeRun, since: Epoch, context: &mut Context<'_>) {
+    pub(super) fn move_to(&mut self, node: NodeRun, rank: Rank, context: &mut Context<'_>) {
         self.waiting_until = None;
         context.effects.push(Effect::Release(self.epoch));
-        self.route = Route::At(node, since);
+        self.route = Route::At(node, rank);
         self.give_back(context);
         self.settle(context);
     }

@@ -79,9 +79,9 @@ impl VaultState {
     }
 
     /// The home has accepted a request of this node.
-    pub fn accepted(&mut self, request: &RequestId, id: RecordId, remaining: u32, context: &mut Context<'_>) {
+    pub fn accepted(&mut self, request: &RequestId, id: RecordId, remaining: Option<u32>, context: &mut Context<'_>) {
         if let Some(record) = self.find_mut(request, id) {
-            accept(record, Some(remaining), context);
+            accept(record, remaining, context);
         }
     }
 

@@ -92,7 +92,8 @@ impl VaultState {
         if self.adopting > 0 {
             return Vec::new();
         }
-        let Some(number) = self.newest().map(|session| session.number) else { return Vec::new() };
+        let poll = self.sessions.iter().rev().find(|session| session.outbox.is_none());
+        let Some(number) = poll.map(|session| session.number) else { return Vec::new() };
         let wanted = |r: &Record| {
             r.expires > context.now && (r.place == Place::Home(None) || (again && matches!(r.place, Place::Home(_))))
         };
@@ -128,13 +129,13 @@ impl VaultState {
             context.effects.push(Effect::Push(request.clone()));
         }
         let vault = self.vault.clone();
-        if let (Some(remaining), Some(record)) = (remaining, self.find_mut(request, id)) {
+        if let (Some(_), Some(record)) = (remaining, self.find_mut(request, id)) {
             if let Origin::There(node) = &record.origin {
                 let body = frames::accepted(&vault, request, id, remaining);
                 context.effects.push(Effect::Send(node.clone(), body));
                 record.accepted = true;
             } else {
-                accept(record, Some(remaining), context);
+                accept(record, remaining, context);
             }
         }
     }
@@ -211,7 +212,7 @@ impl VaultState {
         if delivered.accepted {
             accept(record, None, context);
         } else if record.accepted && foreign {
-            let body = frames::accepted(&vault, &request, id, 0);
+            let body = frames::accepted(&vault, &request, id, None);
             context.effects.push(Effect::Send(delivered.origin.clone(), body));
         }
         if !matches!(record.place, Place::Home(_)) {

@@ -124,13 +124,22 @@ pub struct Session {
     pub outbox: Option<Outbox>,
 }
 
+impl Session {
+    fn rank(&self) -> Rank {
+        (if self.outbox.is_some() { Standing::Live } else { Standing::Polling }, self.epoch)
+    }
+}
+
+/// Orders all sessions of a vault, wherever they are: the greatest is routed to.
+pub type Rank = (Standing, Epoch);
+
 /// Where requests for a vault go that is not here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Route {
     Unknown,
     Locating,
-    /// At that node, since that epoch.
-    At(NodeRun, Epoch),
+    /// At that node, by a session of that rank.
+    At(NodeRun, Rank),
 }
 
 impl Route {
@@ -144,11 +153,11 @@ impl Route {
 pub struct VaultState {
     vault: VaultId,
     limit: Arc<VaultLimit>,
-    /// Oldest first.
+    /// By rank, the one that counts last.
     sessions: Vec<Session>,
     /// Sessions that get nothing more: their node sends them away.
     parting: SmallVec<[u64; 1]>,
-    /// The newest claim of this node.
+    /// The epoch of the claim that the owners have been told of.
     epoch: Epoch,
     /// The last sign of life on any socket registered here.
     last_life: Millis,
@@ -221,8 +230,10 @@ impl VaultState {
         !self.sessions.is_empty() || self.waiting_until.is_some()
     }
 
-    fn newest(&self) -> Option<&Session> {
-        self.sessions.last()
+    /// The rank of the session here that counts.
+    #[must_use]
+    pub fn rank(&self) -> Option<Rank> {
+        self.sessions.last().map(Session::rank)
     }
 
     fn find(&self, request: &RequestId, id: RecordId) -> Option<&Record> {

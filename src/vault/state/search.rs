@@ -51,16 +51,14 @@ impl VaultState {
         }
         self.route = Route::Unknown;
         if self.waiting_until.is_some() && self.sessions.is_empty() {
-            if let Whereabouts::At(node, _, since) = whereabouts {
-                self.move_to(node, since, context);
+            if let Whereabouts::At(node, standing, since) = whereabouts {
+                self.move_to(node, (standing, since), context);
             }
             return;
         }
         if !self.sessions.is_empty() {
-            if let Whereabouts::At(node, standing, since) = whereabouts
-                && standing >= self.standing()
-            {
-                self.newer_elsewhere(&node, since, context);
+            if let Whereabouts::At(node, standing, since) = whereabouts {
+                self.outranked_by(&node, (standing, since), context);
             }
             return self.settle(context);
         }
@@ -70,9 +68,9 @@ impl VaultState {
             (other, _) => other,
         };
         match whereabouts {
-            Whereabouts::At(node, _, since) => {
+            Whereabouts::At(node, standing, since) => {
                 self.lost_until = None;
-                self.route = Route::At(node, since);
+                self.route = Route::At(node, (standing, since));
                 self.settle(context);
             }
             Whereabouts::Lost(wait) => self.await_return(wait, context),
@@ -130,7 +128,7 @@ impl VaultState {
         if self.take_back(run) {
             if self.takes_requests() {
                 self.settle(context);
-                return self.look_for_newer(context);
+                return self.look_for_better(context);
             }
             self.lost_until = Some(context.now.plus(context.bounds.grace));
             if self.has_nowhere() {
@@ -268,8 +266,9 @@ impl VaultState {
         }
     }
 
-    /// The newest socket known has gone. Those here are served at once; a newer one may be open elsewhere.
-    pub(super) fn look_for_newer(&mut self, context: &mut Context<'_>) {
+    /// A session that ranks above those here may be elsewhere: the one that counted has gone, or not all nodes have
+    /// been heard. Those here are served meanwhile.
+    pub fn look_for_better(&mut self, context: &mut Context<'_>) {
         if !context.alone && !self.sessions.is_empty() {
             self.locate(true, context);
         }

@@ -25,11 +25,12 @@ impl VaultState {
         self.touched = context.now;
         self.last_life = context.now;
         self.sessions.retain(|known| known.number != session.number);
-        let at = self.sessions.partition_point(|known| known.epoch < session.epoch);
-        self.epoch = self.epoch.max(session.epoch);
+        // A vault that comes back may have lost them without a word; then what they hold is for the new one.
+        self.sockets().for_each(|(_, outbox)| outbox.probe());
+        let at = self.sessions.partition_point(|known| known.rank() < session.rank());
         self.sessions.insert(at, session);
         (self.waiting_until, self.lost_until, self.route) = (None, None, Route::Unknown);
-        context.effects.push(Effect::Hold(self.epoch, self.standing()));
+        self.announce(context);
         for record in self.records.values_mut().flatten() {
             if record.is_open() && !matches!(record.place, Place::Home(_)) {
                 record.place = Place::Home(None);
@@ -78,7 +79,7 @@ impl VaultState {
 
     /// Ends sessions at once, so that none of them gets what another has not answered.
     fn end_sessions(&mut self, numbers: &[u64], for_good: bool, context: &mut Context<'_>) {
-        let before = self.sessions.len();
+        let (before, rank) = (self.sessions.len(), self.rank());
         self.sessions.retain(|session| !numbers.contains(&session.number));
         if self.sessions.len() == before {
             return;
@@ -90,16 +91,11 @@ impl VaultState {
                 record.place = Place::Home(None);
             }
         }
-        if let Some(newest) = self.newest().map(|session| session.epoch) {
-            let is_older = newest < self.epoch;
-            if is_older {
-                context.effects.push(Effect::Release(self.epoch));
-                self.epoch = newest;
-            }
-            context.effects.push(Effect::Hold(newest, self.standing()));
+        if !self.sessions.is_empty() {
+            self.announce(context);
             self.flush(context);
-            if is_older {
-                self.look_for_newer(context);
+            if self.rank() < rank {
+                self.look_for_better(context);
             }
             return;
         }
@@ -115,6 +111,16 @@ impl VaultState {
             self.route = Route::Unknown;
             self.locate(true, context);
         }
+    }
+
+    /// Tells the owners of the session here that counts.
+    fn announce(&mut self, context: &mut Context<'_>) {
+        let Some((standing, epoch)) = self.rank() else { return };
+        if epoch < self.epoch {
+            context.effects.push(Effect::Release(self.epoch));
+        }
+        self.epoch = epoch;
+        context.effects.push(Effect::Hold(epoch, standing));
     }
 
     /// The vault is no longer here, and nothing waits here for it. It may be elsewhere all the same: whoever
@@ -191,9 +197,5 @@ impl VaultState {
             self.parting.push(number);
         }
         self.owes(number)
-    }
-
-    pub(super) fn standing(&self) -> Standing {
-        if self.has_socket() { Standing::Live } else { Standing::Polling }
     }
 }

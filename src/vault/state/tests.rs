@@ -1,8 +1,12 @@
-//! What the rules promise, by example ([`origin`], [`home`], [`moves`]), and whatever happens ([`model`]).
+//! What the rules promise, by example on one node ([`origin`], [`home`]) and between nodes
+//! ([`forwarding`], [`moves`], [`losses`]), and whatever happens ([`model`]).
 
 mod cluster;
+mod forwarding;
 mod home;
+mod losses;
 mod model;
 mod moves;
 mod origin;
+mod pair;
 mod support;

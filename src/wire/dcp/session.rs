@@ -28,9 +28,7 @@ impl SessionId {
     /// From its 32 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 16];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
+        hex::FromHex::from_hex(text).ok().map(Self)
     }
 
     /// From a member of a frame.

@@ -226,7 +226,7 @@ fn silence_is_measured_where_the_vault_is() {
     node.state.alive(later);
     assert_eq!(node.state.silent_since(), Some(later));
     node.alone = false;
-    node.call(|state, context| _ = state.adopt(&run(1), Epoch(7), context));
+    node.call(|state, context| _ = state.adopt(&run(1), LIVE, Epoch(7), context));
     assert_eq!(node.state.silent_since(), None, "heartbeats go to the newer socket");
 }
 

@@ -14,7 +14,7 @@ enum Op {
     Repeat(u8, usize),
     Post(u8, usize),
     Connect { agent: u8, node: usize, close: bool },
-    OpenVault { node: usize, late: bool },
+    OpenVault { node: usize, late: bool, polls: bool },
     CloseVault { socket: usize, for_good: bool },
     Answer { request: usize, via: usize },
     Steps(Vec<u8>),
@@ -32,7 +32,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (agent(), 0usize..8).prop_map(|(agent, pick)| Op::Repeat(agent, pick)),
         1 => (agent(), 0usize..4).prop_map(|(agent, node)| Op::Post(agent, node)),
         1 => (agent(), 0usize..4, any::<bool>()).prop_map(|(agent, node, close)| Op::Connect { agent, node, close }),
-        3 => (0usize..4, prop::bool::weighted(0.2)).prop_map(|(node, late)| Op::OpenVault { node, late }),
+        3 => (0usize..4, prop::bool::weighted(0.2), prop::bool::weighted(0.3))
+            .prop_map(|(node, late, polls)| Op::OpenVault { node, late, polls }),
         2 => (0usize..4, prop::bool::weighted(0.2)).prop_map(|(socket, for_good)| Op::CloseVault { socket, for_good }),
         4 => (0usize..8, 0usize..4).prop_map(|(request, via)| Op::Answer { request, via }),
         6 => prop::collection::vec(any::<u8>(), 1..6).prop_map(Op::Steps),
@@ -51,7 +52,7 @@ impl Cluster {
             Op::Repeat(agent, pick) => self.repeat(*agent, *pick),
             Op::Post(agent, node) => self.post(*agent, *node),
             Op::Connect { agent, node, close } => self.connect_agent(*agent, *node, *close),
-            Op::OpenVault { node, late } => self.open_vault(*node, *late),
+            Op::OpenVault { node, late, polls } => self.open_vault(*node, *late, *polls),
             Op::CloseVault { socket, for_good } => self.close_vault(*socket, *for_good),
             Op::Answer { request, via } => {
                 self.vault_answers(*request, *via);
@@ -79,7 +80,7 @@ impl Cluster {
         self.mend();
         if !self.vaults.is_connected() {
             let node = self.live()[0];
-            self.open_vault(node, false);
+            self.open_vault(node, false, false);
         }
         let end = self.now.plus(GRACE * 2 + Duration::from_secs(10));
         while self.now < end {

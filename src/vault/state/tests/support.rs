@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::cluster::proto::frame::Body;
 use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::{Generation, NodeRun, RequestId};
+use crate::domain::principal::Standing;
 use crate::observe::metrics::Metrics;
 use crate::runtime::outbox::{Next, Outbox, Outgoing};
 use crate::vault::frames;
@@ -33,6 +34,9 @@ pub const TTL: Duration = Duration::from_secs(300);
 
 /// Bounds that no test reaches by accident.
 pub const ROOMY: Bounds = Bounds { grace: GRACE, max_pending: 1_000, pending_bytes: 1 << 30 };
+
+/// What a node says at which the vault has a socket.
+pub const LIVE: Option<Standing> = Some(Standing::Live);
 
 /// A vault that everybody asks for.
 pub const VAULT: &str = "vault_demo01";

@@ -8,13 +8,13 @@ use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::RequestId;
 use crate::vault::record::{Outcome, Waiter};
 use crate::vault::refusal::Refusal;
-use crate::vault::state::AnswerVerdict;
 use crate::vault::state::tests::support::{Agent, Client, Heard, TTL, number_of, run, session};
+use crate::vault::state::{AnswerVerdict, Session};
 
 use super::Cluster;
 use super::network::Question;
 
-/// The sockets of the vault, and what it has read and not answered.
+/// The sockets and polls of the vault, and what it has read and not answered.
 #[derive(Default)]
 pub struct VaultSockets {
     sockets: Vec<VaultSocket>,
@@ -25,7 +25,8 @@ struct VaultSocket {
     node: usize,
     number: u64,
     epoch: Epoch,
-    client: Client,
+    /// Nothing for one that polls.
+    client: Option<Client>,
     open: bool,
     /// How many requests had been submitted when it was opened.
     since: usize,
@@ -107,28 +108,34 @@ impl AgentSockets {
 }
 
 impl Cluster {
-    /// The vault opens a socket; with `late`, its claim is older than the newest one.
-    pub fn open_vault(&mut self, node: usize, late: bool) {
-        if !self.hosts.contains_key(&node) {
+    /// The vault opens a socket, or begins to poll; with `late`, its claim is older than the newest one.
+    pub fn open_vault(&mut self, node: usize, late: bool, polls: bool) {
+        let polls_there = |s: &VaultSocket| s.open && s.node == node && s.client.is_none();
+        if !self.hosts.contains_key(&node) || (polls && self.vaults.sockets.iter().any(polls_there)) {
             return;
         }
         self.next_epoch += 2;
         let epoch = if late { self.next_epoch - 3 } else { self.next_epoch };
         let (number, client) = (self.next_socket, Client::new());
         self.next_socket += 1;
-        self.story.push(format!(
-            "{} vault opens socket {number} at node {node}, epoch {}",
-            self.clock(),
-            epoch & 0xfff
-        ));
-        let opened = session(number, epoch, &client);
+        let how = if polls { "begins poll" } else { "opens socket" };
+        let when = epoch & 0xfff;
+        self.story.push(format!("{} vault {how} {number} at node {node}, epoch {when}", self.clock()));
+        let client = (!polls).then_some(client);
+        let outbox = client.as_ref().map(|client| client.outbox.clone());
+        let opened = Session { outbox, ..session(number, epoch, &Client::new()) };
         let epoch = opened.epoch;
         let since = self.agents.requests.len();
         self.agents.calm_since = None;
         let newest = BTreeMap::new();
         self.vaults.sockets.push(VaultSocket { node, number, epoch, client, open: true, since, newest });
-        self.call(node, |state, context| state.session_opened(opened, context));
-        self.ask(node, Question::Adopt(epoch), None);
+        let rank = self.call(node, |state, context| {
+            state.session_opened(opened, context);
+            state.rank()
+        });
+        if let Some(rank) = rank.flatten() {
+            self.ask(node, Question::Adopt(epoch, rank), None);
+        }
     }
 
     /// A socket of the vault closes, or unregisters.
@@ -139,29 +146,44 @@ impl Cluster {
         socket.open = false;
         self.agents.calm_since = None;
         let (node, number, epoch) = (socket.node, socket.number, socket.epoch);
+        // Polling just ends.
+        let for_good = for_good && socket.client.is_some();
         self.drop_adoption(node, epoch);
         let how = if for_good { "unregisters" } else { "closes" };
         self.story.push(format!("{} vault {how} socket {number} at node {node}", self.clock()));
         self.call(node, |state, context| state.session_closed(number, for_good, context));
     }
 
-    /// The vault reads from all its sockets.
+    /// The vault reads from all its sockets, and polls.
     pub fn vault_reads(&mut self) {
         for socket in self.vaults.open() {
-            for text in self.vaults.sockets[socket].client.received() {
+            let VaultSocket { node, client, .. } = &self.vaults.sockets[socket];
+            let texts = match client {
+                Some(client) => client.received(),
+                None => {
+                    let fetched = self.call(*node, |state, context| state.fetch(false, usize::MAX, context));
+                    fetched.unwrap_or_default().into_iter().map(|(_, text)| text.to_string()).collect()
+                }
+            };
+            for text in texts {
                 self.check_order(socket, &text);
                 self.vaults.unanswered.push(text);
             }
         }
     }
 
-    /// While nothing breaks and the vault stays, requests of one agent come in the order in which they were sent.
+    /// While nothing breaks and the vault stays, requests of one agent come in the order in which they were sent; and
+    /// if nothing has ever broken, none comes by a poll while there is a socket.
     fn check_order(&mut self, socket: usize, text: &str) {
         let request = number_in(text);
         let number = self.vaults.sockets[socket].number;
         self.story.push(format!("{} socket {number} is sent {text}", self.clock()));
         let sent = &self.agents.requests[request];
-        if !sent.repeated && self.agents.calm_since.is_some_and(|first| first <= request) {
+        let is_calm = self.agents.calm_since.is_some_and(|first| first <= request);
+        if is_calm && self.has_never_broken() && self.vaults.sockets[socket].client.is_none() {
+            assert!(!self.vaults.sockets.iter().any(|s| s.open && s.client.is_some()), "{}", self.told());
+        }
+        if !sent.repeated && is_calm {
             let newest = self.vaults.sockets[socket].newest.insert(sent.socket, request);
             assert!(newest.is_none_or(|newest| newest < request), "{newest:?} before {request}:\n{}", self.told());
         }
@@ -306,9 +328,14 @@ impl Cluster {
                 self.vaults.sockets.iter().any(stayed) && !self.agents.requests[request].repeated
             }
             "RELAY_MESSAGE_EXPIRED" => self.agents.requests[request].expires > self.now,
-            "RELAY_UNAVAILABLE" => self.buried.is_empty() && self.links_held,
+            "RELAY_UNAVAILABLE" => self.has_never_broken(),
             _ => true,
         }
+    }
+
+    /// Whether no node has died and no link has broken.
+    fn has_never_broken(&self) -> bool {
+        self.buried.is_empty() && self.links_held
     }
 
     fn http_agents_read(&mut self) {

@@ -8,9 +8,10 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::cluster::proto::frame::Body;
 use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::RequestId;
+use crate::domain::principal::Standing;
 use crate::vault::frames;
 use crate::vault::state::tests::support::{VAULT, received, run};
-use crate::vault::state::{AdoptAnswer, AnswerVerdict};
+use crate::vault::state::{AdoptAnswer, AnswerVerdict, Rank};
 use crate::wire::dcp::envelope::RecordId;
 
 use super::Cluster;
@@ -26,14 +27,15 @@ pub enum Item {
 /// What a node asks others.
 #[derive(Debug, Clone)]
 pub enum Question {
-    Adopt(Epoch),
+    /// For the socket of the first epoch, at a node whose best session has that rank.
+    Adopt(Epoch, Rank),
     Find(RequestId, RecordId),
     Forward(RequestId, Utf8Bytes),
 }
 
 #[derive(Debug, Clone, Copy)]
 pub enum Reply {
-    NewerHere(Epoch),
+    Outranked(Rank),
     Done(bool),
 }
 
@@ -43,7 +45,7 @@ pub struct Ask {
     question: Question,
     waiting: BTreeSet<usize>,
     until: Millis,
-    newer: Option<(Epoch, usize)>,
+    better: Option<(Rank, usize)>,
     taken: bool,
     /// Whether only one node was asked at first.
     one: bool,
@@ -77,7 +79,7 @@ impl Cluster {
                 let Some(ask) = self.asks.get_mut(&number) else { return };
                 ask.waiting.remove(&from);
                 match reply {
-                    Reply::NewerHere(epoch) => ask.newer = ask.newer.max(Some((epoch, from))),
+                    Reply::Outranked(rank) => ask.better = ask.better.max(Some((rank, from))),
                     Reply::Done(taken) => ask.taken |= taken,
                 }
                 if ask.waiting.is_empty() {
@@ -89,10 +91,13 @@ impl Cluster {
 
     fn reply_to(&mut self, from: usize, to: usize, question: Question) -> Reply {
         match question {
-            Question::Adopt(epoch) => match self.call(to, |state, context| state.adopt(&run(from), epoch, context)) {
-                Some(AdoptAnswer::NewerHere(newer)) => Reply::NewerHere(newer),
-                Some(AdoptAnswer::Sent(_)) | None => Reply::Done(true),
-            },
+            Question::Adopt(_, (standing, epoch)) => {
+                let adopt = self.call(to, |state, context| state.adopt(&run(from), Some(standing), epoch, context));
+                match adopt {
+                    Some(AdoptAnswer::Outranked(rank)) => Reply::Outranked(rank),
+                    Some(AdoptAnswer::Sent(_)) | None => Reply::Done(true),
+                }
+            }
             Question::Find(request, id) => {
                 let kept = self.hosts.get(&to).and_then(|host| host.node.state.kept_answer(&request, id).cloned());
                 if let Some(answer) = kept {
@@ -119,7 +124,7 @@ impl Cluster {
             self.put(asker, *other, Item::Ask(number, question.clone()));
         }
         let nobody = waiting.is_empty();
-        let ask = Ask { asker, question, waiting, until, newer: None, taken: false, one: one.is_some() };
+        let ask = Ask { asker, question, waiting, until, better: None, taken: false, one: one.is_some() };
         self.asks.insert(number, ask);
         if nobody {
             self.finish(number);
@@ -128,7 +133,8 @@ impl Cluster {
 
     /// The socket of that claim has closed: nobody is left to hear what was asked for it.
     pub(super) fn drop_adoption(&mut self, asker: usize, of: Epoch) {
-        let dropped = |ask: &Ask| ask.asker == asker && matches!(ask.question, Question::Adopt(epoch) if epoch == of);
+        let dropped =
+            |ask: &Ask| ask.asker == asker && matches!(ask.question, Question::Adopt(epoch, _) if epoch == of);
         self.asks.retain(|_, ask| !dropped(ask));
     }
 
@@ -171,10 +177,14 @@ impl Cluster {
     fn finish(&mut self, number: u64) {
         let Some(ask) = self.asks.remove(&number) else { return };
         match ask.question {
-            Question::Adopt(_) => {
+            Question::Adopt(_, (standing, _)) => {
                 self.call(ask.asker, |state, context| {
-                    if let Some((epoch, node)) = ask.newer {
-                        state.newer_elsewhere(&run(node), epoch, context);
+                    match ask.better {
+                        Some((rank, node)) => state.outranked_by(&run(node), rank, context),
+                        None if !ask.waiting.is_empty() && standing == Standing::Polling => {
+                            state.look_for_better(context);
+                        }
+                        None => {}
                     }
                     state.adopted(context);
                 });
