@@ -10,6 +10,7 @@ mod config;
 mod dcp;
 mod network;
 mod text;
+mod vauchi;
 
 use waystation::domain::clock::Millis;
 

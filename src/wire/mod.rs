@@ -2,3 +2,4 @@
 
 pub mod dcp;
 pub mod gossip;
+pub mod vauchi;
