@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod ids;
 pub mod limits;
+pub mod mailbox;
 pub mod placement;
 pub mod principal;
 

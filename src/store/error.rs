@@ -25,6 +25,24 @@ pub enum StoreError {
         /// The longest allowed.
         max: usize,
     },
+    /// A part of a blob larger than its bound.
+    #[error("the {part} of the blob has {bytes} bytes; use at most {max}")]
+    BlobTooLarge {
+        /// Which part.
+        part: &'static str,
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        max: usize,
+    },
+    /// A call with more than [`MAX_MESSAGES`](super::MAX_MESSAGES) messages.
+    #[error("the call names {messages} messages; split it to at most {max}")]
+    TooManyMessages {
+        /// How many it names.
+        messages: usize,
+        /// The most allowed.
+        max: usize,
+    },
     /// A change of more than [`MAX_CHANGE_WRITES`](super::MAX_CHANGE_WRITES) writes or
     /// [`MAX_CHANGE_BYTES`](super::MAX_CHANGE_BYTES) bytes.
     #[error("the change has {writes} writes and {bytes} bytes; split it to at most {max_writes} and {max_bytes}")]
@@ -93,9 +111,15 @@ pub enum StoreError {
         detail: String,
     },
     /// A write failed: it may or may not be found later.
-    #[error("cannot write to the store: {detail}; check that the disk is healthy and has room, then restart")]
+    #[error("cannot write to the store: {detail}; check that the disk is healthy and has room")]
     Write {
         /// The backend's own words.
+        detail: String,
+    },
+    /// An earlier write failed, and the store has not yet recovered from it. Nothing was done.
+    #[error("the store waits for its disk: {detail}; check that the disk is healthy and has room")]
+    Failing {
+        /// Why.
         detail: String,
     },
     /// The store is closing, or its committer is gone.

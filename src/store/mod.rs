@@ -24,27 +24,67 @@
 //!
 //! A caller that stops waiting for `apply` (drops its future) does not undo it.
 //!
+//! # Mailboxes
+//!
+//! [`Mailboxes`] holds blobs that wait for a recipient. Whoever calls it may rely on this:
+//!
+//! 1. **Stored means durable.** When `put` answers [`Put::Stored`], a backend that survives its process has the blob
+//!    on disk, with everything that finds it. The same holds for what `ack`, `mark_delivered` and `purge` answer.
+//!    After [`StoreError::Write`] or [`StoreError::Stopped`] it may or may not be found later, but never in part.
+//! 2. **A message is one blob.** While its blob is there, the same message put into the same mailbox again is a
+//!    [`Put::Duplicate`]; after it was acknowledged or purged it is [`Put::Done`] for as long as that call said.
+//!    Then, or once its blob has expired, it is a new message.
+//! 3. **A mailbox is in the order of [`Place`](crate::domain::mailbox::Place)s**, and ids grow in the order of storing, over restarts and clocks
+//!    that run back. So of two blobs of one rank the later stands behind the earlier, and a reader who goes on
+//!    after the last place that he saw misses none. Pages never tear: one shows the mailbox at one moment.
+//! 4. **A blob is there until it expires, and not after.** It has expired if its id's time is at or before the
+//!    caller's horizon. From then on no read shows it, no acknowledgment or mark finds it, and its message is a new
+//!    one, whether or not anything has swept it. Only counts and quotas include it until it is swept.
+//! 5. **What is deleted stays deleted**, and gives its bytes back at once. An acknowledgment deletes the blob of its
+//!    message whatever its id.
+//! 6. **Quotas are exact**: a blob is refused if and only if with it a limit would be broken, whoever puts at the
+//!    same time. A refusal leaves nothing. Before a mailbox or a sender's share of it refuses a blob, what has
+//!    expired in that mailbox is deleted (as far as a look at a thousand messages finds it).
+//! 7. **A message is marked delivered once**, whoever asks at the same time and whatever restarts.
+//! 8. **Costs do not grow** with the depth of a mailbox or the number of mailboxes: `put`, `ack`, `mark_delivered`,
+//!    `known`, `holdings` and `usage` look up keys and never walk. `page` pays for what it shows, and `sweep` for
+//!    what it deletes. Only `purge`, and a `put` for which a mailbox has no room, look at more than they touch.
+//! 9. **Everything has a bound**: [`MAX_BODY_BYTES`], [`MAX_HEADER_BYTES`], [`MAX_RECEIPT_BYTES`], [`MAX_MESSAGES`],
+//!    [`MAX_PAGE_BLOBS`], [`MAX_PAGE_BLOB_BYTES`], [`MAX_DONE`]; and the quota.
+//!
+//! A caller that stops waiting for a change (drops its future) does not undo it.
+//!
 //! # Backends
 //!
 //! | backend | survives | bound |
 //! |---|---|---|
 //! | [`MemoryRecords`] | nothing | bytes, given at its start |
-//! | [`RocksStore`] | the process and the machine's restart | the disk |
+//! | [`MemoryMailboxes`] | nothing | the quota that comes with each put |
+//! | [`RocksStore`], both contracts | the process and the machine's restart | the disk, less a reserve |
 //!
-//! One suite of tests (`contract.rs`) says the above in code, and both pass it.
+//! The rules of the mailboxes are written once, over keyed values that change one change after the other
+//! (`backend`, `stage`); a backend says how these are kept. One suite of tests (`contract`) says the above in code,
+//! and every backend passes it.
 
+mod backend;
 mod error;
+mod mailboxes;
 mod memory;
 mod records;
 mod rocks;
+mod stage;
 
 #[cfg(test)]
 mod contract;
 
 pub use error::StoreError;
-pub use memory::MemoryRecords;
+pub use mailboxes::{
+    Acked, Known, MAX_BODY_BYTES, MAX_DONE, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS,
+    MAX_RECEIPT_BYTES, Mailboxes, Moment, NewBlob, Page, PageLimit, Put, SWEEP_STEP, StoredBlob, Sweep,
+};
+pub use memory::{MemoryMailboxes, MemoryRecords};
 pub use records::{
     Applied, MAX_CHANGE_BYTES, MAX_CHANGE_WRITES, MAX_KEY_BYTES, MAX_PAGE_BYTES, MAX_PAGE_RECORDS, MAX_VALUE_BYTES,
     Record, Records, Write,
 };
-pub use rocks::RocksStore;
+pub use rocks::{RocksOptions, RocksStore};

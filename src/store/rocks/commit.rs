@@ -5,7 +5,8 @@
 //!
 //! Changes are staged one after the other, each over all before it, so nobody needs a lock and a condition can
 //! never be true for two. A change is answered only after the sync. If the write fails, everyone in the group is
-//! told so: one who was refused because of an earlier change in the group was refused for nothing.
+//! told so: one who was refused because of an earlier change in the group was refused for nothing. Until the engine
+//! says that a write may succeed again, changes are refused without a look at them.
 
 use std::io;
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::stage::{Engine, Stage};
 use crate::store::StoreError;
+use crate::store::backend::{Size, Verdict};
+use crate::store::stage::{Engine, Stage};
 
 /// A group is closed once it has this many writes.
-const GROUP_WRITES: usize = 1024;
+const GROUP_WRITES: usize = 2048;
 
 /// A group is closed once it has this many bytes.
 const GROUP_BYTES: usize = 1 << 20;
@@ -31,29 +33,12 @@ const QUEUE_BYTES: usize = 16 << 20;
 /// What a write costs in the queue besides its key and value.
 const WRITE_OVERHEAD_BYTES: usize = 128;
 
-/// How much a change carries.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Size {
-    /// Its writes.
-    pub(super) writes: usize,
-    /// The bytes of their keys and values.
-    pub(super) bytes: usize,
-}
-
 impl Size {
     /// Its share of the queue: at least one byte and never more than all of it, or it would wait for ever.
     fn in_queue(self) -> u32 {
         let bytes = (self.bytes + self.writes * WRITE_OVERHEAD_BYTES).clamp(1, QUEUE_BYTES);
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
-}
-
-/// What a change leaves, and its answer.
-pub(super) enum Verdict<T> {
-    /// Everything it staged is written.
-    Keep(T),
-    /// Nothing of it is written.
-    Discard(T),
 }
 
 /// The handle of the committing thread. Dropping it waits until everything handed in is written and answered.
@@ -108,6 +93,9 @@ struct Entry {
 trait Change: Send {
     /// Stages it, and answers how to answer it.
     fn stage(self: Box<Self>, stage: &mut Stage<'_>) -> Answer;
+
+    /// Answers it with an error instead.
+    fn refuse(self: Box<Self>, error: StoreError);
 }
 
 /// Answers a change, given how the write of its group went.
@@ -136,11 +124,19 @@ where
             drop(answer.send(written.clone().and(staged)));
         })
     }
+
+    fn refuse(self: Box<Self>, error: StoreError) {
+        drop(self.answer.send(Err(error)));
+    }
 }
 
 /// The thread: until every handle is gone and the queue is empty.
 fn run(engine: &dyn Engine, mut waiting: mpsc::Receiver<Entry>) {
     while let Some(first) = waiting.blocking_recv() {
+        if let Err(error) = engine.ready() {
+            first.change.refuse(error);
+            continue;
+        }
         let mut stage = Stage::new(engine);
         let mut group = Vec::new();
         let (mut writes, mut bytes) = (0, 0);
@@ -172,8 +168,8 @@ mod tests {
     use futures::future::join_all;
     use parking_lot::Mutex;
 
-    use super::super::stage::{Changes, Family};
     use super::*;
+    use crate::store::stage::{Changes, Family, Lookup};
 
     const ONE: Size = Size { writes: 1, bytes: 2 };
 
@@ -182,12 +178,22 @@ mod tests {
     struct Disk {
         stored: Mutex<std::collections::HashMap<Bytes, Bytes>>,
         broken: AtomicBool,
+        waits: AtomicBool,
         writes: AtomicUsize,
     }
 
-    impl Engine for Disk {
+    impl Lookup for Disk {
         fn get(&self, _: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
             Ok(self.stored.lock().get(key).cloned())
+        }
+    }
+
+    impl Engine for Disk {
+        fn ready(&self) -> Result<(), StoreError> {
+            match self.waits.load(Ordering::Relaxed) {
+                true => Err(StoreError::Failing { detail: "no space left on device".to_owned() }),
+                false => Ok(()),
+            }
         }
 
         fn write(&self, changes: &Changes) -> Result<(), StoreError> {
@@ -250,6 +256,17 @@ mod tests {
         assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Write { .. }))), "{answers:?}");
         disk.broken.store(false, Ordering::Relaxed);
         assert_eq!(committer.commit(ONE, put_new).await, Ok(true), "the failed change left something behind");
+    }
+
+    #[tokio::test]
+    async fn while_the_engine_waits_changes_are_refused_unseen() {
+        let disk = Arc::new(Disk::default());
+        let committer = Committer::start(disk.clone()).unwrap();
+        disk.waits.store(true, Ordering::Relaxed);
+        let unseen = |_: &mut Stage<'_>| -> Result<Verdict<()>, StoreError> { panic!("seen") };
+        assert!(matches!(committer.commit(ONE, unseen).await, Err(StoreError::Failing { .. })));
+        disk.waits.store(false, Ordering::Relaxed);
+        assert_eq!(committer.commit(ONE, put_new).await, Ok(true));
     }
 
     #[tokio::test]

@@ -5,30 +5,40 @@
 //! | `options` | every RocksDB option, and the memory they add up to |
 //! | `open` | opening a directory, and refusing one that is not ours, damaged or of another format |
 //! | `database` | the open RocksDB: reads, and one synced write of many changes |
+//! | `engine` | the database as the committing thread sees it: opened again after a write has failed |
 //! | `commit` | group commit: gathers changes, writes them once, answers everybody |
-//! | `stage` | what a change in a group sees: the database under everything staged before it |
-//! | `records` | [`Records`](super::Records) in these terms |
-//! | `codec` | records and expiry index as bytes |
+//! | `reserve` | how much of the disk is left for new blobs |
+//! | `records`, `codec` | [`Records`](super::Records) in these terms, and as bytes |
+//! | `mailboxes` | what the rules of the mailboxes need, in these terms |
 //!
-//! **Where reads run.** A `get` runs on the caller's thread: nearly all find their key in a memtable or the block
-//! cache, or learn from a bloom filter that it is not there, in a few microseconds, which is less than a hop to
-//! another thread costs; a miss costs one read of the disk. A `scan` or `sweep` may touch many blocks, so it runs
-//! on the blocking pool.
+//! **Where reads run.** A record is read on the caller's thread: nearly all find their key in a memtable or the
+//! block cache, or learn from a bloom filter that it is not there, in a few microseconds, which is less than a hop
+//! to another thread costs; a miss costs one read of the disk. What may touch many blocks, or a large blob, runs on
+//! the blocking pool.
 
 mod codec;
 mod commit;
 mod database;
+mod engine;
+mod mailboxes;
 mod open;
 mod options;
 mod records;
-mod stage;
+mod reserve;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use self::commit::Committer;
 use self::database::Database;
+use self::engine::RocksEngine;
+use self::reserve::Reserve;
 use super::StoreError;
+use super::backend::{Size, Swept, Verdict};
+
+pub use options::RocksOptions;
 
 /// A durable store in one directory, open in one process at a time.
 ///
@@ -36,29 +46,51 @@ use super::StoreError;
 /// scan still running on the blocking pool closes them if it outlives the store).
 pub struct RocksStore {
     committer: Committer,
-    database: Arc<Database>,
+    engine: Arc<RocksEngine>,
+    reserve: Reserve,
+    swept: Swept,
 }
 
 impl RocksStore {
+    /// Opens the store in `path` with the [default](RocksOptions::DEFAULT) options: see [`RocksStore::open_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RocksStore::open_with`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, RocksOptions::DEFAULT)
+    }
+
     /// Opens the store in `path`, and creates it if the directory is missing or empty.
     ///
     /// # Errors
     ///
     /// [`StoreError::Locked`], [`StoreError::Corrupt`], [`StoreError::NotAStore`], [`StoreError::WrongFormat`] or
     /// [`StoreError::Open`]. A directory with anything else in it is never taken for an empty store.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Arc::new(open::open(path)?);
-        let committer = Committer::start(database.clone())
+    pub fn open_with(path: &Path, options: RocksOptions) -> Result<Self, StoreError> {
+        let reserve = Reserve::new(path, options.reserve_bytes);
+        let engine = Arc::new(RocksEngine::open(path, options)?);
+        let committer = Committer::start(engine.clone())
             .map_err(|error| StoreError::Open { path: path.to_owned(), detail: error.to_string() })?;
-        Ok(Self { committer, database })
+        Ok(Self { committer, engine, reserve, swept: Swept::default() })
+    }
+
+    /// The database, for one read.
+    async fn database(&self) -> Result<Arc<Database>, StoreError> {
+        if let Some(database) = self.engine.database() {
+            return Ok(database);
+        }
+        // The committing thread is opening it again, or does so now.
+        self.committer.commit(Size { writes: 0, bytes: 0 }, |_| Ok(Verdict::Discard(()))).await?;
+        self.engine.database().ok_or_else(|| self.engine.failing())
     }
 
     /// Runs a read that may touch many blocks on the blocking pool.
-    async fn read<T: Send + 'static>(
+    async fn read_blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let database = self.database.clone();
+        let database = self.database().await?;
         tokio::task::spawn_blocking(move || read(&database)).await.map_err(|_| StoreError::Stopped)?
     }
 }

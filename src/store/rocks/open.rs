@@ -8,12 +8,15 @@ use std::path::Path;
 use rocksdb::{DB, DBWithThreadMode, ErrorKind, Options};
 
 use super::database::Database;
-use super::options::{options, synced};
-use super::stage::Family;
+use super::options::{RocksOptions, options, synced};
 use crate::store::StoreError;
+use crate::store::stage::{Family, Scan};
 
-/// The format this program reads and writes. It grows with every change that an older program would misread.
-const FORMAT: u32 = 1;
+/// The format this program writes. It grows with every change that an older program would misread.
+const FORMAT: u32 = 2;
+
+/// The format without mailboxes. All of it is read as it is, so it is upgraded by saying so.
+const RECORDS_ONLY: &[u8] = b"1";
 
 /// Where the format is kept, in the default family, as decimal digits.
 const FORMAT_KEY: &[u8] = b"format";
@@ -25,22 +28,23 @@ const CURRENT: &str = "CURRENT";
 const HARMLESS: [&str; 6] = ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-", "lost+found"];
 
 /// Opens the store in `path`; creates it if there is nothing.
-pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
+pub(super) fn open(path: &Path, own: &RocksOptions) -> Result<Database, StoreError> {
     let found = families(path)?;
-    let (database_options, descriptors) = options(&found);
+    let (database_options, descriptors) = options(&found, own);
     let db = DBWithThreadMode::open_cf_descriptors(&database_options, path, descriptors)
         .map_err(|error| explain(path, &error))?;
     let database = Database::new(db);
+    let ours = FORMAT.to_string();
     match database.marker(FORMAT_KEY).map_err(|error| explain(path, &error))? {
-        Some(format) if format == FORMAT.to_string().as_bytes() => Ok(database),
-        Some(format) => Err(wrong_format(path, String::from_utf8_lossy(&format).into_owned())),
+        Some(format) if format == ours.as_bytes() => return Ok(database),
+        Some(format) if format == RECORDS_ONLY => {}
+        Some(format) => return Err(wrong_format(path, String::from_utf8_lossy(&format).into_owned())),
         // No marker: a first start, or one that was cut short before it kept anything.
-        None if database.is_empty().map_err(|error| explain(path, &error))? => {
-            database.set_marker(FORMAT_KEY, FORMAT.to_string().as_bytes()).map_err(|error| explain(path, &error))?;
-            Ok(database)
-        }
-        None => Err(wrong_format(path, "unknown".to_owned())),
+        None if database.is_empty()? => {}
+        None => return Err(wrong_format(path, "unknown".to_owned())),
     }
+    database.set_marker(FORMAT_KEY, ours.as_bytes()).map_err(|error| explain(path, &error))?;
+    Ok(database)
 }
 
 /// The families on disk; none if the directory is missing, or holds nothing that anyone would miss.
@@ -84,13 +88,15 @@ fn explain(path: &Path, error: &rocksdb::Error) -> StoreError {
 
 impl Database {
     /// Whether no family of ours holds anything.
-    fn is_empty(&self) -> Result<bool, rocksdb::Error> {
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        let mut empty = true;
         for family in Family::ALL {
-            if self.first_key(*family)?.is_some() {
-                return Ok(false);
-            }
+            self.scan(*family, &[], None, &mut |_, _| {
+                empty = false;
+                Ok(false)
+            })?;
         }
-        Ok(true)
+        Ok(empty)
     }
 
     fn marker(&self, key: &[u8]) -> Result<Option<Vec<u8>>, rocksdb::Error> {
@@ -147,16 +153,29 @@ mod tests {
     #[tokio::test]
     async fn another_format_is_refused_by_its_number() {
         let directory = store().await;
-        let database = open(directory.path()).unwrap();
-        database.set_marker(FORMAT_KEY, b"2").unwrap();
+        let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
+        database.set_marker(FORMAT_KEY, b"3").unwrap();
         drop(database);
-        assert!(matches!(refusal(directory.path()), StoreError::WrongFormat { found, .. } if found == "2"));
+        assert!(matches!(refusal(directory.path()), StoreError::WrongFormat { found, .. } if found == "3"));
+    }
+
+    #[tokio::test]
+    async fn a_store_of_records_only_is_upgraded_and_keeps_them() {
+        let directory = store().await;
+        let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
+        database.set_marker(FORMAT_KEY, RECORDS_ONLY).unwrap();
+        drop(database);
+        let store = RocksStore::open(directory.path()).unwrap();
+        assert_eq!(store.get(b"k", NOW).await.unwrap().unwrap().value, Bytes::from("v"));
+        drop(store);
+        let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
+        assert_eq!(database.marker(FORMAT_KEY).unwrap().unwrap(), FORMAT.to_string().as_bytes());
     }
 
     #[tokio::test]
     async fn records_without_a_format_are_not_taken_for_ours() {
         let directory = store().await;
-        let database = open(directory.path()).unwrap();
+        let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
         database.rocks().delete(FORMAT_KEY).unwrap();
         drop(database);
         assert!(matches!(refusal(directory.path()), StoreError::WrongFormat { found, .. } if found == "unknown"));
@@ -193,7 +212,7 @@ mod tests {
         assert!(matches!(refusal(directory.path()), StoreError::Corrupt { .. }));
 
         let directory = store().await;
-        let database = open(directory.path()).unwrap();
+        let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
         for family in Family::ALL {
             database.rocks().flush_cf(database.rocks().cf_handle(family.name()).unwrap()).unwrap();
         }

@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::RocksStore;
-use super::codec::{decode_record, encode_expiry, encode_record};
-use super::commit::{Size, Verdict};
-use super::stage::{Engine, Family, Stage};
+use super::codec::{decode_expiry, decode_record, encode_expiry, encode_record};
 use crate::domain::clock::Millis;
-use crate::store::{Applied, Record, Records, StoreError, Write, records};
+use crate::store::backend::{Size, Verdict};
+use crate::store::records::{self, Page, scan_start};
+use crate::store::stage::{Family, Lookup, Scan, Stage, prefix_end};
+use crate::store::{Applied, Record, Records, StoreError, Write};
 
 /// Records swept in one change: few enough that nobody else's change waits long behind it.
 const SWEEP_STEP: usize = 256;
@@ -16,7 +17,7 @@ const SWEEP_STEP: usize = 256;
 #[async_trait]
 impl Records for RocksStore {
     async fn get(&self, key: &[u8], now: Millis) -> Result<Option<Record>, StoreError> {
-        let stored = self.database.get(Family::Records, key)?;
+        let stored = self.database().await?.get(Family::Records, key)?;
         Ok(stored.map(decode_record).transpose()?.filter(|record| record.is_live(now)))
     }
 
@@ -33,14 +34,14 @@ impl Records for RocksStore {
         now: Millis,
     ) -> Result<Vec<(Bytes, Record)>, StoreError> {
         let (prefix, after) = (prefix.to_vec(), after.map(<[u8]>::to_vec));
-        self.read(move |database| database.scan(&prefix, after.as_deref(), limit, now)).await
+        self.read_blocking(move |database| scan(database, &prefix, after.as_deref(), limit, now)).await
     }
 
     async fn sweep(&self, now: Millis, limit: usize) -> Result<usize, StoreError> {
         let (mut swept, mut left) = (0, limit);
         while left > 0 {
             let step = left.min(SWEEP_STEP);
-            let expired = self.read(move |database| database.expired(now, step)).await?;
+            let expired = self.read_blocking(move |database| expired(database, now, step)).await?;
             let found = expired.len();
             if found == 0 {
                 break;
@@ -51,6 +52,43 @@ impl Records for RocksStore {
         }
         Ok(swept)
     }
+}
+
+/// One page of live records.
+fn scan(
+    database: &dyn Scan,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    limit: usize,
+    now: Millis,
+) -> Result<Vec<(Bytes, Record)>, StoreError> {
+    let mut page = Page::new(limit);
+    let start = scan_start(prefix, after);
+    database.scan(Family::Records, &start, prefix_end(prefix).as_deref(), &mut |key, stored| {
+        if page.is_full() {
+            return Ok(false);
+        }
+        let record = decode_record(Bytes::copy_from_slice(stored))?;
+        if record.is_live(now) {
+            page.push(Bytes::copy_from_slice(key), record);
+        }
+        Ok(true)
+    })?;
+    Ok(page.into_records())
+}
+
+/// The front of the expiry index: at most `limit` moments and keys, up to and including `now`.
+fn expired(database: &dyn Scan, now: Millis, limit: usize) -> Result<Vec<(Millis, Bytes)>, StoreError> {
+    let mut expired = Vec::new();
+    database.scan(Family::RecordsExpiry, &[], None, &mut |entry, _| {
+        let (expires, key) = decode_expiry(entry)?;
+        let more = expired.len() < limit && expires <= now;
+        if more {
+            expired.push((expires, key));
+        }
+        Ok(more)
+    })?;
+    Ok(expired)
 }
 
 fn stage_writes(stage: &mut Stage<'_>, writes: Vec<Write>, now: Millis) -> Result<Verdict<Applied>, StoreError> {

@@ -1,4 +1,4 @@
-//! The contract of [`Records`] in code. Both backends pass all of it: see the foot of the file.
+//! The contract of [`Records`] in code: see the foot of the file for the backends.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,11 +10,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{
+use crate::domain::clock::Millis;
+use crate::store::{
     Applied, MAX_CHANGE_WRITES, MAX_KEY_BYTES, MAX_PAGE_RECORDS, MAX_VALUE_BYTES, MemoryRecords, Record, Records,
     RocksStore, StoreError, Write,
 };
-use crate::domain::clock::Millis;
 
 const NOW: Millis = Millis(1_000);
 const LATER: Millis = Millis(2_000);

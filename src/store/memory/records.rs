@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::records::{self, Page, scan_start};
-use super::{Applied, Record, Records, StoreError, Write};
 use crate::domain::clock::Millis;
+use crate::store::records::{self, Page, scan_start};
+use crate::store::{Applied, Record, Records, StoreError, Write};
 
 /// What one record costs besides its bytes: two tree entries with their share of the nodes, rounded up.
 const RECORD_OVERHEAD_BYTES: usize = 192;

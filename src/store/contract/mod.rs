@@ -1,0 +1,4 @@
+//! What the contracts promise, in code: every backend passes all of it.
+
+mod mailboxes;
+mod records;

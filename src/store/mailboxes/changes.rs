@@ -1,0 +1,268 @@
+//! What a put, an acknowledgment and a deletion change. Each keeps all entries of a blob, and the counts, together:
+//! they are written only in [`insert`] and [`remove`].
+
+use bytes::Bytes;
+
+use super::layout::{
+    Live, Message, TOTALS, Tally, Totals, age_key, blob_key, decode_message, decode_share, decode_tally, decode_totals,
+    done_key, encode_age, encode_message, encode_share, encode_tally, encode_totals, message_key, share_key, tally_key,
+    unreadable,
+};
+use super::{Acked, Moment, Put};
+use crate::domain::clock::Millis;
+use crate::domain::mailbox::{BlobId, Full, Holdings, MailboxKey, MessageKey, Place, Quota, SenderKey, charge};
+use crate::store::StoreError;
+use crate::store::backend::Verdict;
+use crate::store::stage::{Family, Stage};
+
+/// A blob as it is handed to the committing thread: the largest part of the work is done.
+#[derive(Debug, Clone)]
+pub(super) struct Ready {
+    pub(super) mailbox: MailboxKey,
+    pub(super) message: MessageKey,
+    pub(super) rank: u64,
+    pub(super) from: SenderKey,
+    pub(super) receipt: Bytes,
+    /// Header and body as they are stored.
+    pub(super) value: Bytes,
+    pub(super) body_bytes: usize,
+    /// Whether the disk has room for it above its reserve.
+    pub(super) room: bool,
+}
+
+/// What became of a put, for whoever may try again.
+pub(super) struct Attempt {
+    pub(super) put: Put,
+    /// Whether the mailbox may hold something that has expired.
+    pub(super) stale: bool,
+}
+
+/// Stores a blob.
+pub(super) fn put(
+    stage: &mut Stage<'_>,
+    blob: &Ready,
+    quota: &Quota,
+    at: Moment,
+) -> Result<Verdict<Attempt>, StoreError> {
+    let answer = |put| Ok(Verdict::Discard(Attempt { put, stale: false }));
+    match message(stage, blob.mailbox, blob.message)? {
+        Some(Message::Live(live)) if !at.is_past(live.place.id.time()) => {
+            return answer(Put::Duplicate(live.place.id));
+        }
+        Some(Message::Done(until)) if at.now < until => return answer(Put::Done),
+        Some(Message::Live(live)) => remove(stage, blob.mailbox, &live, Fate::Forgotten)?,
+        Some(Message::Done(until)) => forget(stage, until, blob.mailbox, blob.message)?,
+        None => {}
+    }
+    if !blob.room {
+        return answer(Put::Refused(Full::Disk));
+    }
+    let (mut totals, tally) = (totals(stage)?, tally(stage, blob.mailbox)?.unwrap_or_default());
+    let share = share(stage, blob.mailbox, blob.from)?;
+    let charge = charge(blob.body_bytes);
+    totals.held = totals.held.plus(charge);
+    let (held, share) = (tally.held.plus(charge), share.plus(charge));
+    if let Some(full) = quota.broken_by(held, share, totals.held) {
+        let stale = matches!(full, Full::Mailbox | Full::Sender) && at.is_past(tally.since);
+        return Ok(Verdict::Discard(Attempt { put: Put::Refused(full), stale }));
+    }
+    let past_the_end = || StoreError::Write { detail: "the clock is past the year 10889".to_owned() };
+    totals.last = totals.last.next(at.now).ok_or_else(past_the_end)?;
+    let id = BlobId::new(totals.last, blob.message);
+    let since = if tally.held.blobs == 0 { id.time() } else { tally.since };
+    let place = Place { rank: blob.rank, id };
+    let live = Live { place, charge, from: blob.from, delivered: false, receipt: blob.receipt.clone() };
+    stage.put(Family::Blobs, blob_key(blob.mailbox, place), blob.value.clone());
+    stage.put(Family::Messages, message_key(blob.mailbox, blob.message), encode_message(&Message::Live(live)));
+    stage.put(Family::Ages, age_key(id), encode_age(blob.mailbox, blob.rank));
+    stage.put(Family::Usage, tally_key(blob.mailbox), encode_tally(Tally { held, since }));
+    stage.put(Family::Usage, share_key(blob.mailbox, blob.from), encode_share(share));
+    set_totals(stage, &totals);
+    Ok(Verdict::Keep(Attempt { put: Put::Stored(id), stale: false }))
+}
+
+/// Deletes the blobs of messages, and remembers those that had one up to but not including `until`.
+pub(super) fn ack(
+    stage: &mut Stage<'_>,
+    mailbox: MailboxKey,
+    messages: &[MessageKey],
+    at: Moment,
+    until: Millis,
+) -> Result<Verdict<Vec<Option<Acked>>>, StoreError> {
+    let mut acked = Vec::with_capacity(messages.len());
+    for message in messages {
+        let live = live(stage, mailbox, *message)?.filter(|live| !at.is_past(live.place.id.time()));
+        if let Some(live) = &live {
+            remove(stage, mailbox, live, Fate::Done { until, now: at.now })?;
+        }
+        acked.push(live.map(|live| Acked { place: live.place, receipt: live.receipt }));
+    }
+    Ok(Verdict::Keep(acked))
+}
+
+/// Notes that messages have reached the recipient; answers the receipts of those for which that is new.
+pub(super) fn mark_delivered(
+    stage: &mut Stage<'_>,
+    mailbox: MailboxKey,
+    messages: &[MessageKey],
+    at: Moment,
+) -> Result<Verdict<Vec<Option<Bytes>>>, StoreError> {
+    let mut receipts = Vec::with_capacity(messages.len());
+    for message in messages {
+        let new = live(stage, mailbox, *message)?.filter(|live| !live.delivered && !at.is_past(live.place.id.time()));
+        receipts.push(new.as_ref().map(|live| live.receipt.clone()));
+        if let Some(mut live) = new {
+            live.delivered = true;
+            stage.put(Family::Messages, message_key(mailbox, *message), encode_message(&Message::Live(live)));
+        }
+    }
+    Ok(Verdict::Keep(receipts))
+}
+
+/// Deletes what is left of a list of blobs of one mailbox; answers how many of them had not expired. These are
+/// remembered up to but not including `until`.
+pub(super) fn purge(
+    stage: &mut Stage<'_>,
+    mailbox: MailboxKey,
+    places: &[Place],
+    at: Moment,
+    until: Millis,
+) -> Result<Verdict<u64>, StoreError> {
+    let mut purged = 0;
+    for place in places {
+        // It may have been acknowledged, and stored again, since the list was made.
+        let still = live(stage, mailbox, place.id.message())?.filter(|live| live.place == *place);
+        let Some(live) = still else { continue };
+        if at.is_past(place.id.time()) {
+            remove(stage, mailbox, &live, Fate::Forgotten)?;
+        } else {
+            remove(stage, mailbox, &live, Fate::Done { until, now: at.now })?;
+            purged += 1;
+        }
+    }
+    Ok(Verdict::Keep(purged))
+}
+
+/// Deletes what is left of a list of blobs that have expired; answers how many.
+pub(super) fn expire(stage: &mut Stage<'_>, expired: &[(MailboxKey, Place)]) -> Result<Verdict<usize>, StoreError> {
+    let mut deleted = 0;
+    for (mailbox, place) in expired {
+        match live(stage, *mailbox, place.id.message())? {
+            Some(live) if live.place == *place => {
+                remove(stage, *mailbox, &live, Fate::Forgotten)?;
+                deleted += 1;
+            }
+            // Deleted since the list was made.
+            _ => stage.delete(Family::Ages, age_key(place.id)),
+        }
+    }
+    Ok(Verdict::Keep(deleted))
+}
+
+/// Notes that nothing in a mailbox was stored before `since`.
+pub(super) fn note_oldest(
+    stage: &mut Stage<'_>,
+    mailbox: MailboxKey,
+    since: Millis,
+) -> Result<Verdict<()>, StoreError> {
+    if let Some(tally) = tally(stage, mailbox)? {
+        let since = since.max(tally.since);
+        stage.put(Family::Usage, tally_key(mailbox), encode_tally(Tally { since, ..tally }));
+    }
+    Ok(Verdict::Keep(()))
+}
+
+/// Forgets what is left of a list of messages that were remembered as done; answers how many.
+pub(super) fn forget_all(
+    stage: &mut Stage<'_>,
+    over: &[(Millis, MailboxKey, MessageKey)],
+) -> Result<Verdict<usize>, StoreError> {
+    let mut forgotten = 0;
+    for (until, mailbox, key) in over {
+        if message(stage, *mailbox, *key)? == Some(Message::Done(*until)) {
+            forget(stage, *until, *mailbox, *key)?;
+            forgotten += 1;
+        } else {
+            stage.delete(Family::Done, done_key(*until, *mailbox, *key));
+        }
+    }
+    Ok(Verdict::Keep(forgotten))
+}
+
+/// What becomes of a message whose blob is deleted.
+#[derive(Clone, Copy)]
+enum Fate {
+    /// It can be stored again.
+    Forgotten,
+    /// It is remembered as done up to but not including `until`.
+    Done { until: Millis, now: Millis },
+}
+
+fn remove(stage: &mut Stage<'_>, mailbox: MailboxKey, live: &Live, fate: Fate) -> Result<(), StoreError> {
+    let (place, key) = (live.place, live.place.id.message());
+    stage.delete(Family::Blobs, blob_key(mailbox, place));
+    stage.delete(Family::Ages, age_key(place.id));
+    let miscounted = || unreadable("the count of a mailbox");
+    let mut totals = totals(stage)?;
+    totals.held = totals.held.minus(live.charge).ok_or_else(miscounted)?;
+    match fate {
+        Fate::Done { until, now } if now < until => {
+            stage.put(Family::Messages, message_key(mailbox, key), encode_message(&Message::Done(until)));
+            stage.put(Family::Done, done_key(until, mailbox, key), Bytes::new());
+            totals.done += 1;
+        }
+        Fate::Done { .. } | Fate::Forgotten => stage.delete(Family::Messages, message_key(mailbox, key)),
+    }
+    set_totals(stage, &totals);
+
+    let tally = tally(stage, mailbox)?.unwrap_or_default();
+    let held = tally.held.minus(live.charge).ok_or_else(miscounted)?;
+    match held.blobs {
+        0 => stage.delete(Family::Usage, tally_key(mailbox)),
+        _ => stage.put(Family::Usage, tally_key(mailbox), encode_tally(Tally { held, ..tally })),
+    }
+    let share = share(stage, mailbox, live.from)?.minus(live.charge).ok_or_else(miscounted)?;
+    match share.blobs {
+        0 => stage.delete(Family::Usage, share_key(mailbox, live.from)),
+        _ => stage.put(Family::Usage, share_key(mailbox, live.from), encode_share(share)),
+    }
+    Ok(())
+}
+
+fn forget(stage: &mut Stage<'_>, until: Millis, mailbox: MailboxKey, key: MessageKey) -> Result<(), StoreError> {
+    stage.delete(Family::Messages, message_key(mailbox, key));
+    stage.delete(Family::Done, done_key(until, mailbox, key));
+    let mut totals = totals(stage)?;
+    totals.done = totals.done.checked_sub(1).ok_or_else(|| unreadable("the count of what is done"))?;
+    set_totals(stage, &totals);
+    Ok(())
+}
+
+fn message(stage: &Stage<'_>, mailbox: MailboxKey, key: MessageKey) -> Result<Option<Message>, StoreError> {
+    stage.get(Family::Messages, &message_key(mailbox, key))?.map(decode_message).transpose()
+}
+
+fn live(stage: &Stage<'_>, mailbox: MailboxKey, key: MessageKey) -> Result<Option<Live>, StoreError> {
+    Ok(match message(stage, mailbox, key)? {
+        Some(Message::Live(live)) => Some(live),
+        Some(Message::Done(_)) | None => None,
+    })
+}
+
+fn totals(stage: &Stage<'_>) -> Result<Totals, StoreError> {
+    Ok(stage.get(Family::Usage, TOTALS)?.map(|value| decode_totals(&value)).transpose()?.unwrap_or_default())
+}
+
+fn set_totals(stage: &mut Stage<'_>, totals: &Totals) {
+    // The last word of a group is written once, however many changes are in it.
+    stage.put(Family::Usage, Bytes::from_static(TOTALS), encode_totals(totals));
+}
+
+fn tally(stage: &Stage<'_>, mailbox: MailboxKey) -> Result<Option<Tally>, StoreError> {
+    stage.get(Family::Usage, &mailbox.0)?.map(|value| decode_tally(&value)).transpose()
+}
+
+fn share(stage: &Stage<'_>, mailbox: MailboxKey, sender: SenderKey) -> Result<Holdings, StoreError> {
+    let stored = stage.get(Family::Usage, &share_key(mailbox, sender))?;
+    Ok(stored.map(|value| decode_share(&value)).transpose()?.unwrap_or_default())
+}

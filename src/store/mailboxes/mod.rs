@@ -1,0 +1,243 @@
+//! Blobs that wait for a recipient: the types of the contract, and its bounds. The promises are in [`super`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | `layout` | keys and values as bytes |
+//! | `changes` | what a put, an acknowledgment, a deletion changes |
+//! | `reads` | pages, and the lists that purges and sweeps work off |
+//! | `calls` | [`Mailboxes`] for every backend, in these terms |
+
+mod calls;
+mod changes;
+mod layout;
+mod reads;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::StoreError;
+use crate::domain::clock::Millis;
+use crate::domain::mailbox::{BlobId, Full, Holdings, MailboxKey, MessageKey, Place, Quota, SenderKey};
+
+pub use calls::SWEEP_STEP;
+
+/// Largest body, in bytes.
+pub const MAX_BODY_BYTES: usize = 16 << 20;
+
+/// Largest header, in bytes: what a recipient is told besides the body.
+pub const MAX_HEADER_BYTES: usize = 1024;
+
+/// Largest receipt, in bytes: what it takes to tell the sender.
+pub const MAX_RECEIPT_BYTES: usize = 512;
+
+/// Most messages in one call: few enough that nobody else's change waits long behind theirs.
+pub const MAX_MESSAGES: usize = 256;
+
+/// Most blobs in one page.
+pub const MAX_PAGE_BLOBS: usize = 1024;
+
+/// A page ends with the blob that brings it to this many bytes, at most.
+pub const MAX_PAGE_BLOB_BYTES: usize = 16 << 20;
+
+/// Most messages that are remembered as done; above it, a sweep forgets the oldest before their time. A few
+/// hundred MiB of disk.
+pub const MAX_DONE: u64 = 4 << 20;
+
+/// The moments that a call goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The time of the call.
+    pub now: Millis,
+    /// What was stored at or before this has expired.
+    pub horizon: Millis,
+}
+
+impl Moment {
+    /// Whether what was stored at `time` has expired.
+    #[must_use]
+    pub fn is_past(&self, time: Millis) -> bool {
+        time <= self.horizon
+    }
+}
+
+/// A blob to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBlob {
+    /// Where.
+    pub mailbox: MailboxKey,
+    /// Which message it is.
+    pub message: MessageKey,
+    /// What orders it before the order of storing does: see [`Place`].
+    pub rank: u64,
+    /// Whose share of the mailbox it counts against.
+    pub from: SenderKey,
+    /// What the recipient is told with it: opaque here, at most [`MAX_HEADER_BYTES`].
+    pub header: Bytes,
+    /// What it takes to tell the sender: opaque here, at most [`MAX_RECEIPT_BYTES`].
+    pub receipt: Bytes,
+    /// What was sent: at most [`MAX_BODY_BYTES`].
+    pub body: Bytes,
+}
+
+/// What became of a put that met no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Put {
+    /// It is stored.
+    Stored(BlobId),
+    /// The message is there already, under this id.
+    Duplicate(BlobId),
+    /// The message was here, and was acknowledged or purged not long ago.
+    Done,
+    /// Nothing is stored: there is no room.
+    Refused(Full),
+}
+
+/// A blob that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// Where it stands; its id says when it came, and which message it is.
+    pub place: Place,
+    /// What came as its header.
+    pub header: Bytes,
+    /// What came as its body.
+    pub body: Bytes,
+}
+
+/// How much a page may hold. It holds one blob if there is one, however large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit {
+    /// At most this many blobs, and at most [`MAX_PAGE_BLOBS`].
+    pub blobs: usize,
+    /// It ends with the blob that brings headers and bodies to this many bytes, or to [`MAX_PAGE_BLOB_BYTES`].
+    pub bytes: usize,
+}
+
+/// A part of a mailbox, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// What waits.
+    pub blobs: Vec<StoredBlob>,
+    /// Whether more waits behind it.
+    pub more: bool,
+}
+
+/// A blob that an acknowledgment deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acked {
+    /// Where it stood.
+    pub place: Place,
+    /// What came as its receipt.
+    pub receipt: Bytes,
+}
+
+/// What a mailbox knows of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing, or nothing any more.
+    Absent,
+    /// It waits.
+    Live,
+    /// It was acknowledged or purged not long ago.
+    Done,
+}
+
+/// What a sweep deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sweep {
+    /// Blobs that had expired.
+    pub blobs: usize,
+    /// Messages that no longer need be remembered.
+    pub done: usize,
+}
+
+/// Blobs by mailbox, in order. What every backend promises is written in [`super`].
+#[async_trait]
+pub trait Mailboxes: Send + Sync {
+    /// Stores a blob, unless its message is known or there is no room by `quota`.
+    async fn put(&self, blob: NewBlob, quota: Quota, at: Moment) -> Result<Put, StoreError>;
+
+    /// What waits in a mailbox after a place (`None`: from its front).
+    async fn page(
+        &self,
+        mailbox: MailboxKey,
+        after: Option<Place>,
+        limit: PageLimit,
+        at: Moment,
+    ) -> Result<Page, StoreError>;
+
+    /// The blob that waits at a place.
+    async fn get(&self, mailbox: MailboxKey, place: Place, at: Moment) -> Result<Option<StoredBlob>, StoreError>;
+
+    /// Deletes the blobs of these messages (at most [`MAX_MESSAGES`]), and remembers each message that had one as
+    /// done for as long as `remember`. Answers for each message what was deleted.
+    async fn ack(
+        &self,
+        mailbox: MailboxKey,
+        messages: Vec<MessageKey>,
+        at: Moment,
+        remember: Duration,
+    ) -> Result<Vec<Option<Acked>>, StoreError>;
+
+    /// What the mailbox knows of each of these messages (at most [`MAX_MESSAGES`]).
+    async fn known(&self, mailbox: MailboxKey, messages: Vec<MessageKey>, at: Moment)
+    -> Result<Vec<Known>, StoreError>;
+
+    /// Notes that the blobs of these messages (at most [`MAX_MESSAGES`]) have reached the recipient. Answers the
+    /// receipt of each for which this is new: for one message once, whatever restarts.
+    async fn mark_delivered(
+        &self,
+        mailbox: MailboxKey,
+        messages: Vec<MessageKey>,
+        at: Moment,
+    ) -> Result<Vec<Option<Bytes>>, StoreError>;
+
+    /// Deletes everything in a mailbox that was there before the call and was stored at or before `until`, and
+    /// remembers each message as done for as long as `remember`. Answers how many were deleted that had not expired.
+    ///
+    /// In steps: what an error interrupts is partly done.
+    async fn purge(
+        &self,
+        mailbox: MailboxKey,
+        until: Millis,
+        at: Moment,
+        remember: Duration,
+    ) -> Result<u64, StoreError>;
+
+    /// How much is stored in a mailbox, with what has expired and is not yet swept.
+    async fn holdings(&self, mailbox: MailboxKey) -> Result<Holdings, StoreError>;
+
+    /// How much is stored in all mailboxes, with what has expired and is not yet swept.
+    async fn usage(&self) -> Result<Holdings, StoreError>;
+
+    /// Deletes at most `limit` of the blobs that have expired, the oldest first, then of the messages that need no
+    /// longer be remembered. Less than `limit` in all means that nothing is left to sweep.
+    ///
+    /// In steps of [`SWEEP_STEP`]: what an error interrupts is partly done. A caller that sweeps that many at a
+    /// time, and waits between for a few times as long as the sweep took, is not felt by others.
+    async fn sweep(&self, at: Moment, limit: usize) -> Result<Sweep, StoreError>;
+}
+
+/// Checks a blob against the bounds.
+fn check_blob(blob: &NewBlob) -> Result<(), StoreError> {
+    for (part, bytes, max) in [
+        ("body", blob.body.len(), MAX_BODY_BYTES),
+        ("header", blob.header.len(), MAX_HEADER_BYTES),
+        ("receipt", blob.receipt.len(), MAX_RECEIPT_BYTES),
+    ] {
+        if bytes > max {
+            return Err(StoreError::BlobTooLarge { part, bytes, max });
+        }
+    }
+    Ok(())
+}
+
+/// Checks the messages of a call against the bound.
+fn check_messages(messages: &[MessageKey]) -> Result<(), StoreError> {
+    match messages.len() {
+        0..=MAX_MESSAGES => Ok(()),
+        messages => Err(StoreError::TooManyMessages { messages, max: MAX_MESSAGES }),
+    }
+}
