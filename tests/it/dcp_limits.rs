@@ -10,7 +10,7 @@ use waystation::observe::metrics::Reason;
 use crate::support::socket::connect;
 use crate::support::{
     ELSEWHERE, PATIENCE, SEED, Socket, TestAgent, TestNode, TestVault, VAULT, envelope, get, http, one_of_each, post,
-    registration, until,
+    registration, until, within,
 };
 
 fn closed(code: u16, reason: &str) -> (u16, String) {
@@ -165,17 +165,25 @@ async fn a_message_of_exactly_the_limit_passes_and_a_longer_one_closes() {
 
 #[tokio::test]
 async fn a_vault_that_does_not_read_is_cut_off_and_loses_nothing() {
-    let settings = [("RELAY_MAX_MESSAGE_SIZE", "65536"), ("RELAY_SEND_QUEUE_BYTES", "131072")];
+    // Only the bound of the queue is to cut it off, however slow the machine.
+    let settings = [
+        ("RELAY_MAX_MESSAGE_SIZE", "65536"),
+        ("RELAY_SEND_QUEUE_BYTES", "131072"),
+        ("RELAY_WRITE_TIMEOUT_SECS", "3600"),
+    ];
     let (node, vault, mut agent) = one_of_each(&settings).await;
-    let slow = &node.node().metrics.edge.closed;
+    let edge = &node.node().metrics.edge;
+    node.websockets_are(2).await;
     let mut sent = 0;
-    while slow.get_or_create(&Reason { reason: "slow_reader" }).get() == 0 {
+    while edge.websockets.get() == 2 {
         assert!(sent < 900, "the vault is never cut off");
         let mut envelope = envelope(VAULT, &format!("req_{sent}"));
         envelope["encrypted_payload"] = json!("A".repeat(60_000));
         agent.submit(&envelope).await;
         sent += 1;
     }
+    let overflown = edge.closed.get_or_create(&Reason { reason: "slow_reader" }).get();
+    assert_eq!(overflown, 1, "{}", node.node().metrics.prometheus());
     let mut back = TestVault::registered(node.public, VAULT, SEED).await;
     for id in 0..sent {
         back.expect_request(&format!("req_{id}")).await;
@@ -264,11 +272,9 @@ async fn a_client_that_does_not_say_what_it_wants_is_not_waited_for() {
     };
     const HEAD: &str = "POST /relay/request HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
     let half_a_body = format!("{HEAD}Content-Length: 100\r\n\r\n{{");
+    let answers = async { tokio::join!(answer_to(""), answer_to(HEAD), answer_to(&half_a_body)) };
     // Well before the default would end it.
-    let answers = tokio::time::timeout(PATIENCE / 2, async {
-        tokio::join!(answer_to(""), answer_to(HEAD), answer_to(&half_a_body))
-    });
-    let (nothing, no_request, late) = answers.await.unwrap();
+    let (nothing, no_request, late) = within(PATIENCE / 2, "the relay gives up", answers).await;
     assert_eq!((nothing.as_str(), no_request.as_str()), ("", ""));
     assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
 }

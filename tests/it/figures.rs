@@ -27,6 +27,7 @@ async fn used() -> TestNode {
 #[tokio::test]
 async fn health_says_what_agents_and_operators_read() {
     let (node, _vault, _agent) = one_of_each(&[]).await;
+    node.websockets_are(2).await;
     let mut health = get(node.public, "/health").await.expect(200);
     assert!(time::parse(health["timestamp"].as_str().unwrap()).is_some());
     assert!(health["uptime"].as_u64().is_some());

@@ -281,7 +281,8 @@ async fn a_side_that_does_not_read_is_cut_off_and_the_other_is_told() {
 
 #[tokio::test]
 async fn as_much_may_wait_for_a_slow_reader_as_the_operator_allows() {
-    let node = TestNode::start(&[("RELAY_SEND_QUEUE_BYTES", "67108864")]).await;
+    let settings = [("RELAY_SEND_QUEUE_BYTES", "67108864"), ("RELAY_WRITE_TIMEOUT_SECS", "3600")];
+    let node = TestNode::start(&settings).await;
     let (mut slow, mut agent, _) = paired(node.public, node.public, "v").await;
     let said = flood(&mut agent, |edge| edge.queued_bytes.get() > 6 << 20 || edge.websockets.get() < 2, &node).await;
     for _ in 0..said {
