@@ -28,7 +28,7 @@ pub use vault::{TestVault, registration};
 /// How long anything that must happen may take. Nothing waits this long unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long may take what needs several nodes or processes to do something, one after the other.
+/// How long may take what needs several nodes or processes, or many megabytes.
 pub const LONG_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often a condition that cannot be awaited is looked at.
