@@ -8,6 +8,7 @@ mod closing;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use super::Edge;
 use super::frames::FrameQueue;
 use super::liveness::{Due, Liveness};
 use super::wire::Wire;
-use crate::observe::metrics::count;
+use crate::observe::metrics::{Metrics, count};
 use crate::runtime::outbox::{Next, Outbox, Outgoing};
 use crate::runtime::session::{Incoming, Protocol, Step};
 use crate::security::limiter::ConnectionLimiter;
@@ -53,6 +54,24 @@ pub struct Socket<S> {
     edge: Edge,
     /// Whatever must live as long as the connection: its places at the door.
     _held: Box<dyn Send>,
+    /// Last, because the protocol above sees to the end of what it does when it is dropped.
+    _counted: Counted,
+}
+
+/// A WebSocket's place in the figures.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.edge.websockets.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.edge.websockets.dec();
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let tick = edge.settings.tick;
         let mut ticker = tokio::time::interval_at(tokio::time::Instant::now() + tick, tick);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        edge.metrics.edge.websockets.inc();
+        let counted = Counted::new(edge.metrics.clone());
         Self {
             ws: WebSocket::from_partially_read(Wire::new(stream), already_read, Role::Server, Some(config)),
             frames: FrameQueue::default(),
@@ -115,6 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             figures: Figures::default(),
             edge,
             _held: held,
+            _counted: counted,
         }
     }
 
@@ -344,8 +364,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Socket<S> {
 impl<S> Drop for Socket<S> {
     fn drop(&mut self) {
         self.outbox.abandon();
-        let edge = &self.edge.metrics.edge;
-        edge.queued_bytes.dec_by(self.figures.queued);
-        edge.websockets.dec();
+        self.edge.metrics.edge.queued_bytes.dec_by(self.figures.queued);
     }
 }

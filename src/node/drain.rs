@@ -39,6 +39,7 @@ impl Node {
         self.vault.abandon();
         self.closing.cancel();
         self.vault.settle_links(LAST_FRAMES).await;
+        self.cluster.links.leave();
         self.membership.shutdown().await;
     }
 

@@ -8,7 +8,6 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::cluster::proto::{ForwardAnswer, frame::Body, reply};
 use crate::domain::ids::{NodeRun, RequestId, VaultId};
-use crate::domain::limits::HEARTBEAT_TIMEOUT;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::session::{Incoming, Protocol, Step};
 use crate::runtime::time;
@@ -91,7 +90,7 @@ impl Protocol for VaultProtocol {
         let sent_away = socket.service.sends_vaults_away();
         let asked = socket.service.with_known(vault.as_str(), |state, context| {
             (
-                state.silent_since().is_some_and(|life| life.plus(HEARTBEAT_TIMEOUT) < context.now),
+                state.is_silent(context.now),
                 if sent_away { state.run_dry(socket.number) } else { state.owes(socket.number) },
             )
         });
@@ -165,7 +164,7 @@ impl VaultSocket {
             let named =
                 Fields::parse(payload.as_bytes()).and_then(|f| f.text("vault_id").map(std::borrow::Cow::into_owned));
             if named.is_none_or(|named| named == vault.as_str()) {
-                self.service.with_known(vault.as_str(), |state, context| state.alive(context.now));
+                self.service.with_known(vault.as_str(), |state, context| state.alive(self.number, context.now));
             }
         }
         self.say(frame::heartbeat(time::now()));

@@ -1,17 +1,12 @@
 //! Nodes that die, stand still, or cannot reach each other for a while.
 
-use std::time::{Duration, Instant};
-
 use waystation::cluster::presence::Located;
 use waystation::domain::principal::Principal;
 
-use crate::support::cluster::{SECRET, expect_requests, heal, kill, live_nodes_are, split};
+use crate::support::cluster::{SECRET, all_meet, expect_requests, figure_is, heal, kill, live_nodes_are, split};
 use crate::support::{Process, TestAgent, TestNode, TestVault, envelope};
 
 const VAULT: &str = "vault_demo01";
-
-/// A dead node is known dead in about two seconds; a busy machine may take longer.
-const DEATH_NOTICED: Duration = Duration::from_secs(5);
 
 /// One round trip.
 async fn answers(vault: &mut TestVault, agent: &mut TestAgent, id: &str) {
@@ -22,11 +17,10 @@ async fn answers(vault: &mut TestVault, agent: &mut TestAgent, id: &str) {
 }
 
 #[tokio::test]
-async fn a_killed_node_leaves_the_cluster_within_seconds() {
+async fn a_killed_node_leaves_the_cluster() {
     let mut nodes = TestNode::cluster(3, &[SECRET]).await;
-    let begun = Instant::now();
     kill(&mut nodes, 1).await;
-    assert!(begun.elapsed() < DEATH_NOTICED, "{:?}", begun.elapsed());
+    all_meet(&nodes).await;
 }
 
 #[tokio::test]
@@ -128,11 +122,12 @@ async fn a_node_that_stood_still_is_accepted_again_and_its_vault_reached() {
     let mut agent = TestAgent::connect(first.public).await;
     answers(&mut vault, &mut agent, "before").await;
 
-    let paused = Instant::now();
     third.sigstop();
     live_nodes_are([first.public, second.public], 2).await;
     agent.ask(VAULT, "meanwhile").await;
-    tokio::time::sleep(Duration::from_secs(5).saturating_sub(paused.elapsed())).await;
+    for other in [first.public, second.public] {
+        figure_is(other, "waystation_links_up", |links| links == 1.0).await;
+    }
     third.sigcont();
     live_nodes_are(all, 3).await;
 

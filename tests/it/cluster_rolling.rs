@@ -16,7 +16,7 @@ use waystation::bench::identity::VaultIdentity;
 use waystation::bench::target::RelayUrl;
 
 use crate::support::cluster::{SECRET, figures_sum_to, live_nodes_are};
-use crate::support::{Process, in_time, until};
+use crate::support::{LONG_PATIENCE, Process, until, within};
 
 const VAULTS: usize = 4;
 
@@ -228,7 +228,7 @@ async fn a_rolling_restart_loses_no_accepted_request() {
     }
     stop.cancel();
     for agent in agents {
-        in_time("an agent has all its answers", agent).await.unwrap().unwrap();
+        within(LONG_PATIENCE, "an agent has all its answers", agent).await.unwrap().unwrap();
     }
     assert!(tally.connections.load(Ordering::Relaxed) > AGENTS, "nobody was sent away: this tests nothing");
     for vault in vaults {

@@ -1,8 +1,10 @@
 //! A request and its answer, with the vault on one node and the agent on another.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
-use crate::support::cluster::SECRET;
+use crate::support::cluster::{SECRET, all_meet};
 use crate::support::http::{get, http, post};
 use crate::support::{ELSEWHERE, SEED, TestAgent, TestNode, TestVault, VAULT, envelope, exchange};
 
@@ -174,4 +176,30 @@ async fn a_vault_without_a_node_is_not_connected() {
         let refused = post(node.public, "/relay/request", &envelope("vault_nobody", "req_2")).await;
         assert_eq!(refused.error().0, 503);
     }
+}
+
+#[tokio::test]
+async fn a_node_that_listens_everywhere_is_reached_where_it_says_and_known_for_what_it_says() {
+    const EVERYWHERE: &str = "0.0.0.0:0";
+    let settings = [
+        SECRET,
+        ("RELAY_GRPC_ADDR", EVERYWHERE),
+        ("RELAY_GOSSIP_ADDR", EVERYWHERE),
+        ("RELAY_ADVERTISE_HOST", "127.0.0.3"),
+        ("RELAY_REGION", "north"),
+    ];
+    let first = TestNode::start(&settings).await;
+    let second = first.join(&[SECRET]).await;
+    let nodes = [first, second];
+    all_meet(&nodes).await;
+    let view = nodes[1].node().membership.view();
+    let told = &view.members[&nodes[0].node().cluster.me.node];
+    let grpc: SocketAddr = told.facts.grpc.parse().unwrap();
+    assert_eq!((told.gossip.ip(), grpc.ip()), ([127, 0, 0, 3].into(), [127, 0, 0, 3].into()));
+    assert_eq!(told.facts.region.as_str(), "north");
+
+    let mut vault = TestVault::registered(nodes[0].public, VAULT, 7).await;
+    let mut agent = TestAgent::connect(nodes[1].public).await;
+    agent.ask(VAULT, "req_1").await;
+    vault.expect_request("req_1").await;
 }

@@ -1,4 +1,4 @@
-//! Who does not belong to a cluster stays out of it, and is counted.
+//! Who belongs to a cluster gets in; who does not stays out of it, and is counted.
 
 use std::process::Stdio;
 
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use waystation::security::cluster_secret::ClusterSecret;
 use waystation::security::tls::ClusterTls;
 
-use crate::support::cluster::{SECRET, figure_is};
+use crate::support::cluster::{SECRET, all_meet, figure_is};
 use crate::support::socket::connect;
 use crate::support::{Process, TestAgent, TestNode, TestVault, envelope, in_time};
 
@@ -32,6 +32,16 @@ async fn a_node_with_another_secret_never_joins() {
     let mut agent = TestAgent::connect(stranger.public).await;
     agent.send_frame("request", envelope("vault_demo01", "req_1")).await;
     agent.expect_error("RELAY_VAULT_NOT_CONNECTED", "Vault vault_demo01 is not connected").await;
+}
+
+#[tokio::test]
+async fn a_node_with_the_secret_in_a_file_joins() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    std::fs::write(&file, format!("{}\n", SECRET.1)).unwrap();
+    let node = TestNode::start(&[SECRET]).await;
+    let other = node.join(&[("RELAY_CLUSTER_SECRET_FILE", file.to_str().unwrap())]).await;
+    all_meet(&[node, other]).await;
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use waystation::domain::principal::Principal;
 
-use crate::support::{Reply, SEED, TestAgent, TestNode, TestVault, VAULT, get, post, registration};
+use crate::support::{Reply, SEED, TestAgent, TestNode, TestVault, VAULT, get, one_of_each, post, registration, until};
 
 const PROOF: (u16, &str, &str) = (401, "RELAY_UNAUTHORIZED", "A signed proof of vault ownership is required");
 
@@ -62,9 +63,14 @@ async fn a_vault_that_polls_gets_requests_and_answers_them() {
 
 #[tokio::test]
 async fn a_poll_waits_for_a_request() {
-    let (node, mut agent) = polling().await;
-    let (polled, envelope) = tokio::join!(poll(node.public, 30_000, json!({})), agent.ask(VAULT, "req_1"));
-    assert_eq!(polled["messages"], json!([envelope]));
+    let (node, mut vault, mut agent) = one_of_each(&[]).await;
+    vault.send_frame("unregister", json!({"vault_id": VAULT})).await;
+    vault.expect_nothing().await;
+    let polled = tokio::spawn(poll(node.public, 30_000, json!({})));
+    let here = || node.node().cluster.presence.held(&Principal::vault(VAULT)).is_some();
+    until("the vault is here because it polls", here).await;
+    let envelope = agent.ask(VAULT, "req_1").await;
+    assert_eq!(polled.await.unwrap()["messages"], json!([envelope]));
 }
 
 #[tokio::test]

@@ -1,12 +1,16 @@
 //! Bounds, as those who run into them see them.
 
+use std::net::IpAddr;
+
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use waystation::observe::metrics::Reason;
 
+use crate::support::socket::connect;
 use crate::support::{
-    ELSEWHERE, SEED, Socket, TestAgent, TestNode, TestVault, VAULT, envelope, get, http, one_of_each, post,
-    registration, until,
+    ELSEWHERE, PATIENCE, SEED, Socket, TestAgent, TestNode, TestVault, VAULT, envelope, get, http, one_of_each, post,
+    registration, until, within,
 };
 
 fn closed(code: u16, reason: &str) -> (u16, String) {
@@ -161,17 +165,25 @@ async fn a_message_of_exactly_the_limit_passes_and_a_longer_one_closes() {
 
 #[tokio::test]
 async fn a_vault_that_does_not_read_is_cut_off_and_loses_nothing() {
-    let settings = [("RELAY_MAX_MESSAGE_SIZE", "65536"), ("RELAY_SEND_QUEUE_BYTES", "131072")];
+    // Only the bound of the queue is to cut it off, however slow the machine.
+    let settings = [
+        ("RELAY_MAX_MESSAGE_SIZE", "65536"),
+        ("RELAY_SEND_QUEUE_BYTES", "131072"),
+        ("RELAY_WRITE_TIMEOUT_SECS", "3600"),
+    ];
     let (node, vault, mut agent) = one_of_each(&settings).await;
-    let slow = &node.node().metrics.edge.closed;
+    let edge = &node.node().metrics.edge;
+    node.websockets_are(2).await;
     let mut sent = 0;
-    while slow.get_or_create(&Reason { reason: "slow_reader" }).get() == 0 {
+    while edge.websockets.get() == 2 {
         assert!(sent < 900, "the vault is never cut off");
         let mut envelope = envelope(VAULT, &format!("req_{sent}"));
         envelope["encrypted_payload"] = json!("A".repeat(60_000));
         agent.submit(&envelope).await;
         sent += 1;
     }
+    let overflown = edge.closed.get_or_create(&Reason { reason: "slow_reader" }).get();
+    assert_eq!(overflown, 1, "{}", node.node().metrics.prometheus());
     let mut back = TestVault::registered(node.public, VAULT, SEED).await;
     for id in 0..sent {
         back.expect_request(&format!("req_{id}")).await;
@@ -193,4 +205,76 @@ async fn connections_that_nobody_uses_are_closed_and_those_in_use_are_not() {
     assert_eq!(idle.closed().await, closed(1000, "Idle timeout"));
     vault.respond("req_1", "EjRW").await;
     assert_eq!(waiting.expect_response("req_1").await, "EjRW");
+}
+
+#[tokio::test]
+async fn only_so_many_addresses_have_a_budget_of_their_own() {
+    let node = TestNode::start(&[("RELAY_ADDRESS_RATE_LIMIT", "1"), ("RELAY_TRACKED_ADDRESSES", "100")]).await;
+    let status = async |last: u8| {
+        let poll = http(node.public, "GET", "/relay/response/req_1").from([127, 0, 1, last].into());
+        poll.send().await.status.as_u16()
+    };
+    for last in 1..=100 {
+        assert_eq!(status(last).await, 404);
+    }
+    assert_eq!(status(101).await, 404, "all others have one together");
+    assert_eq!(status(102).await, 429);
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_speaks_for_its_clients_and_nobody_else_does() {
+    let node = TestNode::start(&[("RELAY_ADDRESS_RATE_LIMIT", "1"), ("RELAY_TRUSTED_PROXIES", "127.0.0.2")]).await;
+    let status = async |source: IpAddr, client: &str| {
+        let poll = http(node.public, "GET", "/relay/response/req_1").from(source);
+        poll.header("x-forwarded-for", client).send().await.status.as_u16()
+    };
+    let (proxy, stranger) = (ELSEWHERE, [127, 0, 0, 3].into());
+    assert_eq!((status(proxy, "192.0.2.1").await, status(proxy, "192.0.2.2").await), (404, 404));
+    assert_eq!(status(proxy, "192.0.2.1").await, 429);
+    assert_eq!((status(stranger, "192.0.2.3").await, status(stranger, "192.0.2.4").await), (404, 429));
+}
+
+#[tokio::test]
+async fn memory_for_requests_and_answers_is_bounded_and_the_newest_answers_stay() {
+    let (node, mut vault, mut agent) = one_of_each(&[("RELAY_VAULT_RECORDS_BYTES", "1048576")]).await;
+    let large = "A".repeat(300_000);
+    for n in 0..4 {
+        let id = format!("req_{n}");
+        agent.ask(VAULT, &id).await;
+        vault.expect_request(&id).await;
+        vault.respond(&id, &large).await;
+        agent.expect_response(&id).await;
+    }
+    let poll = async |id: &str| get(node.public, &format!("/relay/response/{id}")).await.status.as_u16();
+    assert_eq!((poll("req_0").await, poll("req_3").await), (404, 200));
+
+    let asking = |id: &str| {
+        let mut envelope = envelope(VAULT, id);
+        envelope["encrypted_payload"] = json!(large);
+        envelope
+    };
+    agent.submit(&asking("req_4")).await;
+    agent.send_frame("request", asking("req_5")).await;
+    let error = agent.expect_error("RELAY_UNAVAILABLE", "Failed to store message").await;
+    assert_eq!(error["request_id"], "req_5");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_say_what_it_wants_is_not_waited_for() {
+    let node = TestNode::start(&[("RELAY_HANDSHAKE_TIMEOUT_SECS", "1")]).await;
+    let answer_to = async |said: &str| {
+        let mut stream = connect(node.public, None).await;
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // It may be cut while bytes of ours are unread.
+        stream.read_to_end(&mut answer).await.ok();
+        String::from_utf8(answer).unwrap()
+    };
+    const HEAD: &str = "POST /relay/request HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let half_a_body = format!("{HEAD}Content-Length: 100\r\n\r\n{{");
+    let answers = async { tokio::join!(answer_to(""), answer_to(HEAD), answer_to(&half_a_body)) };
+    // Well before the default would end it.
+    let (nothing, no_request, late) = within(PATIENCE / 2, "the relay gives up", answers).await;
+    assert_eq!((nothing.as_str(), no_request.as_str()), ("", ""));
+    assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
 }

@@ -1,4 +1,4 @@
-//! What operators and monitoring see: `/health`, `/ready`, `/metrics`, `/stats`; and what web pages may see.
+//! What operators and monitoring see: `/health`, `/ready`, `/metrics`, `/stats`, the log; and what web pages may see.
 
 use serde_json::{Value, json};
 use waystation::wire::dcp::time;
@@ -27,6 +27,7 @@ async fn used() -> TestNode {
 #[tokio::test]
 async fn health_says_what_agents_and_operators_read() {
     let (node, _vault, _agent) = one_of_each(&[]).await;
+    node.websockets_are(2).await;
     let mut health = get(node.public, "/health").await.expect(200);
     assert!(time::parse(health["timestamp"].as_str().unwrap()).is_some());
     assert!(health["uptime"].as_u64().is_some());
@@ -168,4 +169,22 @@ async fn the_process_says_where_it_serves_and_leaves_in_order() {
     assert_eq!(vault.closed().await, (1012, "service restart".to_owned()));
     assert!(process.ended().await.success());
     assert_eq!(process.line().await.as_deref(), Some("DCP Relay stopped"));
+}
+
+#[tokio::test]
+async fn the_log_has_the_level_and_the_form_that_are_set() {
+    let logged = async |level: &str, format: &str| {
+        let mut process = Process::start_with_log(&[("RELAY_LOG_LEVEL", level), ("RELAY_LOG_FORMAT", format)]).await;
+        process.sigterm();
+        let mut lines = Vec::new();
+        while let Some(line) = process.log_line().await {
+            lines.push(line);
+        }
+        lines
+    };
+    let (quiet, text, lines) = tokio::join!(logged("error", "text"), logged("info", "text"), logged("info", "json"));
+    assert!(quiet.is_empty(), "{quiet:?}");
+    assert!(text.iter().any(|line| line.contains(" INFO ") && line.contains("serving")), "{text:?}");
+    let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["level"] == "INFO" && line["message"] == "serving"), "{lines:?}");
 }

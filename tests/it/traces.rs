@@ -202,3 +202,24 @@ async fn a_collector_that_nobody_trusted_stands_behind_gets_no_span_and_one_line
     assert!(rest.iter().all(|line| line.contains("the last traces were not sent")), "{rest:#?}");
     assert!(batches.try_recv().is_err(), "a span was sent to a stranger");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_share_of_traces_that_is_set_is_sent() {
+    // At the default share, one of them is sent, but once in 40,000 runs.
+    const REQUESTS: usize = 100;
+    let (endpoint, mut batches) = collector().await;
+    let mut node = Process::start(&[("RELAY_OTLP_ENDPOINT", &endpoint), ("RELAY_TRACE_SAMPLE_RATIO", "0.0")]).await;
+    let mut vault = TestVault::registered(node.public, "vault_demo01", 7).await;
+    let mut agent = TestAgent::connect(node.public).await;
+    for n in 0..REQUESTS {
+        let id = format!("req_{n}");
+        agent.ask("vault_demo01", &id).await;
+        vault.expect_request(&id).await;
+        vault.respond(&id, "AAAA").await;
+        agent.expect_response(&id).await;
+    }
+    drop((vault, agent));
+    node.sigterm();
+    assert!(node.ended().await.success());
+    assert!(batches.try_recv().is_err(), "nothing of it is to be sent");
+}

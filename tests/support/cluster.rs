@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::http::get;
-use super::{TestNode, TestVault, in_time};
+use super::{LONG_PATIENCE, TestNode, TestVault, within};
 
 /// A secret for the nodes of a cluster: their gossip is sealed, and their links are TLS.
 pub const SECRET: (&str, &str) = ("RELAY_CLUSTER_SECRET", "a secret that only these nodes know");
@@ -72,7 +72,7 @@ pub async fn figure(address: SocketAddr, name: &str) -> f64 {
 
 /// Waits until `wanted` holds of a figure.
 pub async fn figure_is(address: SocketAddr, name: &str, wanted: impl Fn(f64) -> bool) {
-    in_time(name, async {
+    within(LONG_PATIENCE, name, async {
         while !wanted(figure(address, name).await) {
             tokio::time::sleep(LOOK).await;
         }
@@ -82,7 +82,7 @@ pub async fn figure_is(address: SocketAddr, name: &str, wanted: impl Fn(f64) -> 
 
 /// Waits until a figure of all these nodes adds up to `sum`.
 pub async fn figures_sum_to(addresses: &[SocketAddr], name: &str, sum: f64) {
-    in_time(name, async {
+    within(LONG_PATIENCE, name, async {
         while join_all(addresses.iter().map(|address| figure(*address, name))).await.iter().sum::<f64>() != sum {
             tokio::time::sleep(LOOK).await;
         }

@@ -28,6 +28,9 @@ pub use vault::{TestVault, registration};
 /// How long anything that must happen may take. Nothing waits this long unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long may take what needs several nodes or processes, or many megabytes.
+pub const LONG_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How often a condition that cannot be awaited is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -59,9 +62,14 @@ pub async fn exchange(agent: &mut TestAgent, vault: &mut TestVault, id: &str) ->
 
 /// Awaits `work`; `what` says what did not happen in time.
 pub async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, work).await {
+    within(PATIENCE, what, work).await
+}
+
+/// The same within another time than [`PATIENCE`].
+pub async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, work).await {
         Ok(done) => done,
-        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
+        Err(_) => panic!("not within {limit:?}: {what}"),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use waystation::config::Config;
 use waystation::node::{Node, StartError};
 
-use super::{in_time, until};
+use super::{LONG_PATIENCE, until, within};
 
 /// Numbers nodes and clusters, so that none meets another one's nodes on a port that is used again.
 static NEXT: AtomicUsize = AtomicUsize::new(1);
@@ -76,9 +76,10 @@ impl TestNode {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let config = Config::from_pairs(settings.iter().map(|(name, value)| (name.as_str(), value.as_str()))).unwrap();
         let starting = runtime.spawn(async move { Node::start(&config).await });
-        let node = in_time("a node starts", starting).await.unwrap().unwrap_or_else(|error: StartError| {
-            panic!("the node did not start: {error}");
-        });
+        let node =
+            within(LONG_PATIENCE, "a node starts", starting).await.unwrap().unwrap_or_else(|error: StartError| {
+                panic!("the node did not start: {error}");
+            });
         Self { public: node.public, settings, node: Some(node), runtime: Some(runtime) }
     }
 
@@ -108,7 +109,8 @@ impl TestNode {
     pub async fn view_is(&self, count: usize) {
         let mut view = self.node().membership.watch();
         let seen = view.wait_for(|view| view.members.len() == count);
-        in_time(&format!("a view of {count} nodes"), async { seen.await.map(|_| ()) }).await.unwrap();
+        let what = format!("a view of {count} nodes");
+        within(LONG_PATIENCE, &what, async { seen.await.map(|_| ()) }).await.unwrap();
     }
 
     /// Waits until this node has `count` links to others.

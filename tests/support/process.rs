@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use super::in_time;
+use super::{LONG_PATIENCE, in_time, within};
 
 /// What every process begins with; only ports and limits differ from the defaults.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -57,7 +57,7 @@ impl Process {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let log = child.stderr.take().map(|log| BufReader::new(log).lines());
-        let public = in_time("the process says where it serves", async {
+        let public = within(LONG_PATIENCE, "the process says where it serves", async {
             while let Some(line) = lines.next_line().await.unwrap() {
                 if let Some(address) = line.strip_prefix("DCP Relay running on ") {
                     return address.parse().unwrap();
@@ -101,7 +101,7 @@ impl Process {
 
     /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
-        in_time("the process ends", self.child.wait()).await.unwrap()
+        within(LONG_PATIENCE, "the process ends", self.child.wait()).await.unwrap()
     }
 
     fn signal(&self, name: &str) {

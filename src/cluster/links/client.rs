@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,10 +37,11 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// How often a link looks whether it has been cut on purpose.
 const CUT_CHECK: Duration = Duration::from_millis(100);
 
-/// Keeps the link to `peer` until it is gone from the view or this node stops.
+/// Keeps the link to `peer` until it is gone from the view or this node stops; one that leaves does not open it
+/// again.
 pub async fn run(inner: Arc<Inner>, peer: Arc<Peer>) {
     let mut backoff = Backoff::new(Duration::from_millis(50), LONGEST_WAIT);
-    while !peer.gone.is_cancelled() {
+    while !peer.gone.is_cancelled() && !inner.leaving.load(Ordering::Relaxed) {
         let attempt = link(&inner, &peer, &mut backoff);
         if let Some(Err(error)) = peer.gone.run_until_cancelled(attempt).await {
             tracing::debug!(peer = %peer.run, %error, "link broken");

@@ -15,6 +15,7 @@ mod stream;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -100,6 +101,7 @@ struct Inner {
     incoming: RwLock<HashMap<NodeId, Incoming>>,
     asks: Asks,
     dispatch: Slot<dyn Dispatch>,
+    leaving: AtomicBool,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
 }
@@ -131,6 +133,7 @@ impl Links {
             incoming: RwLock::default(),
             asks: Asks::default(),
             dispatch: Slot::default(),
+            leaving: AtomicBool::new(false),
             metrics,
             supervisor,
         };
@@ -140,6 +143,12 @@ impl Links {
     /// Says who is told of frames. Later calls have no effect.
     pub fn dispatch_to(&self, dispatch: Arc<dyn Dispatch>) {
         self.inner.dispatch.fill(dispatch);
+    }
+
+    /// No link is opened from here on, nor opened again: this node is about to say goodbye. The others close its
+    /// streams then, and a new one would make them forget what this node has said, which requests still wait on.
+    pub fn leave(&self) {
+        self.inner.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Frames are handed to nobody any more: the node has stopped.

@@ -84,6 +84,16 @@ impl Node {
         self.counts(state, counted).await;
     }
 
+    /// How long `other` may be silent until this node takes it for dead.
+    async fn patience_with(&self, other: &Self) -> Option<Duration> {
+        let patience = |chitchat: &mut chitchat::Chitchat| {
+            let name = other.membership.me().node.as_str();
+            let id = chitchat.live_nodes().find(|id| *id.node_id == *name)?;
+            chitchat.failure_detection_timeout(id)
+        };
+        self.membership.shared.handle.with_chitchat(patience).await
+    }
+
     /// Ends gossip without a goodbye.
     fn kill(&self) {
         self.membership.shared.handle.abort();
@@ -172,6 +182,26 @@ async fn a_killed_node_leaves_the_view_and_its_failure_is_told() {
     a.sees_just(&["a"]).await;
     a.counts_members("dead", 1).await;
     assert!(b.supervisor.failed().await.starts_with("membership: gossip ended by itself"));
+}
+
+#[tokio::test]
+async fn two_seconds_of_silence_are_death_and_one_is_not() {
+    let a = start(plan("a", &[])).await;
+    let b = start(plan("b", &[&a])).await;
+    a.sees_just(&["a", "b"]).await;
+    // While few heartbeats have come, and after those that a busy machine has held up, a node is more patient.
+    let settled = async {
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            look.tick().await;
+            match a.patience_with(&b).await {
+                Some(patience) if patience <= Duration::from_secs(2) => break patience,
+                _ => {}
+            }
+        }
+    };
+    let patience = tokio::time::timeout(PATIENCE, settled).await.unwrap();
+    assert!(patience > Duration::from_millis(1500), "{patience:?}");
 }
 
 #[tokio::test]

@@ -87,7 +87,8 @@ impl Presence {
             }
             match lost.or_else(|| self.lost_with_its_owners(principal)) {
                 Some(wait) => return (Located::Lost(wait), "lost"),
-                None if !answers.silent => return (Located::Absent, "absent"),
+                // An owner that has not answered may know that the principal's node has just gone.
+                None if !told.silent && !answers.silent => return (Located::Absent, "absent"),
                 None if begun.elapsed() > PERSISTENCE => return (Located::Unreachable, "unreachable"),
                 // Whoever is silent will answer soon, or leave the view.
                 None => tokio::time::sleep(Duration::from_millis(50)).await,

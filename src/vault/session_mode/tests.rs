@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::agents::{NewPair, PATIENCE};
 use super::refusal::Refusal;
 use super::table::{Context, Effect, Table};
-use super::vaults::MAX_PENDING;
+use super::vaults::{MAX_PENDING, MAX_SESSIONS};
 use super::words::{Outcome, Side, Word};
 use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::{Generation, NodeRun};
@@ -271,6 +271,30 @@ fn a_vault_has_only_so_many_pairs_waiting() {
     assert_eq!(sent(agents.last().unwrap())[0]["code"], "RELAY_UNAVAILABLE");
     assert!(net.accept(0, 7, ids[0]));
     net.pair(1, id(200), "v");
+    net.settle();
+    assert_eq!(kinds(&vault), ["pair"]);
+}
+
+#[test]
+fn a_vault_has_only_so_many_sessions() {
+    let mut net = Net::new();
+    let vault = net.register(0, 7, "v");
+    let ids: Vec<_> = (0..=MAX_SESSIONS as u128).map(|n| SessionId(n.to_be_bytes())).collect();
+    let (&late, ids) = ids.split_last().unwrap();
+    for id in ids {
+        net.pair(1, *id, "v");
+        net.settle();
+        assert!(net.accept(0, 7, *id));
+        net.settle();
+    }
+    assert_eq!(net.metrics[1].vault.sessions.get(), 1_000);
+    let refused = net.pair(1, late, "v");
+    net.settle();
+    assert_eq!(sent(&refused)[0]["code"], "RELAY_UNAVAILABLE");
+    assert_eq!(kinds(&vault).len(), 1 + MAX_SESSIONS);
+    net.on(0, |table, context| table.vaults.close(7, ids[0], context)).unwrap();
+    net.settle();
+    net.pair(1, late, "v");
     net.settle();
     assert_eq!(kinds(&vault), ["pair"]);
 }

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::domain::clock::Millis;
+use crate::domain::limits::HEARTBEAT_TIMEOUT;
 use crate::domain::principal::Standing;
 use crate::runtime::outbox::Outbox;
 use crate::vault::frames;
@@ -155,16 +156,19 @@ impl VaultState {
         }
     }
 
-    /// A sign of life on a socket registered here.
-    pub fn alive(&mut self, now: Millis) {
-        self.last_life = now;
+    /// A sign of life on the socket of that number, which counts only while it stands for the vault.
+    pub fn alive(&mut self, number: u64, now: Millis) {
+        if self.is_registered(number) {
+            self.last_life = now;
+        }
     }
 
-    /// When a socket of this vault last gave a sign of life, if this node is the one that would notice: a newer
-    /// socket elsewhere gets the heartbeats.
+    /// Whether the vault's sockets here have been silent for too long, if this node is the one that would notice:
+    /// a newer socket elsewhere gets the heartbeats.
     #[must_use]
-    pub fn silent_since(&self) -> Option<Millis> {
-        (self.has_socket() && !matches!(self.route, Route::At(..))).then_some(self.last_life)
+    pub fn is_silent(&self, now: Millis) -> bool {
+        let notices = self.has_socket() && !matches!(self.route, Route::At(..));
+        notices && self.last_life.plus(HEARTBEAT_TIMEOUT) < now
     }
 
     /// Whether requests wait here for a vault that has no session.

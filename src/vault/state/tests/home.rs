@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::support::*;
-use crate::domain::clock::Epoch;
+use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::RequestId;
+use crate::domain::limits::HEARTBEAT_TIMEOUT;
 use crate::domain::principal::Standing;
 use crate::vault::state::{AnswerVerdict, Effect, Session, VaultState, Whereabouts};
 
@@ -221,13 +222,29 @@ fn a_socket_that_takes_nothing_leaves_the_request_for_the_next() {
 #[test]
 fn silence_is_measured_where_the_vault_is() {
     let (mut node, [_vault], _) = served();
-    assert_eq!(node.state.silent_since(), Some(START));
-    let later = START.plus(Duration::from_secs(30));
-    node.state.alive(later);
-    assert_eq!(node.state.silent_since(), Some(later));
+    let limit = |last_heard: Millis| last_heard.plus(HEARTBEAT_TIMEOUT);
+    let later = |moment: Millis| moment.plus(Duration::from_millis(1));
+    assert!(!node.state.is_silent(limit(START)) && node.state.is_silent(later(limit(START))));
+    let heard = START.plus(Duration::from_secs(30));
+    node.state.alive(1, heard);
+    assert!(!node.state.is_silent(limit(heard)) && node.state.is_silent(later(limit(heard))));
     node.alone = false;
     node.call(|state, context| _ = state.adopt(&run(1), LIVE, Epoch(7), context));
-    assert_eq!(node.state.silent_since(), None, "heartbeats go to the newer socket");
+    assert!(!node.state.is_silent(later(limit(heard))), "heartbeats go to the newer socket");
+}
+
+#[test]
+fn heartbeats_of_sockets_that_do_not_stand_for_the_vault_are_no_sign_of_its_life() {
+    const STRANGER: u64 = 9;
+    let (mut node, [_older, _newest], _) = served();
+    let (heard, end) = (START.plus(Duration::from_secs(60)), START.plus(HEARTBEAT_TIMEOUT + Duration::from_secs(1)));
+    node.state.alive(STRANGER, heard);
+    assert!(node.state.is_silent(end));
+    close(&mut node, 1);
+    node.state.alive(1, heard);
+    assert!(node.state.is_silent(end), "it has gone");
+    node.state.alive(2, heard);
+    assert!(!node.state.is_silent(end));
 }
 
 #[test]
