@@ -8,6 +8,7 @@
 
 mod asks;
 mod client;
+mod codec;
 mod queue;
 mod server;
 mod stream;
