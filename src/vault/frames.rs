@@ -25,8 +25,8 @@ pub fn deliver(vault: &VaultId, record: &Record) -> Deliver {
     };
     Deliver {
         record_id: id_bits(record.id),
-        vault_id: vault.to_string(),
-        request_id: record.request.to_string(),
+        vault_id: vault.as_str().to_owned(),
+        request_id: record.request.as_str().to_owned(),
         frame: record.frame.clone().into(),
         expires_ms: record.expires.0,
         address: Some(convert::address(record.submitter.address)),
@@ -131,8 +131,8 @@ pub fn submitter(address: Option<&Bits>, token: Option<&Bits>) -> Option<Submitt
 pub fn accepted(vault: &VaultId, request: &RequestId, id: RecordId, remaining: Option<u32>) -> Body {
     Body::Accepted(proto::Accepted {
         record_id: id_bits(id),
-        vault_id: vault.to_string(),
-        request_id: request.to_string(),
+        vault_id: vault.as_str().to_owned(),
+        request_id: request.as_str().to_owned(),
         remaining,
     })
 }
@@ -142,8 +142,8 @@ pub fn accepted(vault: &VaultId, request: &RequestId, id: RecordId, remaining: O
 pub fn answer(vault: &VaultId, request: &RequestId, id: RecordId, frame: &Utf8Bytes) -> Body {
     Body::Answer(proto::Answer {
         record_id: id_bits(id),
-        vault_id: vault.to_string(),
-        request_id: request.to_string(),
+        vault_id: vault.as_str().to_owned(),
+        request_id: request.as_str().to_owned(),
         frame: frame.clone().into(),
     })
 }
@@ -171,8 +171,8 @@ pub fn refused(vault: &VaultId, request: &RequestId, id: RecordId, why: &Refusal
 fn refusal(vault: &VaultId, request: &RequestId, id: RecordId, reason: Reason, wait: Duration) -> Body {
     Body::Refused(proto::Refused {
         record_id: id_bits(id),
-        vault_id: vault.to_string(),
-        request_id: request.to_string(),
+        vault_id: vault.as_str().to_owned(),
+        request_id: request.as_str().to_owned(),
         reason: reason.into(),
         retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
     })
