@@ -168,14 +168,12 @@ impl MailboxService {
             if !session.may_now(over) {
                 return Ok(());
             }
-            let Some(frame) = spell(session, blob, is_device) else {
+            // One that fits no outbox would cut off every connection of its mailbox. It does not hold up the others.
+            let spelled = spell(session, blob, is_device).filter(|frame| frame.len() <= session.outbox.limit());
+            let Some(frame) = spelled else {
                 self.inner.metrics.mailbox.undeliverable.inc();
                 continue;
             };
-            if frame.len() > session.outbox.limit() {
-                self.inner.metrics.mailbox.undeliverable.inc();
-                continue;
-            }
             session.outbox.room(frame.len(), WINDOW_BYTES).await;
             if !session.send(frame) {
                 return Err(Stop::Closed);

@@ -326,6 +326,49 @@ mod tests {
         assert!(outbox.has_room(3), "whoever pushes learns that it is closed");
     }
 
+    #[tokio::test]
+    async fn what_can_wait_waits_for_room_and_is_told_when_it_is_written() {
+        let outbox = Outbox::new(20);
+        outbox.room(100, 100).await;
+        outbox.text("123456").unwrap();
+        let waiting = tokio::spawn({
+            let outbox = outbox.clone();
+            async move {
+                outbox.room(5, 10).await;
+                outbox.text("78901").unwrap();
+                outbox.written().await
+            }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(next(&outbox), text("123456"));
+        while next(&outbox) != text("78901") {
+            tokio::task::yield_now().await;
+        }
+        assert!(!waiting.is_finished(), "taken is not written");
+        outbox.wrote_all();
+        assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_connection_that_has_ended() {
+        for end in [Outbox::abandon, |outbox: &Outbox| outbox.cut("test")] {
+            let outbox = Outbox::new(20);
+            outbox.text("123456").unwrap();
+            end(&outbox);
+            outbox.room(10, 10).await;
+            assert!(!outbox.written().await);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_cut_says_nothing_more() {
+        let outbox = Outbox::new(20);
+        outbox.text("123456").unwrap();
+        outbox.close(1000, "bye");
+        outbox.cut("test");
+        assert_eq!(next(&outbox), Poll::Ready(Next::Cut("test")));
+    }
+
     #[test]
     fn an_empty_outbox_keeps_no_buffer() {
         let outbox = Outbox::new(1 << 20);

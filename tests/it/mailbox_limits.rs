@@ -104,6 +104,28 @@ async fn names_too_long_are_refused() {
 }
 
 #[tokio::test]
+async fn a_client_has_messages_for_so_many_devices() {
+    let node = TestNode::start(&[]).await;
+    let mut client = TestMailbox::plain(node.public, &id('a')).await;
+    let sync = |device: usize| {
+        json!({
+            "type": "DeviceSyncMessage", "identity_id": id('a'), "target_device_id": format!("{device}"),
+            "sender_device_id": "d", "encrypted_payload": [1], "version": 1,
+        })
+    };
+    for device in 0..64 {
+        client.say(&format!("{device}"), &sync(device)).await;
+        client.expect_status(&format!("{device}"), "Stored").await;
+    }
+    client.say("more", &sync(64)).await;
+    client.expect_status("more", "Failed").await;
+    client.say("known", &sync(63)).await;
+    client.expect_status("known", "Stored").await;
+    client.say("p", &json!({"type": "PurgeRequest", "include_device_sync": true})).await;
+    assert_eq!(client.expect_type("PurgeResponse").await["payload"]["device_sync_deleted"], 65);
+}
+
+#[tokio::test]
 async fn messages_are_limited_and_acknowledgments_are_not() {
     let node = TestNode::start(&[("RELAY_RATE_LIMIT", "60")]).await;
     let mut client = TestMailbox::plain(node.public, &id('a')).await;
@@ -129,10 +151,13 @@ async fn messages_are_limited_and_acknowledgments_are_not() {
 #[tokio::test]
 async fn other_names_at_one_address_share_the_rate_of_the_address() {
     let node = TestNode::start(&[("RELAY_ADDRESS_RATE_LIMIT", "40"), ("RELAY_RATE_LIMIT", "20")]).await;
+    let mut clients = Vec::new();
     for name in ['a', 'b', 'c'] {
-        let mut client = TestMailbox::plain(node.public, &id(name)).await;
+        clients.push(TestMailbox::plain(node.public, &id(name)).await);
+    }
+    for (index, client) in clients.iter_mut().enumerate() {
         for n in 0..20 {
-            client.update(&format!("{name}{n}"), &id('f'), b"x").await;
+            client.update(&format!("{index}.{n}"), &id('f'), b"x").await;
         }
     }
     let metrics = &node.node().metrics.mailbox;
