@@ -20,6 +20,7 @@ use crate::config::{Config, StorageBackend};
 use crate::domain::ids::{Generation, NodeRun};
 use crate::edge::routes::{Services, router};
 use crate::edge::{Edge, Parts, accept};
+use crate::mailbox::{MailboxParts, MailboxService};
 use crate::observe::logs;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Traces;
@@ -29,7 +30,7 @@ use crate::security::admission::Admission;
 use crate::security::cluster_secret::ClusterSecret;
 use crate::security::proxies::TrustedProxies;
 use crate::security::tls::ClusterTls;
-use crate::store::{MemoryRecords, Records, RocksStore};
+use crate::store::{Mailboxes, MemoryMailboxes, MemoryRecords, Records, RocksStore};
 use crate::vault::VaultService;
 
 /// Memory for records when they are not on disk, in bytes.
@@ -98,6 +99,8 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// Its vault service.
     pub vault: VaultService,
+    /// Its mailbox service.
+    pub mailbox: MailboxService,
     /// Nodes that it is cut off from: for tests and drills.
     pub cut: Cut,
     supervisor: Supervisor,
@@ -115,7 +118,7 @@ impl Node {
         let (supervisor, metrics) = (Supervisor::new(), Metrics::new());
         let node = identity::node_id(config)?;
         let me = NodeRun { node, generation: Generation(time::now().0) };
-        let records = open_store(config)?;
+        let (records, blobs) = open_store(config)?;
         let public = listen("RELAY_LISTEN_ADDR", config.listen).await?;
         let grpc = listen("RELAY_GRPC_ADDR", config.cluster.grpc).await?;
 
@@ -143,6 +146,16 @@ impl Node {
             supervisor.clone(),
         );
         vault.start(settings::push(config))?;
+        let mailbox = MailboxService::new(MailboxParts {
+            settings: settings::mailbox(config),
+            store: blobs,
+            records: records.clone(),
+            cluster: cluster.clone(),
+            admission: admission.clone(),
+            metrics: metrics.clone(),
+            supervisor: supervisor.clone(),
+        });
+        mailbox.start();
         supervisor.spawn("record sweep", sweep(records, supervisor.token()));
 
         let edge = Edge::new(Parts {
@@ -156,11 +169,23 @@ impl Node {
             membership.meet(MEET_PATIENCE).await;
         }
         let address = public.local_addr()?;
-        let services = Services { edge: edge.clone(), vault: vault.clone(), ready: Arc::new(|| true) };
+        let services =
+            Services { edge: edge.clone(), vault: vault.clone(), mailbox: mailbox.clone(), ready: Arc::new(|| true) };
         let (closing, routes) = (CancellationToken::new(), router(services, config.cors_origins.clone()));
         supervisor.spawn("public port", accept::run(edge, public, routes, closing.clone()));
         let drain_timeout = config.drain_timeout;
-        Ok(Self { public: address, cluster, membership, metrics, vault, cut, supervisor, closing, drain_timeout })
+        Ok(Self {
+            public: address,
+            cluster,
+            membership,
+            metrics,
+            vault,
+            mailbox,
+            cut,
+            supervisor,
+            closing,
+            drain_timeout,
+        })
     }
 
     /// Waits until a task on which the node depends has failed, or another process runs under its id.
@@ -237,10 +262,13 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open_store(config: &Config) -> Result<Arc<dyn Records>, StartError> {
+fn open_store(config: &Config) -> Result<(Arc<dyn Records>, Arc<dyn Mailboxes>), StartError> {
     Ok(match config.storage {
-        StorageBackend::Memory => Arc::new(MemoryRecords::new(MEMORY_RECORDS)),
-        StorageBackend::RocksDb => Arc::new(RocksStore::open(&config.data_dir.join("store"))?),
+        StorageBackend::Memory => (Arc::new(MemoryRecords::new(MEMORY_RECORDS)), Arc::new(MemoryMailboxes::new())),
+        StorageBackend::RocksDb => {
+            let store = Arc::new(RocksStore::open(&config.data_dir.join("store"))?);
+            (store.clone(), store)
+        }
     })
 }
 

@@ -13,6 +13,7 @@ pub fn principal(principal: &Principal) -> proto::Principal {
     let kind = match principal.kind {
         Kind::Vault => proto::Kind::Vault,
         Kind::Session => proto::Kind::Session,
+        Kind::Mailbox => proto::Kind::Mailbox,
     };
     proto::Principal { kind: kind.into(), name: principal.name.to_string() }
 }
@@ -24,6 +25,7 @@ pub fn principal_from(wire: Option<&proto::Principal>) -> Option<Principal> {
     let kind = match wire.kind() {
         proto::Kind::Vault => Kind::Vault,
         proto::Kind::Session => Kind::Session,
+        proto::Kind::Mailbox => Kind::Mailbox,
         proto::Kind::Unspecified => return None,
     };
     Some(Principal { kind, name: wire.name.as_str().into() })

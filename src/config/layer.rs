@@ -94,6 +94,13 @@ fn claims(setting: &Setting, meaning: Meaning, text: &str) -> Result<Vec<(String
         (Meaning::Port, _) => {
             parse::port(text).map(|number| vec![port(number)]).ok_or_else(|| "a port from 0 to 65535".to_owned())
         }
+        (Meaning::Seconds, kind) => {
+            let milliseconds = parse::integer(text, 0, u64::MAX / 1000).map(|seconds| (seconds * 1000).to_string());
+            match milliseconds.filter(|text| kind.accepts(text)) {
+                Some(text) => Ok(vec![(setting.key(), text)]),
+                None => Err(format!("whole seconds, as many as {kind} are")),
+            }
+        }
         (Meaning::DebugSwitch, _) => match parse::boolean(text) {
             Some(true) => Ok(vec![(setting.key(), "debug".to_owned())]),
             Some(false) => Ok(Vec::new()),

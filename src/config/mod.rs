@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod layer;
 mod limits;
+mod mailbox;
 mod origin;
 mod parse;
 mod roots;
@@ -33,6 +34,7 @@ use rustls::RootCertStore;
 pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
+pub use mailbox::MailboxConfig;
 pub use origin::{LayerKind, Origin};
 pub use parse::MIN_SECRET_BYTES;
 pub use secret::Secret;
@@ -67,6 +69,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// The service for vaults.
     pub vault: VaultConfig,
+    /// The service for mailboxes.
+    pub mailbox: MailboxConfig,
     /// This node among others.
     pub cluster: ClusterConfig,
     /// Where the value of each setting came from, by the setting's name; settings without a value are left out.
@@ -167,6 +171,7 @@ impl Config {
             trusted_proxies: values.optional(&table::TRUSTED_PROXIES, parse::networks)?.unwrap_or_default(),
             cors_origins: values.optional(&table::CORS_ORIGINS, parse::origins)?.unwrap_or_default(),
             vault: VaultConfig::read(values)?,
+            mailbox: MailboxConfig::read(values)?,
             cluster: ClusterConfig::read(values, secret)?,
             origins: values.origins(),
             unknown_variables,

@@ -41,6 +41,8 @@ pub enum Meaning {
     Port,
     /// A boolean: true stands for the log level `debug`, false for nothing.
     DebugSwitch,
+    /// Whole seconds, of a setting in milliseconds.
+    Seconds,
 }
 
 /// The kinds of values, with their ranges.
@@ -163,6 +165,12 @@ impl Alias {
         Self { name, meaning: Meaning::Port }
     }
 
+    /// A name that gives milliseconds in whole seconds.
+    #[must_use]
+    pub const fn seconds(name: &'static str) -> Self {
+        Self { name, meaning: Meaning::Seconds }
+    }
+
     /// A name that turns debug logging on.
     #[must_use]
     pub const fn debug_switch(name: &'static str) -> Self {
@@ -221,6 +229,7 @@ impl fmt::Display for Alias {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.meaning {
             Meaning::DebugSwitch => write!(f, "{}=true", self.name),
+            Meaning::Seconds => write!(f, "{} in seconds", self.name),
             Meaning::Whole | Meaning::Host | Meaning::Port => f.write_str(self.name),
         }
     }

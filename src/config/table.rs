@@ -120,10 +120,11 @@ settings! {
     IDLE_TIMEOUT_MS = Setting::new(
         "RELAY_IDLE_TIMEOUT_MS",
         Kind::integer(1000, 86_400_000, Unit::Milliseconds),
-        "Agent connections without traffic and without pending requests are closed after this",
+        "Agent connections without traffic and without pending requests, and mailbox connections without traffic, are \
+         closed after this",
     )
     .or("300000")
-    .aliases(&[Alias::whole("DCP_TIMEOUT")])
+    .aliases(&[Alias::whole("DCP_TIMEOUT"), Alias::seconds("RELAY_IDLE_TIMEOUT")])
     .flags(&[Alias::whole("--timeout")]);
     TRACKED_ADDRESSES = Setting::new(
         "RELAY_TRACKED_ADDRESSES",
@@ -179,6 +180,61 @@ settings! {
         "Where to ask for a push notification to a sleeping vault; unset sends none",
     )
     .aliases(&[Alias::whole("DCP_EXPO_PUSH_URL")]);
+
+    RATE_LIMIT = Setting::new(
+        "RELAY_RATE_LIMIT",
+        per_minute(10_000_000),
+        "Mailbox messages of one identity, or of one name at one address; acknowledgments are free",
+    )
+    .or("60");
+    RECOVERY_RATE_LIMIT = Setting::new(
+        "RELAY_RECOVERY_RATE_LIMIT",
+        per_minute(10_000_000),
+        "Recovery proofs stored and asked for by one identity or address",
+    )
+    .or("10");
+    MAX_BLOBS_PER_USER = Setting::new(
+        "RELAY_MAX_BLOBS_PER_USER",
+        count(0, 1_000_000_000),
+        "Blobs that wait in one mailbox; 0 for no limit",
+    )
+    .or("1000");
+    MAX_STORAGE_PER_USER = Setting::new(
+        "RELAY_MAX_STORAGE_PER_USER",
+        bytes(0, TIB),
+        "What waits in one mailbox, 512 bytes a blob included; 0 for no limit",
+    )
+    .or("50000000");
+    MAX_SENDER_SHARE = Setting::new(
+        "RELAY_MAX_SENDER_SHARE",
+        Kind::Ratio,
+        "The share of a mailbox that one sender, known by its key or else its address, may fill",
+    )
+    .or("0.5");
+    MAX_STORAGE_BYTES = Setting::new(
+        "RELAY_MAX_STORAGE_BYTES",
+        bytes(MIB, 1024 * TIB),
+        "What waits in all mailboxes of this node, 512 bytes a blob included",
+    )
+    .or("1073741824");
+    BLOB_TTL_SECS = Setting::new(
+        "RELAY_BLOB_TTL_SECS",
+        seconds(1, 3_153_600_000),
+        "How long a blob waits for its recipient",
+    )
+    .or("7776000");
+    CLEANUP_INTERVAL = Setting::new(
+        "RELAY_CLEANUP_INTERVAL",
+        seconds(1, 86_400),
+        "How often what has expired gives its disk back; nobody is shown it before either",
+    )
+    .or("3600");
+    DEDUP_MEMORY_SECS = Setting::new(
+        "RELAY_DEDUP_MEMORY_SECS",
+        seconds(0, 31_536_000),
+        "How long a message that was acknowledged or purged is known, so that a repeat is not stored",
+    )
+    .or("86400");
 
     NODE_ID = Setting::new(
         "RELAY_NODE_ID",

@@ -11,6 +11,8 @@ pub enum Kind {
     Vault,
     /// A vault of session mode, which proved nothing.
     Session,
+    /// A client of mailboxes that proved its key: its `client_id`, or a routing token of its.
+    Mailbox,
 }
 
 impl Kind {
@@ -20,6 +22,7 @@ impl Kind {
         match self {
             Self::Vault => b'v',
             Self::Session => b's',
+            Self::Mailbox => b'm',
         }
     }
 }
@@ -44,6 +47,19 @@ impl Principal {
     #[must_use]
     pub fn session(name: &str) -> Self {
         Self { kind: Kind::Session, name: name.into() }
+    }
+
+    /// A client of mailboxes, by its `client_id`: the hex of its key, so that nobody else can ever prove it.
+    #[must_use]
+    pub fn mailbox_client(client_id: &str) -> Self {
+        Self { kind: Kind::Mailbox, name: client_id.into() }
+    }
+
+    /// A routing token, which belongs to whoever first proves a key with it. A name of its own kind, or strangers
+    /// could take a client's id for their token and own it before the client does.
+    #[must_use]
+    pub fn mailbox_token(token: &str) -> Self {
+        Self { kind: Kind::Mailbox, name: format!("token/{token}").into() }
     }
 
     /// What places it on its owners.

@@ -109,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         protocol: Box<dyn Protocol>,
         held: Box<dyn Send>,
     ) -> Self {
-        let limit = Some(edge.settings.max_message_size);
+        let limit = Some(protocol.message_limit(edge.settings.max_message_size));
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -205,7 +205,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 return Ok(true);
             }
             match self.frames.poll_write(&mut self.ws.get_mut().stream, context) {
-                Poll::Ready(Ok(_)) => self.liveness.wrote(now, self.frames.is_empty()),
+                Poll::Ready(Ok(_)) => {
+                    self.liveness.wrote(now, self.frames.is_empty());
+                    if self.frames.is_empty() {
+                        self.outbox.wrote_all();
+                    }
+                }
+                Poll::Ready(Err(_)) if self.phase == Phase::Open => {
+                    // Nobody listens any more, but what was said before is still read, up to the end.
+                    self.frames = FrameQueue::default();
+                    self.outbox.abandon();
+                    return Ok(true);
+                }
                 Poll::Ready(Err(_)) => return Err(Ended(None)),
                 Poll::Pending => {
                     self.liveness.blocked(now);
@@ -228,6 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     self.liveness.probe(now);
                 }
                 Poll::Ready(Next::Overflow) => return Err(Ended(Some("slow_reader"))),
+                Poll::Ready(Next::Cut(reason)) => return Err(Ended(Some(reason))),
                 Poll::Ready(Next::Close(code, reason)) => self.begin_close(code, reason, Phase::Closing, now)?,
             }
         }
@@ -299,12 +311,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             Message::Text(text) => Incoming::Text(text),
             Message::Binary(bytes) => Incoming::Binary(bytes),
             Message::Ping(_) => {
+                self.protocol.on_ping();
                 // The answer must not wait for the next read, which may be held back.
                 self.settle(WebSocket::flush)?;
                 return Ok(true);
             }
             _ => return Ok(true),
         };
+        if incoming.bytes().len() > self.protocol.message_limit(self.edge.settings.max_message_size) {
+            self.cause = Some("too_big");
+            self.begin_close(1009, "message too big", Phase::Closing, now)?;
+            return Ok(false);
+        }
         self.liveness.message(now);
         self.figures.received += incoming.bytes().len() as u64;
         let step = self.protocol.on_message(incoming);

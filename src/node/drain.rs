@@ -25,6 +25,7 @@ impl Node {
         let begun = Instant::now();
         self.membership.set_draining(true).await;
         self.vault.drain();
+        self.mailbox.drain();
         let mut reported = begun;
         while begun.elapsed() < self.drain_timeout && self.is_busy() {
             if reported.elapsed() >= REPORT {

@@ -6,7 +6,9 @@ use crate::cluster::facts::Facts;
 use crate::cluster::membership::MembershipConfig;
 use crate::config::Config;
 use crate::domain::ids::NodeRun;
+use crate::domain::mailbox::Quota;
 use crate::edge::EdgeSettings;
+use crate::mailbox::MailboxSettings;
 use crate::security::admission::AdmissionLimits;
 use crate::vault::VaultSettings;
 use crate::vault::pairing::PushService;
@@ -51,6 +53,30 @@ pub fn vault(config: &Config) -> VaultSettings {
 pub fn push(config: &Config) -> Option<PushService> {
     let url = config.vault.push_url.clone()?;
     Some(PushService { url, roots: config.outbound_roots.clone() })
+}
+
+pub fn mailbox(config: &Config) -> MailboxSettings {
+    let (limits, mailbox) = (&config.limits, &config.mailbox);
+    // At least one blob, or a sender could store nothing however empty the mailbox.
+    let share = |most: u64| (((most as f64) * mailbox.sender_share) as u64).max(1);
+    MailboxSettings {
+        max_message_size: limits.max_message_size,
+        handshake_timeout: limits.handshake_timeout,
+        idle_timeout: limits.idle_timeout,
+        rate: mailbox.rate,
+        recovery_rate: mailbox.recovery_rate,
+        tracked_clients: limits.tracked_addresses,
+        quota: Quota {
+            blobs: mailbox.max_blobs,
+            bytes: mailbox.max_bytes,
+            sender_blobs: mailbox.max_blobs.map(share),
+            sender_bytes: mailbox.max_bytes.map(share),
+            total_bytes: mailbox.total_bytes,
+        },
+        ttl: mailbox.ttl,
+        cleanup_interval: mailbox.cleanup_interval,
+        dedup_memory: mailbox.dedup_memory,
+    }
 }
 
 pub fn edge(config: &Config) -> EdgeSettings {

@@ -4,6 +4,7 @@
 //! pushes never waits: a reader too slow to keep its outbox below the bound is cut off, and counted.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -60,6 +61,8 @@ pub enum Next {
     Close(u16, &'static str),
     /// The reader was too slow: cut the connection off.
     Overflow,
+    /// Cut the connection off without a word, for this reason.
+    Cut(&'static str),
 }
 
 /// The writing end's handle; clones share one queue.
@@ -72,6 +75,8 @@ pub struct Outbox {
 struct Inner {
     queue: Mutex<Queue>,
     waker: AtomicWaker,
+    /// Whoever waits for room, or for what it queued to be written.
+    progress: AtomicWaker,
     limit: usize,
 }
 
@@ -79,6 +84,10 @@ struct Inner {
 struct Queue {
     messages: VecDeque<Outgoing>,
     bytes: usize,
+    /// Bytes that were queued, taken by the connection, and written by it, since the beginning.
+    queued: u64,
+    taken: u64,
+    written: u64,
     probe: bool,
     end: Option<Next>,
     gone: bool,
@@ -91,7 +100,14 @@ impl Outbox {
     /// An outbox that holds at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { inner: Arc::new(Inner { queue: Mutex::default(), waker: AtomicWaker::new(), limit }) }
+        Self {
+            inner: Arc::new(Inner {
+                queue: Mutex::default(),
+                waker: AtomicWaker::new(),
+                progress: AtomicWaker::new(),
+                limit,
+            }),
+        }
     }
 
     /// Queues a message behind those that wait.
@@ -111,11 +127,15 @@ impl Outbox {
                 Err(Refused::Full)
             } else {
                 queue.bytes += message.len();
+                queue.queued += message.len() as u64;
                 queue.messages.push_back(message);
                 Ok(())
             }
         };
         self.inner.waker.wake();
+        if result.is_err() {
+            self.inner.progress.wake();
+        }
         result
     }
 
@@ -133,6 +153,57 @@ impl Outbox {
     pub fn has_room(&self, bytes: usize) -> bool {
         let queue = self.inner.queue.lock();
         queue.gone || queue.end.is_some() || queue.bytes == 0 || queue.bytes + bytes <= self.inner.limit / 2
+    }
+
+    /// Waits until a message of `bytes` that can wait should be queued: when nothing else waits, or when with it at
+    /// most `window` bytes do (and never more than half of the bound). At once if the connection has ended.
+    ///
+    /// One task at a time may wait here or in [`Outbox::written`].
+    pub async fn room(&self, bytes: usize, window: usize) {
+        let window = window.min(self.inner.limit / 2);
+        let has_room =
+            |queue: &Queue| queue.gone || queue.end.is_some() || queue.bytes == 0 || queue.bytes + bytes <= window;
+        poll_fn(|context| self.poll_progress(context, |queue| has_room(queue).then_some(()))).await;
+    }
+
+    /// Waits until everything queued so far is written to the socket; false if the connection ended before.
+    pub async fn written(&self) -> bool {
+        let position = self.inner.queue.lock().queued;
+        let known = |queue: &Queue| match queue.written >= position {
+            true => Some(true),
+            false => (queue.gone || matches!(queue.end, Some(Next::Overflow | Next::Cut(_)))).then_some(false),
+        };
+        poll_fn(|context| self.poll_progress(context, known)).await
+    }
+
+    fn poll_progress<T>(&self, context: &mut Context<'_>, known: impl Fn(&Queue) -> Option<T>) -> Poll<T> {
+        self.inner.progress.register(context.waker());
+        known(&self.inner.queue.lock()).map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// The connection's side: everything taken so far is written.
+    pub fn wrote_all(&self) {
+        let mut queue = self.inner.queue.lock();
+        queue.written = queue.taken;
+        drop(queue);
+        self.inner.progress.wake();
+    }
+
+    /// The most bytes that it holds.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.inner.limit
+    }
+
+    /// Cuts the connection off without a word; what waits is forgotten. Counts even after [`Outbox::close`].
+    pub fn cut(&self, reason: &'static str) {
+        let mut queue = self.inner.queue.lock();
+        queue.messages = VecDeque::new();
+        queue.bytes = 0;
+        queue.end = Some(Next::Cut(reason));
+        drop(queue);
+        self.inner.waker.wake();
+        self.inner.progress.wake();
     }
 
     /// Has the other side asked for a sign of life once everything queued is written; without one the connection is
@@ -167,6 +238,8 @@ impl Outbox {
         queue.gone = true;
         queue.messages = VecDeque::new();
         queue.bytes = 0;
+        drop(queue);
+        self.inner.progress.wake();
     }
 
     /// The connection's side: what to do next. One task at a time may wait here.
@@ -175,6 +248,8 @@ impl Outbox {
         let mut queue = self.inner.queue.lock();
         if let Some(message) = queue.messages.pop_front() {
             queue.bytes -= message.len();
+            queue.taken += message.len() as u64;
+            self.inner.progress.wake();
             if queue.messages.is_empty() && queue.messages.capacity() > SPARE_SLOTS {
                 queue.messages = VecDeque::new();
             }
@@ -182,6 +257,7 @@ impl Outbox {
         }
         match &queue.end {
             Some(Next::Close(code, reason)) => Poll::Ready(Next::Close(*code, reason)),
+            Some(Next::Cut(reason)) => Poll::Ready(Next::Cut(reason)),
             Some(_) => Poll::Ready(Next::Overflow),
             None => {
                 if std::mem::take(&mut queue.probe) {
@@ -248,6 +324,49 @@ mod tests {
         assert!(!outbox.has_room(3));
         outbox.abandon();
         assert!(outbox.has_room(3), "whoever pushes learns that it is closed");
+    }
+
+    #[tokio::test]
+    async fn what_can_wait_waits_for_room_and_is_told_when_it_is_written() {
+        let outbox = Outbox::new(20);
+        outbox.room(100, 100).await;
+        outbox.text("123456").unwrap();
+        let waiting = tokio::spawn({
+            let outbox = outbox.clone();
+            async move {
+                outbox.room(5, 10).await;
+                outbox.text("78901").unwrap();
+                outbox.written().await
+            }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(next(&outbox), text("123456"));
+        while next(&outbox) != text("78901") {
+            tokio::task::yield_now().await;
+        }
+        assert!(!waiting.is_finished(), "taken is not written");
+        outbox.wrote_all();
+        assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_connection_that_has_ended() {
+        for end in [Outbox::abandon, |outbox: &Outbox| outbox.cut("test")] {
+            let outbox = Outbox::new(20);
+            outbox.text("123456").unwrap();
+            end(&outbox);
+            outbox.room(10, 10).await;
+            assert!(!outbox.written().await);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_cut_says_nothing_more() {
+        let outbox = Outbox::new(20);
+        outbox.text("123456").unwrap();
+        outbox.close(1000, "bye");
+        outbox.cut("test");
+        assert_eq!(next(&outbox), Poll::Ready(Next::Cut("test")));
     }
 
     #[test]

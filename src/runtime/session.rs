@@ -48,6 +48,15 @@ pub trait Protocol: Send {
         Step::Continue
     }
 
+    /// The other side asked for a sign of life.
+    fn on_ping(&mut self) {}
+
+    /// The longest message that is read, in bytes, where `configured` is the operator's limit. A longer one closes
+    /// the connection with 1009. It may shrink once the first message has come.
+    fn message_limit(&self, configured: usize) -> usize {
+        configured
+    }
+
     /// Whether the connection is in use even when nothing is said on it; an idle one that is not is closed.
     fn in_use(&self) -> bool;
 }

@@ -1,6 +1,7 @@
 //! Rates, decided by `governor` (GCRA): per client address with bounded memory, and per connection.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -31,18 +32,39 @@ impl RateLimited {
     }
 }
 
-/// Limits each address to so many requests a minute, which it may also spend at once.
-///
-/// At most `tracked` addresses have a budget of their own; while the table is full, all others share one
-/// more budget of the same size. A flood from many addresses therefore costs bounded memory, and those who
-/// were here before it keep what is theirs.
-#[derive(Debug)]
-pub struct AddressLimiter<C: Clock = DefaultClock> {
-    limiter: RateLimiter<AddressKey, BoundedStates, C, NoOpMiddleware<C::Instant>>,
+/// What a rate is limited by.
+pub trait LimitKey: Copy + Eq + Hash {
+    /// The key that all share that are not tracked one by one. Nobody's own.
+    const OVERFLOW: Self;
 }
 
-impl<C: Clock> AddressLimiter<C> {
-    /// A limiter of `per_minute` requests for each address.
+impl LimitKey for AddressKey {
+    const OVERFLOW: Self = Self::OVERFLOW;
+}
+
+/// Anything else that a rate is limited by, hashed by whoever knows what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DigestKey(pub [u8; 16]);
+
+impl LimitKey for DigestKey {
+    const OVERFLOW: Self = Self([0; 16]);
+}
+
+/// Limits each address: see [`KeyedLimiter`].
+pub type AddressLimiter<C = DefaultClock> = KeyedLimiter<AddressKey, C>;
+
+/// Limits each key to so many requests a minute, which it may also spend at once.
+///
+/// At most `tracked` keys have a budget of their own; while the table is full, all others share one
+/// more budget of the same size. A flood of many keys therefore costs bounded memory, and those who
+/// were here before it keep what is theirs.
+#[derive(Debug)]
+pub struct KeyedLimiter<K: LimitKey, C: Clock = DefaultClock> {
+    limiter: RateLimiter<K, BoundedStates<K>, C, NoOpMiddleware<C::Instant>>,
+}
+
+impl<K: LimitKey, C: Clock> KeyedLimiter<K, C> {
+    /// A limiter of `per_minute` requests for each key.
     #[must_use]
     pub fn new(per_minute: NonZeroU32, tracked: usize, clock: C) -> Self {
         let states = BoundedStates { map: Mutex::default(), tracked };
@@ -53,14 +75,14 @@ impl<C: Clock> AddressLimiter<C> {
     ///
     /// # Errors
     /// The wait until the next one would pass; a refused request costs nothing.
-    pub fn check(&self, key: AddressKey) -> Result<(), RateLimited> {
+    pub fn check(&self, key: K) -> Result<(), RateLimited> {
         let refused = |until: governor::NotUntil<C::Instant>| RateLimited {
             retry_after: until.wait_time_from(self.limiter.clock().now()),
         };
         self.limiter.check_key(&key).map_err(refused)
     }
 
-    /// Forgets the addresses whose budget is full again.
+    /// Forgets the keys whose budget is full again.
     pub fn sweep(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
@@ -93,30 +115,30 @@ impl ConnectionLimiter {
     }
 }
 
-/// When each address' budget will be full again, in nanoseconds on the limiter's clock.
+/// When each key's budget will be full again, in nanoseconds on the limiter's clock.
 #[derive(Debug)]
-struct BoundedStates {
-    map: Mutex<HashMap<AddressKey, Nanos>>,
+struct BoundedStates<K> {
+    map: Mutex<HashMap<K, Nanos>>,
     tracked: usize,
 }
 
-impl StateStore for BoundedStates {
-    type Key = AddressKey;
+impl<K: LimitKey> StateStore for BoundedStates<K> {
+    type Key = K;
 
-    fn measure_and_replace<T, F, E>(&self, key: &AddressKey, f: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, key: &K, f: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let mut map = self.map.lock();
         let full = map.len() >= self.tracked;
-        let key = if full && !map.contains_key(key) { AddressKey::OVERFLOW } else { *key };
+        let key = if full && !map.contains_key(key) { K::OVERFLOW } else { *key };
         let (outcome, next) = f(map.get(&key).copied())?;
         map.insert(key, next);
         Ok(outcome)
     }
 }
 
-impl ShrinkableKeyedStateStore<AddressKey> for BoundedStates {
+impl<K: LimitKey> ShrinkableKeyedStateStore<K> for BoundedStates<K> {
     fn retain_recent(&self, drop_below: Nanos) {
         self.map.lock().retain(|_, full_again| *full_again >= drop_below);
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::domain::clock::Millis;
+use crate::domain::principal::Kind;
 use crate::runtime::time;
 
 use crate::wire::dcp::frame;
@@ -41,6 +42,9 @@ impl VaultService {
         self.inner.cluster.serve(Arc::new(self.clone()));
         let this = self.clone();
         self.inner.cluster.claims.on_rebound(Arc::new(move |principal, key| {
+            if principal.kind == Kind::Mailbox {
+                return;
+            }
             let error = RegistrationError::KeyMismatch;
             let refusal = frame::error(error.code(), &error.to_string(), None, time::now());
             this.with_known(&principal.name, |state, context| state.rebound(key, &refusal, context));

@@ -5,7 +5,9 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod disk;
 pub mod http;
+pub mod mailbox;
 pub mod node;
 pub mod process;
 pub mod socket;
@@ -20,6 +22,7 @@ use serde_json::Value;
 
 pub use agent::{TestAgent, envelope};
 pub use http::{Reply, get, http, post};
+pub use mailbox::{TestMailbox, id};
 pub use node::TestNode;
 pub use process::Process;
 pub use socket::Socket;

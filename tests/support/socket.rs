@@ -66,6 +66,14 @@ impl Socket {
         }
     }
 
+    /// The next binary message.
+    pub async fn next_binary(&mut self) -> Vec<u8> {
+        match self.message().await {
+            Ok(Message::Binary(bytes)) => bytes.to_vec(),
+            other => panic!("not a binary message: {other:?}"),
+        }
+    }
+
     /// The next frame.
     pub async fn next(&mut self) -> Value {
         serde_json::from_str(&self.next_text().await).unwrap()

@@ -104,6 +104,7 @@ impl Bindings {
             let kind = match kind {
                 b'v' => Kind::Vault,
                 b's' => Kind::Session,
+                b'm' => Kind::Mailbox,
                 _ => return None,
             };
             let name = std::str::from_utf8(name).ok()?.into();

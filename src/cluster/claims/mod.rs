@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::cluster::convert;
@@ -26,7 +26,6 @@ use crate::cluster::view::View;
 use crate::domain::clock::{Epoch, HybridClock, Millis};
 use crate::domain::ids::NodeRun;
 use crate::domain::principal::Principal;
-use crate::runtime::slot::Slot;
 use crate::runtime::time;
 use crate::store::{Records, StoreError};
 
@@ -85,7 +84,7 @@ struct Inner {
     presence: Presence,
     bindings: Bindings,
     clock: Mutex<HybridClock>,
-    rebound: Slot<Rebound>,
+    rebound: RwLock<Vec<Arc<Rebound>>>,
     /// Nodes that did not answer when bindings were handed to them.
     behind: Mutex<HashSet<NodeRun>>,
 }
@@ -100,19 +99,19 @@ impl Claims {
         presence: Presence,
         records: Arc<dyn Records>,
     ) -> Self {
-        let (bindings, clock, rebound) = (Bindings::new(records), Mutex::default(), Slot::default());
+        let (bindings, clock, rebound) = (Bindings::new(records), Mutex::default(), RwLock::default());
         let behind = Mutex::default();
         Self { inner: Arc::new(Inner { me, view, links, presence, bindings, clock, rebound, behind }) }
     }
 
-    /// Says who is told when a name is bound anew. Later calls have no effect.
+    /// Says who else is told when a name is bound anew.
     pub fn on_rebound(&self, rebound: Arc<Rebound>) {
-        self.inner.rebound.fill(rebound);
+        self.inner.rebound.write().push(rebound);
     }
 
     /// Nobody is told any more: the node has stopped.
     pub fn let_go(&self) {
-        self.inner.rebound.clear();
+        self.inner.rebound.write().clear();
     }
 
     /// A new epoch, larger than `seen` and all before.
@@ -247,10 +246,9 @@ impl Claims {
     }
 
     fn note(&self, principal: &Principal, merged: &bindings::Merged) {
-        if merged.changed
-            && let Some(rebound) = self.inner.rebound.get()
-        {
-            rebound(principal, &merged.standing.key);
+        if merged.changed {
+            let told = self.inner.rebound.read().clone();
+            told.iter().for_each(|rebound| rebound(principal, &merged.standing.key));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod figures;
 mod health;
+mod mailbox;
 mod root;
 mod vault;
 
@@ -13,6 +14,7 @@ use axum::routing::get;
 
 use super::cors::{self, Cors};
 use super::{Edge, errors, rate};
+use crate::mailbox::MailboxService;
 use crate::vault::VaultService;
 
 /// What the routes need.
@@ -22,6 +24,8 @@ pub struct Services {
     pub edge: Edge,
     /// The vault service.
     pub vault: VaultService,
+    /// The mailbox service.
+    pub mailbox: MailboxService,
     /// Whether this node has joined its cluster and is not leaving it.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -37,8 +41,8 @@ pub fn router(services: Services, origins: Vec<String>) -> Router {
         .route("/ready", get(health::ready))
         .route("/metrics", get(figures::metrics))
         .route("/stats", get(figures::stats))
+        .fallback(mailbox::socket)
         .with_state(services)
-        .fallback(errors::unknown_route)
         .method_not_allowed_fallback(errors::unknown_route);
     if !origins.is_empty() {
         router = router.layer(from_fn_with_state(Cors::new(origins), cors::apply));

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod edge;
+mod mailbox;
 mod text;
 mod vault;
 
@@ -15,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 pub use cluster::{ClusterMetrics, MemberState};
 pub use edge::EdgeMetrics;
+pub use mailbox::MailboxMetrics;
 pub use vault::VaultMetrics;
 
 /// Why something was refused, as a label.
@@ -37,6 +39,8 @@ pub struct Dropped {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Names that the relays of a protocol have, not prefixed with ours.
+    borrowed: Registry,
     started: Instant,
     /// `waystation_dropped_total`: whatever was accepted into a queue, or offered to one, and lost.
     pub dropped: Family<Dropped, Counter>,
@@ -46,6 +50,8 @@ pub struct Metrics {
     pub cluster: ClusterMetrics,
     /// Vault requests.
     pub vault: VaultMetrics,
+    /// Mailboxes.
+    pub mailbox: MailboxMetrics,
 }
 
 impl Metrics {
@@ -58,7 +64,9 @@ impl Metrics {
         let edge = EdgeMetrics::register(&mut registry);
         let cluster = ClusterMetrics::register(&mut registry);
         let vault = VaultMetrics::register(&mut registry);
-        Arc::new(Self { registry, started: Instant::now(), dropped, edge, cluster, vault })
+        let mut borrowed = Registry::with_prefix("relay");
+        let mailbox = MailboxMetrics::register(&mut registry, &mut borrowed);
+        Arc::new(Self { registry, borrowed, started: Instant::now(), dropped, edge, cluster, vault, mailbox })
     }
 
     /// Counts one item that `queue` lost for `reason`.
@@ -69,7 +77,7 @@ impl Metrics {
     /// Everything as Prometheus text, version 0.0.4.
     #[must_use]
     pub fn prometheus(&self) -> String {
-        text::render(&self.registry)
+        text::render(&self.registry) + &text::render(&self.borrowed)
     }
 
     /// Seconds since this node's figures began.

@@ -1,0 +1,156 @@
+//! Whose mailbox a connection may read (sections 3.1 to 3.3), and how that is proven.
+//!
+//! A `client_id` is the hex of a key. Once that key was proven, on any node, the id is *claimed*: its mailbox is read,
+//! acknowledged and purged, and its devices are written to, with proof only. A routing token that comes with a proof
+//! belongs to the key that was proven. Whoever comes to a claimed name without proof may send, and nothing else.
+//!
+//! Ids and tokens are claimed apart, and an id wins: otherwise a stranger could take another client's id for its
+//! token, and be its owner before it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::MailboxService;
+use super::session::{Identity, Over, Session};
+use crate::cluster::claims::{ClaimError, Proof};
+use crate::domain::clock::Millis;
+use crate::domain::mailbox::MailboxKey;
+use crate::domain::principal::{Kind, Principal};
+use crate::runtime::outbox::Outbox;
+use crate::wire::vauchi::proof::{Proof as Signed, TIME_SKEW_SECS};
+
+/// How long a nonce is remembered after the time it was signed at: as long as that time passes, and a minute for
+/// clocks of nodes that differ.
+const NONCE_MEMORY: Duration = Duration::from_secs(TIME_SKEW_SECS + 60);
+
+/// Attempts to find out whether a name is claimed, and the pause between them: long enough for a node that has died
+/// to leave the view. A session for which it is not found out only sends.
+const ATTEMPTS: u32 = 12;
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Why a handshake that was well formed and well signed is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused(pub &'static str);
+
+impl MailboxService {
+    /// Claims the names of a client that signed, for its key: each nonce counts once, on all nodes together.
+    pub(super) async fn claim(&self, who: &Identity, signed: &Signed) -> Result<(), Refused> {
+        let proof = Proof {
+            key: Bytes::copy_from_slice(&signed.key.0),
+            nonce: Bytes::copy_from_slice(&signed.nonce),
+            nonce_until: Millis(signed.timestamp.saturating_mul(1000)).plus(NONCE_MEMORY),
+        };
+        let claims = &self.inner.cluster.claims;
+        let refused = |error| match error {
+            ClaimError::KeyMismatch => Refused("key_mismatch"),
+            ClaimError::NonceReused => Refused("nonce_reused"),
+            ClaimError::Unbound | ClaimError::Unavailable => Refused("unavailable"),
+        };
+        claims.claim(&Principal::mailbox_client(&who.client_id), &proof, true).await.map_err(refused)?;
+        if who.has_token() {
+            match self.is_claimed(&Principal::mailbox_client(&who.routing_id)).await {
+                Some(false) => {}
+                Some(true) => return Err(Refused("token_is_id")),
+                None => return Err(Refused("unavailable")),
+            }
+            claims.claim(&Principal::mailbox_token(&who.routing_id), &proof, true).await.map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the session of a client that proved its key.
+    pub(super) fn open_proven(&self, who: Identity, outbox: Outbox) -> Arc<Session> {
+        let (client, token) = (who.client_id.clone(), who.has_token().then(|| who.routing_id.clone()));
+        let session = self.open(who, outbox);
+        session.grant(Over::Blobs);
+        session.grant(Over::Devices);
+        // Whoever else is there without proof may not read any more, even if the claim was known here before.
+        self.take_from_others(&client, session.who.key.map(|key| key.0));
+        if let Some(token) = token {
+            self.take_mailbox(&token, session.who.key.map(|key| key.0));
+        }
+        self.wake(&session);
+        session
+    }
+
+    /// Opens the session of a client that proved nothing. It is greeted at once, and may send; whether it may read is
+    /// found out beside.
+    pub(super) fn open_unproven(&self, who: Identity, outbox: Outbox) -> Arc<Session> {
+        let session = self.open(who, outbox);
+        let (this, of) = (self.clone(), session.clone());
+        self.inner.supervisor.spawn_quiet(async move { this.decide(&of).await });
+        self.wake(&session);
+        session
+    }
+
+    async fn decide(&self, session: &Session) {
+        let who = &session.who;
+        let (client, mailbox) = (Principal::mailbox_client(&who.client_id), Principal::mailbox_client(&who.routing_id));
+        let token = Principal::mailbox_token(&who.routing_id);
+        let (client, mailbox, token) = if who.has_token() {
+            tokio::join!(self.is_claimed(&client), self.is_claimed(&mailbox), self.is_claimed(&token))
+        } else {
+            let (client, token) = tokio::join!(self.is_claimed(&client), self.is_claimed(&token));
+            (client, client, token)
+        };
+        if who.has_token() && mailbox == Some(true) {
+            self.inner.metrics.mailbox.reject_handshake("token_is_id");
+            session.outbox.cut("handshake");
+        }
+        let settle = |over, is_free| if is_free { session.grant(over) } else { self.deny(session, over) };
+        settle(Over::Devices, client == Some(false));
+        settle(Over::Blobs, mailbox == Some(false) && token == Some(false));
+    }
+
+    /// Whether a key owns a name; `None` if that cannot be found out.
+    async fn is_claimed(&self, principal: &Principal) -> Option<bool> {
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            if let Ok(owned) = self.inner.cluster.claims.is_owned(principal).await {
+                return Some(owned);
+            }
+        }
+        None
+    }
+
+    /// A name has, as far as this node knows, another owner than before.
+    pub(super) fn rebound(&self, principal: &Principal, key: &Bytes) {
+        if principal.kind != Kind::Mailbox {
+            return;
+        }
+        let key = <[u8; 32]>::try_from(&**key).ok();
+        match principal.name.strip_prefix("token/") {
+            Some(token) => self.take_mailbox(token, key),
+            None => self.take_from_others(&principal.name, key),
+        }
+    }
+
+    /// Only `key` may be this client any more, and read its mailbox.
+    fn take_from_others(&self, client: &str, key: Option<[u8; 32]>) {
+        for session in self.inner.sessions.of_client(client) {
+            if session.who.key.map(|key| key.0) != key {
+                self.deny(&session, Over::Devices);
+            }
+        }
+        for session in self.inner.sessions.of(&MailboxKey::blobs(client)) {
+            if session.who.client_id != client || session.who.key.map(|key| key.0) != key {
+                self.deny(&session, Over::Blobs);
+            }
+        }
+    }
+
+    /// Only `key` may read this mailbox any more.
+    fn take_mailbox(&self, token: &str, key: Option<[u8; 32]>) {
+        for session in self.inner.sessions.of(&MailboxKey::blobs(token)) {
+            // A client that proved that the name is its own id keeps it.
+            let is_id = session.who.key.is_some() && session.who.client_id == token;
+            if !is_id && session.who.key.map(|key| key.0) != key {
+                self.deny(&session, Over::Blobs);
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The mailbox service: blobs for recipients who are elsewhere, kept until they say that they have them.
+//!
+//! Section numbers in this folder are those of the Vauchi protocol's fact sheet.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `service` | the service of one node: its parts, its sessions, how they are told of something new |
+//! | `protocol` | one connection: the first message, the passing of time |
+//! | `handshake` | whose mailbox a connection may read, and how that is proven |
+//! | `session` | what is known of a connection once it has said who it is |
+//! | `frames` | what is done with each message |
+//! | `lane` | work of one connection: done side by side, answered in order |
+//! | `updates`, `acks`, `device_sync`, `recovery`, `purge` | the messages, one kind each |
+//! | `delivery` | from the store to the recipient's socket |
+//! | `source` | where blobs come from and are deleted: this node's store |
+//! | `labels` | what is kept with a blob for its recipient and its sender |
+//! | `rates`, `upkeep` | limits on what clients say; the sweeps |
+
+mod acks;
+mod delivery;
+mod device_sync;
+mod frames;
+mod handshake;
+mod labels;
+mod lane;
+mod protocol;
+mod purge;
+mod rates;
+mod recovery;
+mod registry;
+mod service;
+mod session;
+mod source;
+mod updates;
+mod upkeep;
+
+pub use protocol::MailboxProtocol;
+pub use service::{MailboxParts, MailboxService, MailboxSettings};
+
+/// Longest name that a client may choose, of a recipient, a sender, a device or a message, in bytes. Shipped
+/// clients use 64 at most.
+pub const MAX_NAME_BYTES: usize = 256;
+
+/// How many times the largest frame a message may have before it closes the connection; between the two it is
+/// dropped in silence.
+pub const OVERSIZE_FACTOR: usize = 8;

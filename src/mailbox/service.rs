@@ -1,0 +1,247 @@
+//! The mailbox service of one node: its parts, its sessions, and how they are told of something new.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::labels::Receipt;
+use super::lane::Done;
+use super::rates::Rates;
+use super::registry::Registry;
+use super::session::{Identity, Over, Session};
+use crate::cluster::Cluster;
+use crate::domain::clock::Millis;
+use crate::domain::mailbox::{MailboxKey, Place, Quota};
+use crate::observe::log_gate::LogGate;
+use crate::observe::metrics::Metrics;
+use crate::runtime::outbox::Outbox;
+use crate::runtime::supervisor::Supervisor;
+use crate::runtime::time;
+use crate::security::admission::Admission;
+use crate::store::{Mailboxes, Moment, Records, StoreError};
+use crate::wire::vauchi::outgoing::{Outgoing, RelayPayload};
+use crate::wire::vauchi::payload::Status;
+
+/// What the operator sets.
+#[derive(Debug, Clone)]
+pub struct MailboxSettings {
+    /// The largest frame that is looked at, prefix included, in bytes.
+    pub max_message_size: usize,
+    /// How long a client may take to say who it is.
+    pub handshake_timeout: Duration,
+    /// How long nothing may be said on a connection.
+    pub idle_timeout: Duration,
+    /// Messages of one client in a minute.
+    pub rate: NonZeroU32,
+    /// Operations on recovery proofs of one client in a minute.
+    pub recovery_rate: NonZeroU32,
+    /// Clients whose rates are remembered one by one.
+    pub tracked_clients: usize,
+    /// How much may be stored.
+    pub quota: Quota,
+    /// How long a blob waits.
+    pub ttl: Duration,
+    /// How often what has expired is deleted.
+    pub cleanup_interval: Duration,
+    /// How long a message that is done with is known.
+    pub dedup_memory: Duration,
+}
+
+/// The parts that the service is made of.
+pub struct MailboxParts {
+    /// What the operator sets.
+    pub settings: MailboxSettings,
+    /// The blobs.
+    pub store: Arc<dyn Mailboxes>,
+    /// Which devices a client has had messages for.
+    pub records: Arc<dyn Records>,
+    /// Claims and recovery proofs.
+    pub cluster: Cluster,
+    /// The limits at the door.
+    pub admission: Arc<Admission>,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+    /// Runs the work of connections.
+    pub supervisor: Supervisor,
+}
+
+/// The mailbox service of one node; clones share it.
+#[derive(Clone)]
+pub struct MailboxService {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub settings: MailboxSettings,
+    pub store: Arc<dyn Mailboxes>,
+    pub records: Arc<dyn Records>,
+    pub cluster: Cluster,
+    pub metrics: Arc<Metrics>,
+    pub supervisor: Supervisor,
+    pub rates: Rates,
+    pub sessions: Registry,
+    next: AtomicU64,
+    draining: AtomicBool,
+    log: Mutex<LogGate>,
+}
+
+impl MailboxService {
+    /// A service without sessions; [`MailboxService::start`] begins its upkeep.
+    #[must_use]
+    pub fn new(parts: MailboxParts) -> Self {
+        let MailboxParts { settings, store, records, cluster, admission, metrics, supervisor } = parts;
+        let rates = Rates::new(settings.rate, settings.recovery_rate, settings.tracked_clients, admission);
+        let inner = Inner {
+            settings,
+            store,
+            records,
+            cluster,
+            metrics,
+            supervisor,
+            rates,
+            sessions: Registry::new(),
+            next: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+            log: Mutex::new(LogGate::once_a_minute()),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Begins the upkeep, until the node stops, and follows who owns which name.
+    pub fn start(&self) {
+        self.keep_up();
+        let this = self.clone();
+        self.inner.cluster.claims.on_rebound(Arc::new(move |principal, key| this.rebound(principal, key)));
+    }
+
+    /// The node leaves service: connections are closed once what was accepted on them is answered.
+    pub fn drain(&self) {
+        self.inner.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the node leaves service.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::Relaxed)
+    }
+
+    /// The moments that a call of the store goes by, now.
+    pub(super) fn moment(&self) -> Moment {
+        let now = time::now();
+        let ttl = u64::try_from(self.inner.settings.ttl.as_millis()).unwrap_or(u64::MAX);
+        Moment { now, horizon: Millis(now.0.saturating_sub(ttl)) }
+    }
+
+    /// Opens a session: it is greeted, and found by those who have something for it. What it may read is decided
+    /// afterwards.
+    pub(super) fn open(&self, who: Identity, outbox: Outbox) -> Arc<Session> {
+        let session = Arc::new(Session::new(self.inner.next.fetch_add(1, Ordering::Relaxed), who, outbox));
+        let metrics = &self.inner.metrics.mailbox;
+        metrics.sessions_opened.inc();
+        metrics.sessions.inc();
+        let greeting = RelayPayload::HandshakeAck { server_version: env!("CARGO_PKG_VERSION"), noise: false };
+        self.send(&session, frame(greeting));
+        self.inner.sessions.enter(&session);
+        session
+    }
+
+    /// The connection of a session has ended.
+    pub(super) fn close(&self, session: &Session) {
+        self.inner.sessions.leave(session);
+        self.inner.metrics.mailbox.sessions.dec();
+    }
+
+    /// Takes a right away from a session because another key owns the name.
+    pub(super) fn deny(&self, session: &Session, over: Over) {
+        if session.deny(over) && over == Over::Blobs {
+            self.inner.metrics.mailbox.send_only.inc();
+        }
+    }
+
+    /// Queues a frame that its client waits for.
+    pub(super) fn send(&self, session: &Session, frame: Bytes) {
+        if session.send(frame) {
+            self.inner.metrics.mailbox.sent.inc();
+        }
+    }
+
+    /// Does `work` for a session, in its turn. `bytes` is the length of the frame that asked for it.
+    pub(super) fn work(
+        &self,
+        session: &Arc<Session>,
+        alone: bool,
+        bytes: usize,
+        work: impl Future<Output = Done> + Send + 'static,
+    ) {
+        if session.lane.push(alone, bytes, work) {
+            let (this, session) = (self.clone(), session.clone());
+            self.inner.supervisor.spawn_quiet(async move {
+                session
+                    .lane
+                    .run(|done| {
+                        if let Some(answer) = done.answer {
+                            this.send(&session, answer);
+                        }
+                        done.arrived.into_iter().for_each(|(mailbox, place)| this.arrived(&mailbox, place));
+                    })
+                    .await;
+            });
+        }
+    }
+
+    /// Tells every session of a mailbox that something has come at that place.
+    pub(super) fn arrived(&self, mailbox: &MailboxKey, place: Place) {
+        for session in self.inner.sessions.of(mailbox) {
+            session.flow.lock().arrived(session.device == Some(*mailbox), place);
+            self.wake(&session);
+        }
+    }
+
+    /// Tells the sender of a blob what became of it, under the sender's own name for it, if it is connected. Whoever
+    /// is there under its name and may not read its mailbox is not told.
+    pub(super) fn tell_sender(&self, receipt: &Bytes, status: Status) {
+        let Some(receipt) = Receipt::decode(receipt) else { return };
+        let notice = acknowledgment(&receipt.message_id, status);
+        let sessions = self.inner.sessions.of(&MailboxKey::blobs(&receipt.routing_id));
+        let told = sessions.iter().filter(|session| {
+            // Nobody asked for it, so it must not be what cuts a slow reader off.
+            session.may_now(Over::Blobs) && session.outbox.has_room(notice.len()) && session.send(notice.clone())
+        });
+        let told = told.count() as u64;
+        self.inner.metrics.mailbox.sent.inc_by(told);
+        if told == 0 {
+            self.inner.metrics.mailbox.notices_dropped.inc();
+        }
+    }
+
+    /// Logs that the store failed, once a minute for each kind of work.
+    pub(super) fn store_failed(&self, work: &'static str, error: &StoreError) {
+        if let Some(left_out) = self.inner.log.lock().pass(work, Instant::now()) {
+            tracing::error!(%error, work, left_out, "the store of mailboxes failed");
+        }
+    }
+}
+
+/// A message with an id of its own, as a frame.
+pub(super) fn frame(payload: RelayPayload<'_>) -> Bytes {
+    frame_as(&fresh_id(), payload)
+}
+
+/// A message with this id, as a frame.
+pub(super) fn frame_as(message_id: &str, payload: RelayPayload<'_>) -> Bytes {
+    Outgoing { message_id, now: time::now(), payload }.encode()
+}
+
+/// What became of a message, as a frame.
+pub(super) fn acknowledgment(message_id: &str, status: Status) -> Bytes {
+    frame(RelayPayload::Acknowledgment { message_id, status })
+}
+
+/// A random UUID.
+pub(super) fn fresh_id() -> String {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid().as_hyphenated().to_string()
+}

@@ -1,0 +1,245 @@
+//! What is known of a connection once it has said who it is.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::delivery::Flow;
+use super::lane::Lane;
+use crate::domain::digest;
+use crate::domain::mailbox::{MailboxKey, SenderKey};
+use crate::runtime::outbox::Outbox;
+use crate::runtime::time;
+use crate::security::address::AddressKey;
+use crate::security::ed25519::PublicKey;
+use crate::security::limiter::DigestKey;
+use crate::wire::vauchi::handshake::Handshake;
+
+/// Who is on a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    /// Its `client_id`.
+    pub client_id: String,
+    /// The name of its mailbox: the routing token if it has one, else the `client_id`.
+    pub routing_id: String,
+    /// Its device.
+    pub device_id: Option<String>,
+    /// The key that it proved; that of its `client_id`.
+    pub key: Option<PublicKey>,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Whether senders are told nothing of what it receives.
+    pub suppress_presence: bool,
+}
+
+impl Identity {
+    /// Of a handshake that was checked.
+    pub fn new(handshake: &Handshake<'_>, key: Option<PublicKey>, address: IpAddr) -> Self {
+        Self {
+            client_id: handshake.client_id.to_string(),
+            routing_id: handshake.routing_id().to_owned(),
+            device_id: handshake.device_id.as_deref().map(str::to_owned),
+            key,
+            address,
+            suppress_presence: handshake.suppress_presence,
+        }
+    }
+
+    /// Whether the mailbox is named by a routing token of its own.
+    pub fn has_token(&self) -> bool {
+        self.routing_id != self.client_id
+    }
+}
+
+/// Whether a session may read, acknowledge and purge, or only send.
+#[derive(Debug, Default)]
+pub(super) struct Right(AtomicU8);
+
+const OPEN: u8 = 0;
+const GRANTED: u8 = 1;
+const DENIED: u8 = 2;
+
+impl Right {
+    fn get(&self) -> Option<bool> {
+        match self.0.load(Ordering::Acquire) {
+            OPEN => None,
+            right => Some(right == GRANTED),
+        }
+    }
+}
+
+/// Which right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Over the mailbox of the routing id.
+    Blobs,
+    /// Over what the devices of the client tell each other.
+    Devices,
+}
+
+/// A connection that has said who it is.
+pub(super) struct Session {
+    /// Tells it from the other sessions of this node.
+    pub number: u64,
+    /// Who it is.
+    pub who: Identity,
+    /// Its mailbox.
+    pub blobs: MailboxKey,
+    /// The mailbox of its device.
+    pub device: Option<MailboxKey>,
+    /// Whose share of a mailbox counts what it sends.
+    pub from: SenderKey,
+    /// Its address, for the limits at the door.
+    pub door: AddressKey,
+    /// What its messages are limited by.
+    pub bucket: DigestKey,
+    /// What its recovery proofs are limited by.
+    pub recovery_bucket: DigestKey,
+    /// Where its frames go.
+    pub outbox: Outbox,
+    /// What is being done for it.
+    pub lane: Lane,
+    /// How far its mailboxes have been delivered.
+    pub flow: Mutex<Flow>,
+    /// Held while senders are told that this session was sent their blobs, so that they are told of its
+    /// acknowledgments afterwards.
+    pub notices: tokio::sync::Mutex<()>,
+    over_blobs: Right,
+    over_devices: Right,
+    decided: Notify,
+    /// When something was last said on it, either way, in milliseconds since 1970.
+    active: AtomicU64,
+}
+
+impl Session {
+    /// A session that may not read before it is decided.
+    pub fn new(number: u64, who: Identity, outbox: Outbox) -> Self {
+        let door = AddressKey::from(who.address);
+        let address = format!("{door:?}");
+        let (identity, bucket) = match &who.key {
+            Some(key) => (short(&[b"key", &key.0]), short(&[b"key", &key.0])),
+            None => (
+                short(&[b"address", address.as_bytes()]),
+                short(&[b"name", address.as_bytes(), who.routing_id.as_bytes()]),
+            ),
+        };
+        Self {
+            number,
+            blobs: MailboxKey::blobs(&who.routing_id),
+            device: who.device_id.as_ref().map(|device| MailboxKey::device(&who.client_id, device)),
+            who,
+            from: SenderKey(identity),
+            door,
+            bucket: DigestKey(bucket),
+            recovery_bucket: DigestKey(identity),
+            outbox,
+            lane: Lane::default(),
+            flow: Mutex::default(),
+            notices: tokio::sync::Mutex::default(),
+            over_blobs: Right::default(),
+            over_devices: Right::default(),
+            decided: Notify::new(),
+            active: AtomicU64::new(time::now().0),
+        }
+    }
+
+    fn right(&self, over: Over) -> &Right {
+        match over {
+            Over::Blobs => &self.over_blobs,
+            Over::Devices => &self.over_devices,
+        }
+    }
+
+    /// Grants a right, unless it was denied meanwhile.
+    pub fn grant(&self, over: Over) {
+        // Where it was denied already, that stands.
+        self.right(over).0.compare_exchange(OPEN, GRANTED, Ordering::AcqRel, Ordering::Acquire).unwrap_or_default();
+        self.decided.notify_waiters();
+    }
+
+    /// Takes a right away, for good. False if it was taken before.
+    pub fn deny(&self, over: Over) -> bool {
+        let before = self.right(over).0.swap(DENIED, Ordering::AcqRel);
+        self.decided.notify_waiters();
+        before != DENIED
+    }
+
+    /// Waits until a right is decided; what it is then.
+    pub async fn may(&self, over: Over) -> bool {
+        loop {
+            let decided = self.decided.notified();
+            tokio::pin!(decided);
+            decided.as_mut().enable();
+            if let Some(granted) = self.right(over).get() {
+                return granted;
+            }
+            decided.await;
+        }
+    }
+
+    /// Whether a right is granted now.
+    pub fn may_now(&self, over: Over) -> bool {
+        self.right(over).get() == Some(true)
+    }
+
+    /// Something was said on the connection.
+    pub fn touch(&self) {
+        self.active.store(time::now().0, Ordering::Relaxed);
+    }
+
+    /// How long nothing has been said.
+    pub fn idle(&self) -> std::time::Duration {
+        time::now().since(crate::domain::clock::Millis(self.active.load(Ordering::Relaxed)))
+    }
+
+    /// Queues a frame, whatever waits. False if the connection takes nothing more.
+    pub fn send(&self, frame: Bytes) -> bool {
+        self.touch();
+        self.outbox.push(crate::runtime::outbox::Outgoing::Binary(frame)).is_ok()
+    }
+}
+
+fn short(parts: &[&[u8]]) -> [u8; 16] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest(parts);
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn session(address: u8, token: Option<&str>, key: Option<u8>) -> Session {
+        let handshake = Handshake { routing_token: token.map(Into::into), ..Handshake::plain("client", None) };
+        let key = key.map(|byte| PublicKey([byte; 32]));
+        Session::new(0, Identity::new(&handshake, key, Ipv4Addr::new(10, 0, 0, address).into()), Outbox::new(100))
+    }
+
+    #[test]
+    fn a_stranger_is_known_by_its_address_and_a_proven_client_by_its_key() {
+        let stranger = session(1, None, None);
+        assert_eq!(stranger.from, session(1, Some("other"), None).from);
+        assert_ne!(stranger.from, session(2, None, None).from);
+        assert_ne!(stranger.bucket, session(1, Some("other"), None).bucket);
+        assert_ne!(stranger.bucket, session(2, None, None).bucket, "a stranger cannot use up another's rate");
+        let proven = session(1, None, Some(1));
+        assert_eq!(proven.from, session(2, Some("other"), Some(1)).from);
+        assert_eq!(proven.bucket, session(2, Some("other"), Some(1)).bucket);
+        assert_ne!(proven.from, session(1, None, Some(2)).from);
+    }
+
+    #[tokio::test]
+    async fn a_right_that_was_taken_is_not_granted_again() {
+        let session = session(1, None, None);
+        assert!(session.deny(Over::Blobs));
+        session.grant(Over::Blobs);
+        session.grant(Over::Devices);
+        assert!(!session.may(Over::Blobs).await && session.may(Over::Devices).await);
+        assert!(session.deny(Over::Devices) && !session.deny(Over::Devices));
+        assert!(!session.may_now(Over::Devices));
+    }
+}
