@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod layer;
 mod limits;
+mod operator;
 mod origin;
 mod parse;
 mod roots;
@@ -33,6 +34,7 @@ use rustls::RootCertStore;
 pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
+pub use operator::{MetricsConfig, NoiseConfig, RocksConfig};
 pub use origin::{LayerKind, Origin};
 pub use parse::MIN_SECRET_BYTES;
 pub use secret::Secret;
@@ -51,8 +53,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where what is kept is stored.
     pub storage: StorageBackend,
+    /// What RocksDB may use.
+    pub rocksdb: RocksConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Who may read the figures, and where.
+    pub metrics: MetricsConfig,
     /// Which traces are sent, and where.
     pub trace: TraceConfig,
     /// Whose certificates calls out of the relay accept, whatever they are for.
@@ -67,6 +73,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// The service for vaults.
     pub vault: VaultConfig,
+    /// Noise, for the clients of mailboxes.
+    pub noise: NoiseConfig,
     /// This node among others.
     pub cluster: ClusterConfig,
     /// Where the value of each setting came from, by the setting's name; settings without a value are left out.
@@ -153,6 +161,8 @@ impl Config {
             listen: values.address(&table::LISTEN_ADDR)?,
             data_dir: values.required(&table::DATA_DIR, parse::path)?,
             storage: values.required(&table::STORAGE_BACKEND, StorageBackend::read)?,
+            rocksdb: RocksConfig::read(values)?,
+            metrics: MetricsConfig::read(values)?,
             log: LogConfig {
                 level: values.required(&table::LOG_LEVEL, parse::log_filter)?,
                 format: values.required(&table::LOG_FORMAT, LogFormat::read)?,
@@ -167,6 +177,7 @@ impl Config {
             trusted_proxies: values.optional(&table::TRUSTED_PROXIES, parse::networks)?.unwrap_or_default(),
             cors_origins: values.optional(&table::CORS_ORIGINS, parse::origins)?.unwrap_or_default(),
             vault: VaultConfig::read(values)?,
+            noise: NoiseConfig::read(values)?,
             cluster: ClusterConfig::read(values, secret)?,
             origins: values.origins(),
             unknown_variables,

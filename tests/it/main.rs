@@ -20,6 +20,7 @@ mod dcp_pairing;
 mod dcp_vault;
 mod figures;
 mod layers;
+mod operator;
 mod push_tls;
 mod session_mode;
 mod settings_table;
