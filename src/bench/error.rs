@@ -89,7 +89,7 @@ pub enum BenchError {
     /// A connection that the run cannot start without.
     #[error("{role} {index}: {cause}")]
     Start {
-        /// `vault` or `agent`.
+        /// `vault`, `agent`, `client` or `recipient`.
         role: &'static str,
         /// Which of them, from zero.
         index: usize,
