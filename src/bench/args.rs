@@ -10,7 +10,7 @@ use super::error::BenchError;
 use super::floor::Floor;
 use super::idle::{Idle, MAX_CONNECTIONS};
 use super::load::{Load, MAX_IN_FLIGHT, MAX_VAULTS};
-use super::mailbox::{ANSWER_TIMEOUT, MAX_CLIENTS, MAX_MAILBOXES, MAX_PAYLOAD_BYTES, MailboxLoad};
+use super::mailbox::{ANSWER_TIMEOUT, MAX_CLIENTS, MAX_MAILBOXES, MAX_PAYLOAD_BYTES, MailboxLoad, MailboxUrl};
 use super::target::RelayUrl;
 
 /// Measure a relay from outside: this one or any other that speaks the protocol.
@@ -104,9 +104,9 @@ pub struct IdleArgs {
 /// the relay a data folder of its own, and raise RELAY_MAX_STORAGE_BYTES for long runs.
 #[derive(Debug, Clone, Args)]
 pub struct MailboxArgs {
-    /// Relay to connect to, as ws:// or http://.
+    /// Relay to connect to, as ws:// or http://; with Noise if # and the relay's key follow.
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
-    pub url: RelayUrl,
+    pub url: MailboxUrl,
     /// Clients that store.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = within(1, MAX_CLIENTS))]
     pub clients: u64,
@@ -124,7 +124,7 @@ pub struct MailboxArgs {
     pub deliver: bool,
     /// Relay that recipients connect to, if it is another node [default: that of the clients].
     #[arg(long, value_name = "URL", requires = "deliver")]
-    pub recipient_url: Option<RelayUrl>,
+    pub recipient_url: Option<MailboxUrl>,
     /// Seconds to measure, after a warm-up of one second.
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = within(1, 86_400))]
     pub seconds: u64,
@@ -278,10 +278,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let alone = load("bench mailbox --url ws://a:1 --clients 256 --seconds 3");
-        assert_eq!((alone.recipient_url.mailbox(), alone.clients, alone.in_flight), ("ws://a:1/".into(), 256, 1));
+        assert_eq!((alone.recipient_url, alone.clients, alone.in_flight), ("ws://a:1".parse().unwrap(), 256, 1));
         assert!(!alone.deliver && alone.duration == Duration::from_secs(3));
         let two = load("bench mailbox --url ws://a:1 --deliver --recipient-url ws://b:1");
-        assert!(two.deliver && two.recipient_url.mailbox() == "ws://b:1/");
+        assert!(two.deliver && two.recipient_url == "ws://b:1".parse().unwrap());
     }
 
     #[test]
@@ -294,6 +294,7 @@ mod tests {
             "bench idle --source-addresses 127.0.0.x",
             "bench floor --listen nowhere",
             "bench mailbox --payload 262145",
+            "bench mailbox --url ws://a#key",
             "bench mailbox --deliver --mailboxes 3",
             "bench mailbox --recipient-url ws://b:1",
         ] {

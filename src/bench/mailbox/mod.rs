@@ -1,8 +1,8 @@
 //! The mailbox benchmark: clients that store blobs and wait for `Stored`, for a fixed time (Vauchi relay protocol,
 //! sections 1 to 5).
 //!
-//! Every connection is an ordinary client with a name of its own, without proof and without Noise. With
-//! [`MailboxLoad::deliver`] each writes to one recipient that is connected and acknowledges; otherwise to mailboxes
+//! Every connection is an ordinary client with a name of its own, without proof, and with Noise if the URL has the
+//! relay's key. With [`MailboxLoad::deliver`] each writes to one recipient that is connected and acknowledges; otherwise to mailboxes
 //! that nobody opens, in turn, so that a quota for one of them is not reached soon.
 
 mod client;
@@ -12,6 +12,7 @@ mod sender;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod url;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,18 +25,19 @@ use super::error::BenchError;
 use super::load::{WARM_UP, finish};
 use super::process::{require_open_files, usage_of_all};
 use super::report::{Latency, ProcessCost};
-use super::target::RelayUrl;
 use client::MailboxClient;
 use recipient::Recipient;
 use sender::Sender;
 use tally::MailboxTally;
 
 pub use report::MailboxReport;
+pub use url::{MailboxUrl, NotAMailboxUrl};
 
 /// Most clients of one run.
 pub const MAX_CLIENTS: usize = 10_000;
 
-/// Longest blob. As JSON it is about 900 KiB; shipped clients send no longer frames than 1 MiB.
+/// Longest blob. As JSON it is about 900 KiB; shipped clients send no longer frames than 1 MiB, and with Noise none
+/// longer than 65,519 bytes.
 pub const MAX_PAYLOAD_BYTES: usize = 256 << 10;
 
 /// Most mailboxes for one client.
@@ -51,9 +53,9 @@ const OTHER_FILES: u64 = 64;
 #[derive(Debug, Clone)]
 pub struct MailboxLoad {
     /// The relay that senders connect to.
-    pub url: RelayUrl,
+    pub url: MailboxUrl,
     /// The relay that recipients connect to, with [`MailboxLoad::deliver`]: the same, or another node of its cluster.
-    pub recipient_url: RelayUrl,
+    pub recipient_url: MailboxUrl,
     /// Clients that store, each with a connection and a name of its own.
     pub clients: usize,
     /// Blobs that each client has on their way, at most [`MAX_IN_FLIGHT`](super::load::MAX_IN_FLIGHT).

@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{MailboxClient, uuid};
 use super::tally::MailboxTally;
+use super::url::MailboxUrl;
 use crate::bench::error::ClientError;
-use crate::bench::target::RelayUrl;
 use crate::bench::vault::reconnected;
 use crate::wire::vauchi::incoming::Incoming;
 use crate::wire::vauchi::payload::{Acknowledgment, ClientPayload, Status};
@@ -16,14 +16,14 @@ use crate::wire::vauchi::payload::{Acknowledgment, ClientPayload, Status};
 /// One client.
 #[derive(Debug)]
 pub(super) struct Recipient {
-    url: RelayUrl,
+    url: MailboxUrl,
     client_id: String,
     tally: Arc<MailboxTally>,
 }
 
 impl Recipient {
     /// A client with this name, which is that of its mailbox.
-    pub(super) fn new(url: RelayUrl, client_id: String, tally: Arc<MailboxTally>) -> Self {
+    pub(super) fn new(url: MailboxUrl, client_id: String, tally: Arc<MailboxTally>) -> Self {
         Self { url, client_id, tally }
     }
 

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::MailboxLoad;
 use super::client::MailboxClient;
 use super::tally::MailboxTally;
+use super::url::MailboxUrl;
 use crate::bench::error::ClientError;
 use crate::bench::flights::{Flights, PACE};
-use crate::bench::target::RelayUrl;
 use crate::bench::vault::reconnected;
 use crate::wire::vauchi::incoming::Incoming;
 use crate::wire::vauchi::payload::{ClientPayload, EncryptedUpdate, Status};
@@ -20,7 +20,7 @@ use crate::wire::vauchi::payload::{ClientPayload, EncryptedUpdate, Status};
 /// One client.
 #[derive(Debug)]
 pub(super) struct Sender {
-    url: RelayUrl,
+    url: MailboxUrl,
     client_id: String,
     mailboxes: Vec<String>,
     turn: usize,
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn only_what_is_stored_is_followed_at_once() {
-        let url: RelayUrl = "ws://127.0.0.1:1".parse().unwrap();
+        let url: MailboxUrl = "ws://127.0.0.1:1".parse().unwrap();
         let load = MailboxLoad {
             url: url.clone(),
             recipient_url: url,

@@ -12,6 +12,8 @@ use tokio_tungstenite::tungstenite::Message;
 use super::*;
 use crate::bench::mailbox::client::uuid;
 use crate::domain::clock::Millis;
+use crate::security::noise::{Responder, StaticKey};
+use crate::wire::vauchi::frame::{NOISE_MAGIC, starts_noise};
 use crate::wire::vauchi::incoming::Incoming;
 use crate::wire::vauchi::outgoing::{Outgoing, RelayPayload};
 use crate::wire::vauchi::payload::{ClientPayload, Status};
@@ -24,11 +26,16 @@ enum Answers {
     Nothing,
 }
 
+/// The program's Noise key.
+fn key() -> StaticKey {
+    StaticKey::from_private([7; 32]).unwrap()
+}
+
 /// Who is connected, by name.
 type Boxes = Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<Message>>>>;
 
 /// The program, at an address of its own, for as long as the set lives.
-async fn relay(answers: Answers) -> (RelayUrl, JoinSet<()>) {
+async fn relay(answers: Answers) -> (MailboxUrl, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
     let mut running = JoinSet::new();
@@ -42,7 +49,17 @@ async fn relay(answers: Answers) -> (RelayUrl, JoinSet<()>) {
 }
 
 async fn serve(stream: TcpStream, answers: Answers, boxes: Boxes) {
-    let (mut sink, mut stream) = accept_async(stream).await.unwrap().split();
+    let mut socket = accept_async(stream).await.unwrap();
+    let Some(Ok(Message::Binary(first))) = socket.next().await else { return };
+    let (mut first, mut noise) = (Some(first), None);
+    if let Some(start) = first.take_if(|first| starts_noise(first)) {
+        let Ok((answer, transport)) = Responder::new(key()).respond(&start[NOISE_MAGIC.len()..]) else { return };
+        socket.send(Message::Binary([&NOISE_MAGIC[..], &answer].concat().into())).await.unwrap();
+        noise = Some(transport);
+    }
+    let noise = Mutex::new(noise);
+    let (mut sink, stream) = socket.split();
+    let mut stream = futures::stream::iter(first.map(|first| Ok(Message::Binary(first)))).chain(stream);
     let (outbox, mut waiting) = mpsc::unbounded_channel();
     let say = |to: &mpsc::UnboundedSender<Message>, id: &str, payload: RelayPayload<'_>| {
         let frame = Outgoing { message_id: id, now: Millis(1_771_000_000_000), payload }.encode();
@@ -50,6 +67,10 @@ async fn serve(stream: TcpStream, answers: Answers, boxes: Boxes) {
     };
     let reading = async {
         while let Some(Ok(Message::Binary(frame))) = stream.next().await {
+            let frame = match &mut *noise.lock() {
+                Some(noise) => noise.open(&frame).unwrap().into(),
+                None => frame,
+            };
             let message = Incoming::decode(&frame).unwrap();
             match message.payload {
                 ClientPayload::Handshake(handshake) => {
@@ -80,8 +101,12 @@ async fn serve(stream: TcpStream, answers: Answers, boxes: Boxes) {
         }
     };
     let writing = async {
-        while let Some(message) = waiting.recv().await {
-            sink.send(message).await.unwrap_or_default();
+        while let Some(Message::Binary(frame)) = waiting.recv().await {
+            let frame = match &mut *noise.lock() {
+                Some(noise) => noise.seal(&frame).unwrap().into(),
+                None => frame,
+            };
+            sink.send(Message::Binary(frame)).await.unwrap_or_default();
         }
     };
     tokio::select! {
@@ -90,7 +115,7 @@ async fn serve(stream: TcpStream, answers: Answers, boxes: Boxes) {
     }
 }
 
-fn load(url: &RelayUrl) -> MailboxLoad {
+fn load(url: &MailboxUrl) -> MailboxLoad {
     MailboxLoad {
         url: url.clone(),
         recipient_url: url.clone(),
@@ -122,6 +147,17 @@ async fn recipients_get_what_is_stored_for_them() {
     let (url, _relay) = relay(Answers::Stored).await;
     let report = MailboxLoad { deliver: true, ..load(&url) }.run().await.unwrap();
     assert!(report.stored > 0 && report.delivered > 0 && report.errors.is_empty(), "{report}");
+}
+
+#[tokio::test]
+async fn with_the_relays_key_all_of_it_goes_through_noise() {
+    let (url, _relay) = relay(Answers::Stored).await;
+    let url = MailboxUrl { key: Some(*key().public()), ..url };
+    let report = MailboxLoad { deliver: true, ..load(&url) }.run().await.unwrap();
+    assert!(report.stored > 0 && report.delivered > 0 && report.errors.is_empty(), "{report}");
+
+    let wrong = MailboxUrl { key: Some([9; 32]), ..url };
+    assert!(load(&wrong).run().await.is_err(), "a relay with another key was taken for this one");
 }
 
 #[tokio::test]
