@@ -25,6 +25,7 @@ mod mailbox_limits;
 mod mailbox_messages;
 mod mailbox_sessions;
 mod mailbox_torture;
+mod operator;
 mod push_tls;
 mod session_mode;
 mod settings_table;
