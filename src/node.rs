@@ -262,7 +262,10 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open_store(config: &Config) -> Result<(Arc<dyn Records>, Arc<dyn Mailboxes>), StartError> {
+/// Both contracts; on disk, one store keeps them.
+type Stores = (Arc<dyn Records>, Arc<dyn Mailboxes>);
+
+fn open_store(config: &Config) -> Result<Stores, StartError> {
     Ok(match config.storage {
         StorageBackend::Memory => (Arc::new(MemoryRecords::new(MEMORY_RECORDS)), Arc::new(MemoryMailboxes::new())),
         StorageBackend::RocksDb => {
