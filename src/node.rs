@@ -30,6 +30,7 @@ use crate::runtime::supervisor::Supervisor;
 use crate::runtime::time;
 use crate::security::admission::Admission;
 use crate::security::cluster_secret::ClusterSecret;
+use crate::security::noise::Responder;
 use crate::security::proxies::TrustedProxies;
 use crate::security::tls::ClusterTls;
 use crate::store::Records;
@@ -138,7 +139,7 @@ impl Node {
             Some(text) => ClusterSecret::from_text(text.expose())?,
             None => ClusterSecret::unprotected(),
         };
-        let noise = noise_key::noise_key(config, &secret)?;
+        let noise = Responder::new(noise_key::noise_key(config, &secret)?);
         let cluster_id = config.cluster.cluster_id.clone();
         let tls = if secret.protects() { Some(ClusterTls::new(&secret, &cluster_id, &me.node)?) } else { None };
         let cut = Cut::default();
@@ -163,6 +164,7 @@ impl Node {
             settings: settings::mailbox(config),
             store: mailboxes.clone(),
             records: records.clone(),
+            noise: noise.clone(),
             cluster: cluster.clone(),
             admission: admission.clone(),
             metrics: metrics.clone(),
@@ -186,7 +188,7 @@ impl Node {
             mailbox: mailbox.clone(),
             mailboxes,
             joined: joined.clone(),
-            noise_public_key: noise.public_text().into(),
+            noise_public_key: noise.key().public_text().into(),
             figures: Figures {
                 public: config.metrics.public,
                 token: config.metrics.token.as_ref().map(|token| token.expose().into()),

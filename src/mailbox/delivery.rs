@@ -121,7 +121,7 @@ impl MailboxService {
                     self.store_failed("delivery", &error);
                     session.flow.lock().again = true;
                     tokio::time::sleep(backoff.next(rand::random())).await;
-                    if session.outbox.is_closed() {
+                    if session.channel.outbox.is_closed() {
                         return;
                     }
                 }
@@ -168,13 +168,14 @@ impl MailboxService {
             if !session.may_now(over) {
                 return Ok(());
             }
-            // One that fits no outbox would cut off every connection of its mailbox. It does not hold up the others.
-            let spelled = spell(session, blob, is_device).filter(|frame| frame.len() <= session.outbox.limit());
+            // One that fits no outbox would cut off every connection of its mailbox, and Noise has a bound of its
+            // own. It does not hold up the others.
+            let spelled = spell(session, blob, is_device).filter(|frame| frame.len() <= session.channel.limit());
             let Some(frame) = spelled else {
                 self.inner.metrics.mailbox.undeliverable.inc();
                 continue;
             };
-            session.outbox.room(frame.len(), WINDOW_BYTES).await;
+            session.channel.outbox.room(frame.len(), WINDOW_BYTES).await;
             if !session.send(frame) {
                 return Err(Stop::Closed);
             }
@@ -184,7 +185,7 @@ impl MailboxService {
                 session.flow.lock().sent(blob.place.id);
             }
         }
-        if !session.outbox.written().await {
+        if !session.channel.outbox.written().await {
             return Err(Stop::Closed);
         }
         session.touch();

@@ -13,12 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::MailboxService;
+use super::channel::Channel;
 use super::session::{Identity, Over, Session};
 use crate::cluster::claims::{ClaimError, Proof};
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::MailboxKey;
 use crate::domain::principal::{Kind, Principal};
-use crate::runtime::outbox::Outbox;
 use crate::wire::vauchi::proof::{Proof as Signed, TIME_SKEW_SECS};
 
 /// How long a nonce is remembered after the time it was signed at: as long as that time passes, and a minute for
@@ -61,9 +61,9 @@ impl MailboxService {
     }
 
     /// Opens the session of a client that proved its key.
-    pub(super) fn open_proven(&self, who: Identity, outbox: Outbox) -> Arc<Session> {
+    pub(super) fn open_proven(&self, who: Identity, channel: Channel) -> Arc<Session> {
         let (client, token) = (who.client_id.clone(), who.has_token().then(|| who.routing_id.clone()));
-        let session = self.open(who, outbox);
+        let session = self.open(who, channel);
         session.grant(Over::Blobs);
         session.grant(Over::Devices);
         // Whoever else is there without proof may not read any more, even if the claim was known here before.
@@ -77,8 +77,8 @@ impl MailboxService {
 
     /// Opens the session of a client that proved nothing. It is greeted at once, and may send; whether it may read is
     /// found out beside.
-    pub(super) fn open_unproven(&self, who: Identity, outbox: Outbox) -> Arc<Session> {
-        let session = self.open(who, outbox);
+    pub(super) fn open_unproven(&self, who: Identity, channel: Channel) -> Arc<Session> {
+        let session = self.open(who, channel);
         let (this, of) = (self.clone(), session.clone());
         self.inner.supervisor.spawn_quiet(async move { this.decide(&of).await });
         self.wake(&session);
@@ -97,7 +97,7 @@ impl MailboxService {
         };
         if who.has_token() && mailbox == Some(true) {
             self.inner.metrics.mailbox.reject_handshake("token_is_id");
-            session.outbox.cut("handshake");
+            session.channel.outbox.cut("handshake");
         }
         let settle = |over, is_free| if is_free { session.grant(over) } else { self.deny(session, over) };
         settle(Over::Devices, client == Some(false));

@@ -38,13 +38,13 @@ impl Done {
     }
 }
 
-type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+/// What it comes to, and the bytes of the frame that asked for it.
+type Work = Pin<Box<dyn Future<Output = (Done, usize)> + Send>>;
 
 /// One piece of work.
 struct Job {
     /// Whether it begins only after everything before it, and nothing begins before its end.
     alone: bool,
-    bytes: usize,
     work: Work,
 }
 
@@ -71,7 +71,7 @@ impl Lane {
         let mut state = self.state.lock();
         state.jobs += 1;
         state.bytes += bytes;
-        state.queue.push_back(Job { alone, bytes, work: Box::pin(work) });
+        state.queue.push_back(Job { alone, work: Box::pin(async move { (work.await, bytes) }) });
         self.more.notify_one();
         !std::mem::replace(&mut state.running, true)
     }
@@ -127,19 +127,15 @@ impl Lane {
     }
 
     /// Begins what may begin now; false once nothing is left.
-    fn begin(
-        &self,
-        working: &mut FuturesOrdered<Pin<Box<dyn Future<Output = (Done, usize)> + Send>>>,
-        alone: &mut bool,
-    ) -> bool {
+    fn begin(&self, working: &mut FuturesOrdered<Work>, alone: &mut bool) -> bool {
         let mut state = self.state.lock();
         while let Some(next) = state.queue.front() {
             if *alone || (next.alone && !working.is_empty()) {
                 return true;
             }
             *alone = next.alone;
-            if let Some(Job { bytes, work, .. }) = state.queue.pop_front() {
-                working.push_back(Box::pin(async move { (work.await, bytes) }));
+            if let Some(job) = state.queue.pop_front() {
+                working.push_back(job.work);
             }
         }
         if working.is_empty() {

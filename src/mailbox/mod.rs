@@ -7,6 +7,7 @@
 //! | `service` | the service of one node: its parts, its sessions, how they are told of something new |
 //! | `protocol` | one connection: the first message, the passing of time |
 //! | `handshake` | whose mailbox a connection may read, and how that is proven |
+//! | `channel` | frames as they are, or sealed by Noise |
 //! | `session` | what is known of a connection once it has said who it is |
 //! | `frames` | what is done with each message |
 //! | `lane` | work of one connection: done side by side, answered in order |
@@ -17,6 +18,7 @@
 //! | `rates`, `upkeep` | limits on what clients say; the sweeps |
 
 mod acks;
+mod channel;
 mod delivery;
 mod device_sync;
 mod frames;

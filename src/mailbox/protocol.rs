@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use super::channel::Channel;
 use super::session::{Identity, Session};
 use super::{MailboxService, OVERSIZE_FACTOR};
-use crate::runtime::outbox::Outbox;
+use crate::runtime::outbox::{Outbox, Outgoing};
 use crate::runtime::session::{Incoming, Protocol, Step};
 use crate::runtime::time;
-use crate::wire::vauchi::frame::starts_noise;
+use crate::wire::vauchi::frame::{NOISE_MAGIC, starts_noise};
 use crate::wire::vauchi::incoming::Incoming as Message;
 use crate::wire::vauchi::payload::ClientPayload;
 
@@ -17,7 +18,7 @@ use crate::wire::vauchi::payload::ClientPayload;
 pub struct MailboxProtocol {
     service: MailboxService,
     address: IpAddr,
-    outbox: Outbox,
+    channel: Channel,
     opened: Instant,
     greeted: bool,
     session: Arc<OnceLock<Arc<Session>>>,
@@ -27,8 +28,8 @@ impl MailboxProtocol {
     /// A new connection of a client at that address, writing to `outbox`.
     #[must_use]
     pub fn new(service: MailboxService, address: IpAddr, outbox: Outbox) -> Self {
-        let (opened, session) = (Instant::now(), Arc::default());
-        Self { service, address, outbox, opened, greeted: false, session }
+        let (opened, session, channel) = (Instant::now(), Arc::default(), Channel::plain(outbox));
+        Self { service, address, channel, opened, greeted: false, session }
     }
 
     /// Whether a first message at a path that is shared is one of this protocol: binary, and no JSON text. As a
@@ -39,44 +40,60 @@ impl MailboxProtocol {
         matches!(first, Incoming::Binary(bytes) if !is_json(bytes))
     }
 
-    fn handshake(&mut self, first: Incoming<'_>) -> Step {
-        self.greeted = true;
-        match self.open(first) {
-            Ok(step) => step,
-            Err(why) => self.reject(why),
-        }
+    /// Answers a client that begins with Noise; what it says from now on is sealed.
+    fn start_noise(&mut self, message: &[u8]) -> Step {
+        let Ok((answer, transport)) = self.service.inner.noise.respond(&message[NOISE_MAGIC.len()..]) else {
+            return self.reject("noise");
+        };
+        let answer = [NOISE_MAGIC.as_slice(), &answer].concat();
+        // One that takes nothing more is being closed.
+        self.channel.outbox.push(Outgoing::Binary(answer.into())).unwrap_or_default();
+        self.channel = Channel::sealed(self.channel.outbox.clone(), transport);
+        Step::Continue
     }
 
-    fn open(&self, first: Incoming<'_>) -> Result<Step, &'static str> {
-        let Incoming::Binary(bytes) = first else { return Err("text") };
-        if starts_noise(bytes) {
-            return Err("noise");
+    fn handshake(&mut self, first: Incoming<'_>) -> Step {
+        let Incoming::Binary(bytes) = first else { return self.reject("text") };
+        if !self.channel.is_sealed() {
+            if starts_noise(bytes) {
+                return self.start_noise(bytes);
+            }
+            if self.service.inner.settings.require_noise {
+                return self.reject("not_sealed");
+            }
         }
+        let opened = self.channel.receive(bytes).ok_or("sealed").and_then(|frame| self.open(&frame));
+        self.greeted = true;
+        opened.unwrap_or_else(|why| self.reject(why))
+    }
+
+    fn open(&self, bytes: &[u8]) -> Result<Step, &'static str> {
         let message = Message::decode(bytes).map_err(|_| "malformed")?;
         let ClientPayload::Handshake(handshake) = message.payload else { return Err("no_handshake") };
         let proof = handshake.check(time::now()).map_err(|_| "invalid")?;
         let who = Identity::new(&handshake, proof.as_ref().map(|proof| proof.key), self.address);
         let Some(proof) = proof else {
-            self.session.get_or_init(|| self.service.open_unproven(who, self.outbox.clone()));
+            self.session.get_or_init(|| self.service.open_unproven(who, self.channel.clone()));
             return Ok(Step::Continue);
         };
-        let (service, outbox, session) = (self.service.clone(), self.outbox.clone(), self.session.clone());
+        let (service, channel, session) = (self.service.clone(), self.channel.clone(), self.session.clone());
         Ok(Step::Wait(Box::pin(async move {
             match service.claim(&who, &proof).await {
                 Ok(()) => {
-                    session.get_or_init(|| service.open_proven(who, outbox));
+                    session.get_or_init(|| service.open_proven(who, channel.clone()));
                 }
                 Err(refused) => {
                     service.inner.metrics.mailbox.reject_handshake(refused.0);
-                    outbox.cut("handshake");
+                    channel.outbox.cut("handshake");
                 }
             }
         })))
     }
 
-    fn reject(&self, why: &'static str) -> Step {
+    fn reject(&mut self, why: &'static str) -> Step {
+        self.greeted = true;
         self.service.inner.metrics.mailbox.reject_handshake(why);
-        self.outbox.cut("handshake");
+        self.channel.outbox.cut("handshake");
         Step::Continue
     }
 }
@@ -86,11 +103,13 @@ impl Protocol for MailboxProtocol {
         let Some(session) = self.session.get() else {
             return if self.greeted { Step::Continue } else { self.handshake(message) };
         };
-        let Incoming::Binary(frame) = message else {
-            self.service.inner.metrics.mailbox.ignore("text");
-            return Step::Continue;
+        let ignore = |why| {
+            self.service.inner.metrics.mailbox.ignore(why);
+            Step::Continue
         };
-        self.service.frame(session, frame);
+        let Incoming::Binary(message) = message else { return ignore("text") };
+        let Some(frame) = self.channel.receive(message) else { return ignore("sealed") };
+        self.service.frame(session, &frame);
         if session.lane.has_room() {
             return Step::Continue;
         }
@@ -114,10 +133,7 @@ impl Protocol for MailboxProtocol {
             }
             Some(_) => Step::Continue,
             None if is_draining => Step::Close(1012, "service restart"),
-            None if !self.greeted && self.opened.elapsed() >= settings.handshake_timeout => {
-                self.greeted = true;
-                self.reject("timeout")
-            }
+            None if !self.greeted && self.opened.elapsed() >= settings.handshake_timeout => self.reject("timeout"),
             None => Step::Continue,
         }
     }

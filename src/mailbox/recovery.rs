@@ -78,7 +78,7 @@ impl MailboxService {
         hashes.dedup();
         hashes.truncate(MAX_ASKED);
         // Four characters a byte, and half of the outbox for everything else.
-        let mut room = session.outbox.limit() / 8;
+        let mut room = session.channel.limit() / 8;
         let this = self.clone();
         self.work(session, true, frame_bytes, async move {
             let looked = join_all(hashes.iter().map(|hash| this.kept_proof(*hash))).await;

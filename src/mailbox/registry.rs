@@ -77,6 +77,7 @@ fn client_key(client_id: &str) -> MailboxKey {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use super::super::channel::Channel;
     use super::super::session::Identity;
     use super::*;
     use crate::runtime::outbox::Outbox;
@@ -84,7 +85,7 @@ mod tests {
 
     fn session(number: u64, client: &str) -> Arc<Session> {
         let who = Identity::new(&Handshake::plain(client, Some("d")), None, Ipv4Addr::LOCALHOST.into());
-        Arc::new(Session::new(number, who, Outbox::new(100)))
+        Arc::new(Session::new(number, who, Channel::plain(Outbox::new(100))))
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::channel::Channel;
 use super::labels::Receipt;
 use super::lane::Done;
 use super::rates::Rates;
@@ -18,10 +19,10 @@ use crate::domain::clock::Millis;
 use crate::domain::mailbox::{MailboxKey, Place, Quota};
 use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::Metrics;
-use crate::runtime::outbox::Outbox;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::time;
 use crate::security::admission::Admission;
+use crate::security::noise::Responder;
 use crate::store::{Mailboxes, Moment, Records, StoreError};
 use crate::wire::vauchi::outgoing::{Outgoing, RelayPayload};
 use crate::wire::vauchi::payload::Status;
@@ -31,6 +32,8 @@ use crate::wire::vauchi::payload::Status;
 pub struct MailboxSettings {
     /// The largest frame that is looked at, prefix included, in bytes.
     pub max_message_size: usize,
+    /// Whether clients must use Noise.
+    pub require_noise: bool,
     /// How long a client may take to say who it is.
     pub handshake_timeout: Duration,
     /// How long nothing may be said on a connection.
@@ -59,6 +62,8 @@ pub struct MailboxParts {
     pub store: Arc<dyn Mailboxes>,
     /// Which devices a client has had messages for.
     pub records: Arc<dyn Records>,
+    /// Answers those who begin with Noise.
+    pub noise: Responder,
     /// Claims and recovery proofs.
     pub cluster: Cluster,
     /// The limits at the door.
@@ -79,6 +84,7 @@ pub(super) struct Inner {
     pub settings: MailboxSettings,
     pub store: Arc<dyn Mailboxes>,
     pub records: Arc<dyn Records>,
+    pub noise: Responder,
     pub cluster: Cluster,
     pub metrics: Arc<Metrics>,
     pub supervisor: Supervisor,
@@ -93,12 +99,13 @@ impl MailboxService {
     /// A service without sessions; [`MailboxService::start`] begins its upkeep.
     #[must_use]
     pub fn new(parts: MailboxParts) -> Self {
-        let MailboxParts { settings, store, records, cluster, admission, metrics, supervisor } = parts;
+        let MailboxParts { settings, store, records, noise, cluster, admission, metrics, supervisor } = parts;
         let rates = Rates::new(settings.rate, settings.recovery_rate, settings.tracked_clients, admission);
         let inner = Inner {
             settings,
             store,
             records,
+            noise,
             cluster,
             metrics,
             supervisor,
@@ -138,12 +145,15 @@ impl MailboxService {
 
     /// Opens a session: it is greeted, and found by those who have something for it. What it may read is decided
     /// afterwards.
-    pub(super) fn open(&self, who: Identity, outbox: Outbox) -> Arc<Session> {
-        let session = Arc::new(Session::new(self.inner.next.fetch_add(1, Ordering::Relaxed), who, outbox));
+    pub(super) fn open(&self, who: Identity, channel: Channel) -> Arc<Session> {
+        let session = Arc::new(Session::new(self.inner.next.fetch_add(1, Ordering::Relaxed), who, channel));
         let metrics = &self.inner.metrics.mailbox;
         metrics.sessions_opened.inc();
         metrics.sessions.inc();
-        let greeting = RelayPayload::HandshakeAck { server_version: env!("CARGO_PKG_VERSION"), noise: false };
+        let greeting = RelayPayload::HandshakeAck {
+            server_version: env!("CARGO_PKG_VERSION"),
+            noise: session.channel.is_sealed(),
+        };
         self.send(&session, frame(greeting));
         self.inner.sessions.enter(&session);
         session
@@ -209,7 +219,9 @@ impl MailboxService {
         let sessions = self.inner.sessions.of(&MailboxKey::blobs(&receipt.routing_id));
         let told = sessions.iter().filter(|session| {
             // Nobody asked for it, so it must not be what cuts a slow reader off.
-            session.may_now(Over::Blobs) && session.outbox.has_room(notice.len()) && session.send(notice.clone())
+            session.may_now(Over::Blobs)
+                && session.channel.outbox.has_room(notice.len())
+                && session.send(notice.clone())
         });
         let told = told.count() as u64;
         self.inner.metrics.mailbox.sent.inc_by(told);

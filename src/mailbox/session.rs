@@ -7,11 +7,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::channel::Channel;
 use super::delivery::Flow;
 use super::lane::Lane;
 use crate::domain::digest;
 use crate::domain::mailbox::{MailboxKey, SenderKey};
-use crate::runtime::outbox::Outbox;
 use crate::runtime::time;
 use crate::security::address::AddressKey;
 use crate::security::ed25519::PublicKey;
@@ -99,7 +99,7 @@ pub(super) struct Session {
     /// What its recovery proofs are limited by.
     pub recovery_bucket: DigestKey,
     /// Where its frames go.
-    pub outbox: Outbox,
+    pub channel: Channel,
     /// What is being done for it.
     pub lane: Lane,
     /// How far its mailboxes have been delivered.
@@ -116,7 +116,7 @@ pub(super) struct Session {
 
 impl Session {
     /// A session that may not read before it is decided.
-    pub fn new(number: u64, who: Identity, outbox: Outbox) -> Self {
+    pub fn new(number: u64, who: Identity, channel: Channel) -> Self {
         let door = AddressKey::from(who.address);
         let address = format!("{door:?}");
         let (identity, bucket) = match &who.key {
@@ -135,7 +135,7 @@ impl Session {
             door,
             bucket: DigestKey(bucket),
             recovery_bucket: DigestKey(identity),
-            outbox,
+            channel,
             lane: Lane::default(),
             flow: Mutex::default(),
             notices: tokio::sync::Mutex::default(),
@@ -198,7 +198,7 @@ impl Session {
     /// Queues a frame, whatever waits. False if the connection takes nothing more.
     pub fn send(&self, frame: Bytes) -> bool {
         self.touch();
-        self.outbox.push(crate::runtime::outbox::Outgoing::Binary(frame)).is_ok()
+        self.channel.send(frame)
     }
 }
 
@@ -212,11 +212,16 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::runtime::outbox::Outbox;
 
     fn session(address: u8, token: Option<&str>, key: Option<u8>) -> Session {
         let handshake = Handshake { routing_token: token.map(Into::into), ..Handshake::plain("client", None) };
         let key = key.map(|byte| PublicKey([byte; 32]));
-        Session::new(0, Identity::new(&handshake, key, Ipv4Addr::new(10, 0, 0, address).into()), Outbox::new(100))
+        Session::new(
+            0,
+            Identity::new(&handshake, key, Ipv4Addr::new(10, 0, 0, address).into()),
+            Channel::plain(Outbox::new(100)),
+        )
     }
 
     #[test]

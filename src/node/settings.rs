@@ -86,6 +86,7 @@ pub fn mailbox(config: &Config) -> MailboxSettings {
     let share = |most: u64| (((most as f64) * mailbox.sender_share) as u64).max(1);
     MailboxSettings {
         max_message_size: limits.max_message_size,
+        require_noise: config.noise.required,
         handshake_timeout: limits.handshake_timeout,
         idle_timeout: limits.idle_timeout,
         rate: mailbox.rate,

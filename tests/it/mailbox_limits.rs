@@ -57,12 +57,11 @@ async fn a_mailbox_and_a_node_hold_so_many_bytes() {
         let node = TestNode::start(&[(name, bytes), ("RELAY_MAX_SENDER_SHARE", "1")]).await;
         let mut client = TestMailbox::plain(node.public, &id('a')).await;
         let room: usize = bytes.parse().unwrap();
-        let mut number = 0;
         // Exactly as much as there is room for, 512 bytes a blob included.
         let (whole, rest) = (room / 200_000, room % 200_000);
-        for size in std::iter::repeat_n(200_000, whole).chain([rest]).filter(|size| *size > 0) {
+        let sizes = std::iter::repeat_n(200_000, whole).chain([rest]).filter(|size| *size > 0);
+        for (number, size) in sizes.enumerate() {
             client.store(&number.to_string(), &id('b'), &vec![1; size - 512]).await;
-            number += 1;
         }
         client.update("more", &id('b'), b"").await;
         client.expect_status("more", "Failed").await;

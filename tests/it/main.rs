@@ -23,6 +23,7 @@ mod layers;
 mod mailbox_claims;
 mod mailbox_limits;
 mod mailbox_messages;
+mod mailbox_noise;
 mod mailbox_sessions;
 mod mailbox_torture;
 mod operator;
