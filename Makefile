@@ -6,9 +6,10 @@
 SHELL := /bin/bash
 PREPARE := scripts/prepare.sh
 FUZZ_SECONDS ?= 60
+TORTURE_ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build where test lint format-check bench fuzz clean
+.PHONY: help run demo build where test torture lint format-check bench fuzz clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +30,9 @@ where: ## print the folder into which `make build` puts the binary
 
 test: ## build and pass every test
 	$(PREPARE) cargo test
+
+torture: ## kill the relay under load TORTURE_ROUNDS (50) times and miss no blob; TORTURE_SEED repeats a run
+	TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(PREPARE) cargo test --test it mailbox_torture -- --nocapture
 
 format-check: ## check that the code is formatted
 	cargo fmt --check

@@ -9,6 +9,7 @@
 mod config;
 mod dcp;
 mod network;
+mod noise;
 mod text;
 mod vauchi;
 

@@ -3,7 +3,9 @@
 
 mod drain;
 mod identity;
+mod noise_key;
 mod settings;
+mod stores;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::cut::Cut;
 use crate::cluster::membership::Membership;
 use crate::cluster::{Cluster, ClusterSettings};
-use crate::config::{Config, StorageBackend};
+use crate::config::Config;
 use crate::domain::ids::{Generation, NodeRun};
-use crate::edge::routes::{Services, router};
+use crate::edge::routes::{self, Figures, Services};
 use crate::edge::{Edge, Parts, accept};
 use crate::mailbox::{MailboxParts, MailboxService};
 use crate::observe::logs;
@@ -30,17 +32,18 @@ use crate::security::admission::Admission;
 use crate::security::cluster_secret::ClusterSecret;
 use crate::security::proxies::TrustedProxies;
 use crate::security::tls::ClusterTls;
-use crate::store::{Mailboxes, MemoryMailboxes, MemoryRecords, Records, RocksStore};
+use crate::store::Records;
 use crate::vault::VaultService;
-
-/// Memory for records when they are not on disk, in bytes.
-const MEMORY_RECORDS: usize = 256 << 20;
+use stores::Stores;
 
 /// How often expired records are swept, and how many at once: the rest waits for the next time.
 const SWEEP: (Duration, usize) = (Duration::from_secs(10), 1_000);
 
 /// How long a node that is given seeds waits for others before it serves alone: it may be the first one.
 const MEET_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A setting of the original relay that does nothing here.
+const TLS_VERIFIED: &str = "RELAY_TLS_VERIFIED";
 
 /// How long the last traces may take to be sent.
 const TRACE_FLUSH: Duration = Duration::from_secs(3);
@@ -67,6 +70,9 @@ pub enum StartError {
     /// The node's identity could not be read or kept.
     #[error(transparent)]
     Identity(#[from] identity::IdentityError),
+    /// There is no Noise key.
+    #[error(transparent)]
+    Noise(#[from] noise_key::NoiseKeyError),
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -91,6 +97,8 @@ pub enum StartError {
 pub struct Node {
     /// Where clients reach it.
     pub public: SocketAddr,
+    /// Where its figures are besides, if anywhere.
+    pub figures: Option<SocketAddr>,
     /// Its part in the cluster.
     pub cluster: Cluster,
     /// Its place in the cluster.
@@ -118,14 +126,19 @@ impl Node {
         let (supervisor, metrics) = (Supervisor::new(), Metrics::new());
         let node = identity::node_id(config)?;
         let me = NodeRun { node, generation: Generation(time::now().0) };
-        let (records, blobs) = open_store(config)?;
+        let Stores { records, mailboxes } = Stores::open(config)?;
         let public = listen("RELAY_LISTEN_ADDR", config.listen).await?;
+        let private = match config.metrics.listen {
+            Some(address) => Some(listen("RELAY_METRICS_ADDR", address).await?),
+            None => None,
+        };
         let grpc = listen("RELAY_GRPC_ADDR", config.cluster.grpc).await?;
 
         let secret = match &config.cluster.secret {
             Some(text) => ClusterSecret::from_text(text.expose())?,
             None => ClusterSecret::unprotected(),
         };
+        let noise = noise_key::noise_key(config, &secret)?;
         let cluster_id = config.cluster.cluster_id.clone();
         let tls = if secret.protects() { Some(ClusterTls::new(&secret, &cluster_id, &me.node)?) } else { None };
         let cut = Cut::default();
@@ -148,7 +161,7 @@ impl Node {
         vault.start(settings::push(config))?;
         let mailbox = MailboxService::new(MailboxParts {
             settings: settings::mailbox(config),
-            store: blobs,
+            store: mailboxes.clone(),
             records: records.clone(),
             cluster: cluster.clone(),
             admission: admission.clone(),
@@ -165,17 +178,35 @@ impl Node {
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),
         });
+        let (address, figures) = (public.local_addr()?, private.as_ref().map(TcpListener::local_addr).transpose()?);
+        let (joined, closing) = (CancellationToken::new(), CancellationToken::new());
+        let services = Services {
+            edge: edge.clone(),
+            vault: vault.clone(),
+            mailbox: mailbox.clone(),
+            mailboxes,
+            joined: joined.clone(),
+            noise_public_key: noise.public_text().into(),
+            figures: Figures {
+                public: config.metrics.public,
+                token: config.metrics.token.as_ref().map(|token| token.expose().into()),
+            },
+        };
+        if let Some(listener) = private {
+            let edge = Edge::new(settings::private_port(&supervisor));
+            let routes = routes::private(services.clone());
+            supervisor.spawn("metrics port", accept::run(edge, listener, routes, closing.clone()));
+        }
+        let routes = routes::public(services, config.cors_origins.clone());
+        supervisor.spawn("public port", accept::run(edge, public, routes, closing.clone()));
         if !config.cluster.seeds.is_empty() {
             membership.meet(MEET_PATIENCE).await;
         }
-        let address = public.local_addr()?;
-        let services =
-            Services { edge: edge.clone(), vault: vault.clone(), mailbox: mailbox.clone(), ready: Arc::new(|| true) };
-        let (closing, routes) = (CancellationToken::new(), router(services, config.cors_origins.clone()));
-        supervisor.spawn("public port", accept::run(edge, public, routes, closing.clone()));
-        let drain_timeout = config.drain_timeout;
+        joined.cancel();
+        let (public, drain_timeout) = (address, config.drain_timeout);
         Ok(Self {
-            public: address,
+            public,
+            figures,
             cluster,
             membership,
             metrics,
@@ -227,6 +258,9 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     for name in &config.unknown_variables {
         tracing::warn!(%name, "this environment variable is no setting and has no effect");
     }
+    if config.origins.contains_key(TLS_VERIFIED) {
+        tracing::info!("{TLS_VERIFIED} has no effect: this relay starts without it, whoever ends TLS in front of it");
+    }
     config.cluster.node_id = Some(node);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let node = Node::start(&config).await?;
@@ -260,19 +294,6 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
         tracing::warn!(%error, "the last traces were not sent");
     }
     Ok(())
-}
-
-/// Both contracts; on disk, one store keeps them.
-type Stores = (Arc<dyn Records>, Arc<dyn Mailboxes>);
-
-fn open_store(config: &Config) -> Result<Stores, StartError> {
-    Ok(match config.storage {
-        StorageBackend::Memory => (Arc::new(MemoryRecords::new(MEMORY_RECORDS)), Arc::new(MemoryMailboxes::new())),
-        StorageBackend::RocksDb => {
-            let store = Arc::new(RocksStore::open(&config.data_dir.join("store"))?);
-            (store.clone(), store)
-        }
-    })
 }
 
 async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -10,6 +10,7 @@ use super::error::BenchError;
 use super::floor::Floor;
 use super::idle::{Idle, MAX_CONNECTIONS};
 use super::load::{Load, MAX_IN_FLIGHT, MAX_VAULTS};
+use super::mailbox::{ANSWER_TIMEOUT, MAX_CLIENTS, MAX_MAILBOXES, MAX_PAYLOAD_BYTES, MailboxLoad, MailboxUrl};
 use super::target::RelayUrl;
 
 /// Measure a relay from outside: this one or any other that speaks the protocol.
@@ -30,6 +31,8 @@ pub enum BenchCommand {
     Vault(VaultArgs),
     /// Many registered vaults that only send heartbeats: memory per connection.
     Idle(IdleArgs),
+    /// Blobs stored in mailboxes, with a fixed number in flight.
+    Mailbox(MailboxArgs),
     /// Run the floor: a bare WebSocket program that carries the same frames without reading them.
     Floor(FloorArgs),
 }
@@ -93,6 +96,46 @@ pub struct IdleArgs {
     pub json: bool,
 }
 
+/// Blobs stored in mailboxes, with a fixed number in flight.
+///
+/// Speaks to any Vauchi relay as its clients do. A relay with its default limits drops nearly all of such a load
+/// without a word, which is reported as TIMED_OUT: raise RELAY_RATE_LIMIT, and on this relay
+/// RELAY_CONNECTION_RATE_LIMIT and RELAY_ADDRESS_RATE_LIMIT, to the most they take. What is stored stays there: give
+/// the relay a data folder of its own, and raise RELAY_MAX_STORAGE_BYTES for long runs.
+#[derive(Debug, Clone, Args)]
+pub struct MailboxArgs {
+    /// Relay to connect to, as ws:// or http://; with Noise if # and the relay's key follow.
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
+    pub url: MailboxUrl,
+    /// Clients that store.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = within(1, MAX_CLIENTS))]
+    pub clients: u64,
+    /// Blobs that each client has in flight.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = within(1, MAX_IN_FLIGHT))]
+    pub in_flight: u64,
+    /// Bytes of each blob.
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = within(0, MAX_PAYLOAD_BYTES))]
+    pub payload: u64,
+    /// Mailboxes that each client writes to, in turn; nobody opens them.
+    #[arg(long, value_name = "M", default_value_t = 100, value_parser = within(1, MAX_MAILBOXES))]
+    pub mailboxes: u64,
+    /// Give each client one recipient instead, connected, that acknowledges; deliveries are counted too.
+    #[arg(long, conflicts_with = "mailboxes")]
+    pub deliver: bool,
+    /// Relay that recipients connect to, if it is another node [default: that of the clients].
+    #[arg(long, value_name = "URL", requires = "deliver")]
+    pub recipient_url: Option<MailboxUrl>,
+    /// Seconds to measure, after a warm-up of one second.
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = within(1, 86_400))]
+    pub seconds: u64,
+    /// Processes on this machine whose CPU time and memory to report.
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pub cpu_of: Vec<u32>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Run the floor: a bare WebSocket program that carries the same frames without reading them.
 ///
 /// `waystation bench vault` runs against it unchanged; the n-th agent is joined to the n-th vault.
@@ -116,6 +159,10 @@ impl BenchArgs {
             }
             BenchCommand::Idle(args) => {
                 let report = args.idle().run().await?;
+                print(args.json, &report, || report.to_json())
+            }
+            BenchCommand::Mailbox(args) => {
+                let report = args.load().run().await?;
                 print(args.json, &report, || report.to_json())
             }
             BenchCommand::Floor(args) => {
@@ -152,6 +199,25 @@ impl IdleArgs {
             connections: size(self.connections),
             hold: Duration::from_secs(self.hold_seconds),
             sources: self.source_addresses.clone(),
+            processes: self.cpu_of.clone(),
+        }
+    }
+}
+
+impl MailboxArgs {
+    /// The run that these arguments ask for.
+    #[must_use]
+    pub fn load(&self) -> MailboxLoad {
+        MailboxLoad {
+            url: self.url.clone(),
+            recipient_url: self.recipient_url.clone().unwrap_or_else(|| self.url.clone()),
+            clients: size(self.clients),
+            in_flight: size(self.in_flight),
+            payload_bytes: size(self.payload),
+            mailboxes: size(self.mailboxes),
+            deliver: self.deliver,
+            duration: Duration::from_secs(self.seconds),
+            patience: ANSWER_TIMEOUT,
             processes: self.cpu_of.clone(),
         }
     }
@@ -206,6 +272,19 @@ mod tests {
     }
 
     #[test]
+    fn recipients_are_where_clients_are_unless_told_otherwise() {
+        let load = |line: &str| match parsed(line) {
+            Ok(BenchCommand::Mailbox(args)) => args.load(),
+            other => panic!("{other:?}"),
+        };
+        let alone = load("bench mailbox --url ws://a:1 --clients 256 --seconds 3");
+        assert_eq!((alone.recipient_url, alone.clients, alone.in_flight), ("ws://a:1".parse().unwrap(), 256, 1));
+        assert!(!alone.deliver && alone.duration == Duration::from_secs(3));
+        let two = load("bench mailbox --url ws://a:1 --deliver --recipient-url ws://b:1");
+        assert!(two.deliver && two.recipient_url == "ws://b:1".parse().unwrap());
+    }
+
+    #[test]
     fn sizes_out_of_range_and_bad_addresses_are_refused() {
         for line in [
             "bench vault --in-flight 0",
@@ -214,6 +293,10 @@ mod tests {
             "bench idle --connections 0",
             "bench idle --source-addresses 127.0.0.x",
             "bench floor --listen nowhere",
+            "bench mailbox --payload 262145",
+            "bench mailbox --url ws://a#key",
+            "bench mailbox --deliver --mailboxes 3",
+            "bench mailbox --recipient-url ws://b:1",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }

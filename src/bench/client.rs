@@ -130,7 +130,7 @@ impl AgentClient {
     }
 }
 
-async fn open(
+pub(super) async fn open(
     url: &RelayUrl,
     websocket_url: &str,
     options: ConnectOptions,
@@ -197,7 +197,7 @@ async fn send(socket: &mut WebSocketStream<TcpStream>, text: String) -> Result<(
     Ok(socket.send(Message::Text(text.into())).await?)
 }
 
-async fn close(mut socket: WebSocketStream<TcpStream>) {
+pub(super) async fn close(mut socket: WebSocketStream<TcpStream>) {
     let farewell = async {
         if socket.close(None).await.is_ok() {
             while let Some(Ok(_)) = socket.next().await {}
@@ -207,6 +207,9 @@ async fn close(mut socket: WebSocketStream<TcpStream>) {
     timeout(CLOSE_TIMEOUT, farewell).await.unwrap_or_default();
 }
 
-async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
     timeout(limit, work).await.unwrap_or(Err(ClientError::TimedOut { seconds: limit.as_secs() }))
 }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio_tungstenite::tungstenite;
 
+use crate::security::noise::NoiseError;
+
 /// Why one connection could not be opened or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -52,6 +54,9 @@ pub enum ClientError {
         /// How long was waited.
         seconds: u64,
     },
+    /// The relay does not have the key that its URL says, or a frame does not fit into a Noise message.
+    #[error(transparent)]
+    Noise(#[from] NoiseError),
     /// The seed is no Ed25519 key, or the generator failed.
     #[error("cannot make a signing key from this seed")]
     Key,
@@ -78,6 +83,7 @@ impl ClientError {
             Self::WebSocket(_) | Self::Closed => "CONNECTION_LOST",
             Self::Refused { code, .. } => code,
             Self::TimedOut { .. } => "NO_ANSWER",
+            Self::Noise(_) => "NOISE_FAILED",
             Self::Key => "BAD_KEY",
         }
     }
@@ -89,7 +95,7 @@ pub enum BenchError {
     /// A connection that the run cannot start without.
     #[error("{role} {index}: {cause}")]
     Start {
-        /// `vault` or `agent`.
+        /// `vault`, `agent`, `client` or `recipient`.
         role: &'static str,
         /// Which of them, from zero.
         index: usize,

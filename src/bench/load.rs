@@ -149,7 +149,7 @@ fn vault_id(run: u32, index: usize) -> String {
     format!("vault_bench_{run:08x}_{index}")
 }
 
-async fn finish(mut workers: JoinSet<()>) -> Result<(), BenchError> {
+pub(super) async fn finish(mut workers: JoinSet<()>) -> Result<(), BenchError> {
     while let Some(ended) = workers.join_next().await {
         ended?;
     }

@@ -206,7 +206,7 @@ impl fmt::Display for IdleReport {
     }
 }
 
-fn write_counts(f: &mut fmt::Formatter<'_>, name: &str, counts: &BTreeMap<String, u64>) -> fmt::Result {
+pub(super) fn write_counts(f: &mut fmt::Formatter<'_>, name: &str, counts: &BTreeMap<String, u64>) -> fmt::Result {
     write!(f, "{name}: {}", counts.values().sum::<u64>())?;
     counts.iter().try_for_each(|(code, count)| write!(f, "\n  {code}: {count}"))
 }
@@ -216,7 +216,7 @@ fn mebibytes(bytes: u64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures to be read need no more than 52 bits")]
-fn ratio(count: u64, of: f64) -> f64 {
+pub(super) fn ratio(count: u64, of: f64) -> f64 {
     if of > 0.0 { count as f64 / of } else { 0.0 }
 }
 

@@ -41,7 +41,8 @@ impl Tally {
         self.measuring.load(Ordering::Relaxed)
     }
 
-    fn add_one(&self, counter: &AtomicU64) {
+    /// Counts one more while measuring.
+    pub(super) fn add_one(&self, counter: &AtomicU64) {
         if self.measuring() {
             counter.fetch_add(1, Ordering::Relaxed);
         }

@@ -37,6 +37,12 @@ impl RelayUrl {
         format!("{self}/ws-client")
     }
 
+    /// The WebSocket URL for the clients of mailboxes, who take any path that is no other route.
+    #[must_use]
+    pub fn mailbox(&self) -> String {
+        format!("{self}/")
+    }
+
     /// `host:port` for the TCP connection; port 80 when none was given.
     #[must_use]
     pub fn authority(&self) -> String {
@@ -86,6 +92,7 @@ mod tests {
         {
             let url: RelayUrl = text.parse().unwrap();
             assert_eq!((url.vault().as_str(), url.agent().as_str()), ("ws://h:1/ws", "ws://h:1/ws-client"), "{text}");
+            assert_eq!(url.mailbox(), "ws://h:1/", "{text}");
         }
     }
 

@@ -11,6 +11,7 @@ mod file;
 mod layer;
 mod limits;
 mod mailbox;
+mod operator;
 mod origin;
 mod parse;
 mod roots;
@@ -35,6 +36,7 @@ pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
 pub use mailbox::MailboxConfig;
+pub use operator::{MetricsConfig, NoiseConfig, RocksConfig};
 pub use origin::{LayerKind, Origin};
 pub use parse::MIN_SECRET_BYTES;
 pub use secret::Secret;
@@ -53,8 +55,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where what is kept is stored.
     pub storage: StorageBackend,
+    /// What RocksDB may use.
+    pub rocksdb: RocksConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Who may read the figures, and where.
+    pub metrics: MetricsConfig,
     /// Which traces are sent, and where.
     pub trace: TraceConfig,
     /// Whose certificates calls out of the relay accept, whatever they are for.
@@ -71,6 +77,8 @@ pub struct Config {
     pub vault: VaultConfig,
     /// The service for mailboxes.
     pub mailbox: MailboxConfig,
+    /// Noise, for the clients of mailboxes.
+    pub noise: NoiseConfig,
     /// This node among others.
     pub cluster: ClusterConfig,
     /// Where the value of each setting came from, by the setting's name; settings without a value are left out.
@@ -157,6 +165,8 @@ impl Config {
             listen: values.address(&table::LISTEN_ADDR)?,
             data_dir: values.required(&table::DATA_DIR, parse::path)?,
             storage: values.required(&table::STORAGE_BACKEND, StorageBackend::read)?,
+            rocksdb: RocksConfig::read(values)?,
+            metrics: MetricsConfig::read(values)?,
             log: LogConfig {
                 level: values.required(&table::LOG_LEVEL, parse::log_filter)?,
                 format: values.required(&table::LOG_FORMAT, LogFormat::read)?,
@@ -172,6 +182,7 @@ impl Config {
             cors_origins: values.optional(&table::CORS_ORIGINS, parse::origins)?.unwrap_or_default(),
             vault: VaultConfig::read(values)?,
             mailbox: MailboxConfig::read(values)?,
+            noise: NoiseConfig::read(values)?,
             cluster: ClusterConfig::read(values, secret)?,
             origins: values.origins(),
             unknown_variables,

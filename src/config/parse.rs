@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::secret::Secret;
+use crate::security::noise::StaticKey;
 
 /// Shortest shared secret, in bytes: 128 bits, if they are random.
 pub const MIN_SECRET_BYTES: usize = 16;
@@ -131,6 +132,15 @@ pub(super) fn secret(bytes: &[u8]) -> Option<Secret> {
     (bytes.len() >= MIN_SECRET_BYTES).then(|| Secret::new(bytes))
 }
 
+/// What can stand behind `Bearer` in a header.
+pub(super) fn token(text: &str) -> Option<Secret> {
+    text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| Secret::new(text.as_bytes()))
+}
+
+pub(super) fn noise_key(text: &str) -> Option<StaticKey> {
+    StaticKey::parse(text)
+}
+
 fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
@@ -215,6 +225,14 @@ mod tests {
     fn a_secret_counts_without_white_space() {
         assert!(secret(b"0123456789abcdef\n").is_some());
         assert!(secret(b" 0123456789abcde \n").is_none());
+    }
+
+    #[test]
+    fn a_token_can_stand_in_a_header() {
+        assert_eq!(token("s3cret!").map(|token| token.expose().to_vec()), Some(b"s3cret!".to_vec()));
+        for bad in ["two words", "line\nend", "\u{e4}"] {
+            assert!(token(bad).is_none(), "{bad}");
+        }
     }
 
     proptest! {

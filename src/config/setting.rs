@@ -88,6 +88,10 @@ pub enum Kind {
     Seeds,
     /// Bytes that nobody else may know.
     Secret,
+    /// A word that whoever asks must show, and nobody else may know.
+    Token,
+    /// The key pair of Noise.
+    NoiseKey,
 }
 
 /// What a number counts.
@@ -142,7 +146,7 @@ impl Setting {
     /// Whether its value must never be shown.
     #[must_use]
     pub const fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret)
+        matches!(self.kind, Kind::Secret | Kind::Token | Kind::NoiseKey)
     }
 }
 
@@ -203,6 +207,8 @@ impl Kind {
             Self::Origins => parse::origins(text).is_some(),
             Self::Seeds => parse::seeds(text).is_some(),
             Self::Secret => parse::secret(text.as_bytes()).is_some(),
+            Self::Token => parse::token(text).is_some(),
+            Self::NoiseKey => parse::noise_key(text).is_some(),
         }
     }
 
@@ -254,6 +260,10 @@ impl fmt::Display for Kind {
             Self::Origins => f.write_str("origins such as https://app.example, with commas between, or * alone"),
             Self::Seeds => f.write_str("host:port pairs, with commas between"),
             Self::Secret => write!(f, "at least {} bytes", parse::MIN_SECRET_BYTES),
+            Self::Token => f.write_str("visible ASCII characters without spaces"),
+            Self::NoiseKey => {
+                f.write_str("base64url without padding of 64 bytes: an X25519 private key, then its public key")
+            }
         }
     }
 }

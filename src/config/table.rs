@@ -55,6 +55,24 @@ settings! {
         "Where what is kept is stored; memory forgets all at exit",
     )
     .or("rocksdb");
+    ROCKSDB_CACHE_BYTES = Setting::new(
+        "RELAY_ROCKSDB_CACHE_BYTES",
+        bytes(MIB, TIB),
+        "Memory for what was read from the disk",
+    )
+    .or("33554432");
+    ROCKSDB_WRITE_BUFFER_BYTES = Setting::new(
+        "RELAY_ROCKSDB_WRITE_BUFFER_BYTES",
+        bytes(MIB, 64 * GIB),
+        "Memory for changes that are in the log but not yet in sorted files",
+    )
+    .or("67108864");
+    DISK_RESERVE_BYTES = Setting::new(
+        "RELAY_DISK_RESERVE_BYTES",
+        bytes(0, 1024 * TIB),
+        "What new blobs leave free on the disk; acknowledgments, purges and compaction may use it",
+    )
+    .or("268435456");
     LOG_LEVEL = Setting::new("RELAY_LOG_LEVEL", Kind::LogFilter, "What is logged")
         .or("info")
         .aliases(&[Alias::whole("LOG_LEVEL"), Alias::whole("RUST_LOG"), Alias::debug_switch("DCP_RELAY_DEBUG")])
@@ -63,6 +81,22 @@ settings! {
     OTLP_ENDPOINT = Setting::new("RELAY_OTLP_ENDPOINT", Kind::Url, "Where traces are sent, by OTLP over gRPC")
         .aliases(&[Alias::whole("OTEL_EXPORTER_OTLP_ENDPOINT")]);
     TRACE_SAMPLE_RATIO = Setting::new("RELAY_TRACE_SAMPLE_RATIO", Kind::Ratio, "The share of traces that are sent").or("0.1");
+    METRICS_ADDR = Setting::new(
+        "RELAY_METRICS_ADDR",
+        Kind::Address,
+        "A second port for /metrics and /pubkey alone; unset opens none",
+    );
+    METRICS_TOKEN = Setting::new(
+        "RELAY_METRICS_TOKEN",
+        Kind::Token,
+        "What /metrics asks for as a bearer token, on either port; unset asks for nothing",
+    );
+    PUBLIC_METRICS = Setting::new(
+        "RELAY_PUBLIC_METRICS",
+        Kind::Boolean,
+        "Whether /metrics is on the port for clients",
+    )
+    .or("true");
     OUTBOUND_CA_FILE = Setting::new(
         "RELAY_OUTBOUND_CA_FILE",
         Kind::Path,
@@ -235,6 +269,22 @@ settings! {
         "How long a message that was acknowledged or purged is known, so that a repeat is not stored",
     )
     .or("86400");
+    NOISE_STATIC_KEY = Setting::new(
+        "RELAY_NOISE_STATIC_KEY",
+        Kind::NoiseKey,
+        "The relay's Noise key; unset derives it from the cluster secret, or makes one and keeps it in the data folder",
+    );
+    REQUIRE_NOISE_ENCRYPTION = Setting::new(
+        "RELAY_REQUIRE_NOISE_ENCRYPTION",
+        Kind::Boolean,
+        "Whether mailbox clients must use Noise",
+    )
+    .or("false");
+    TLS_VERIFIED = Setting::new(
+        "RELAY_TLS_VERIFIED",
+        Kind::Boolean,
+        "Accepted because the original relay asks for it; has no effect",
+    );
 
     NODE_ID = Setting::new(
         "RELAY_NODE_ID",

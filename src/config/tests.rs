@@ -219,6 +219,46 @@ fn the_secret_may_come_from_a_file_but_not_twice() {
 }
 
 #[test]
+fn what_operators_see_and_keep_is_read() {
+    use base64::Engine;
+
+    let all = config(&[]);
+    assert!(all.metrics.listen.is_none() && all.metrics.token.is_none() && all.metrics.public);
+    assert!(all.noise.key.is_none() && !all.noise.required);
+    let key = crate::security::noise::StaticKey::from_private([7; 32]).unwrap();
+    let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(key.to_bytes());
+    let all = config(&[
+        ("RELAY_METRICS_ADDR", "localhost:8081"),
+        ("RELAY_METRICS_TOKEN", "s3cret"),
+        ("RELAY_PUBLIC_METRICS", "false"),
+        ("RELAY_NOISE_STATIC_KEY", &text),
+        ("RELAY_REQUIRE_NOISE_ENCRYPTION", "1"),
+        ("RELAY_TLS_VERIFIED", "true"),
+    ]);
+    assert_eq!(all.metrics.listen, "127.0.0.1:8081".parse().ok());
+    assert!(all.metrics.token.is_some_and(|token| token.expose() == b"s3cret") && !all.metrics.public);
+    assert_eq!(all.noise, NoiseConfig { key: Some(key), required: true });
+    assert!(all.unknown_variables.is_empty());
+}
+
+#[test]
+fn a_malformed_key_or_token_is_refused_and_not_shown() {
+    for name in ["RELAY_NOISE_STATIC_KEY", "RELAY_METRICS_TOKEN"] {
+        let shown = errors(&[(name, "hunter2 hunter2")]);
+        assert!(shown.len() == 1 && shown[0].starts_with(name) && !shown[0].contains("hunter2"), "{shown:?}");
+    }
+    let halves = "A".repeat(86);
+    assert!(errors(&[("RELAY_NOISE_STATIC_KEY", &halves)])[0].contains("its public key"));
+}
+
+#[test]
+fn a_backend_that_is_not_there_is_refused_with_those_that_are() {
+    assert!(errors(&[("RELAY_STORAGE_BACKEND", "sqlite")])[0].contains("rocksdb replaces sqlite"));
+    let unknown = errors(&[("RELAY_STORAGE_BACKEND", "postgres")]);
+    assert!(unknown[0].contains("must be rocksdb or memory"), "{unknown:?}");
+}
+
+#[test]
 fn authorities_of_the_operator_are_trusted_besides_the_public_ones() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("authorities.pem");

@@ -84,10 +84,15 @@ impl Values {
 
     /// A socket address, put together from its host and port.
     pub(super) fn address(&self, setting: &Setting) -> Result<SocketAddr, ConfigError> {
+        self.optional_address(setting).ok_or_else(|| missing(setting))
+    }
+
+    /// The same, of a setting that may be unset.
+    pub(super) fn optional_address(&self, setting: &Setting) -> Option<SocketAddr> {
         let part = |key: String| self.given.get(&key).map(|(_, text)| text.as_str());
         let ip = part(host_key(setting)).and_then(parse::ip);
         let port = part(port_key(setting)).and_then(parse::port);
-        ip.zip(port).map(SocketAddr::from).ok_or_else(|| missing(setting))
+        ip.zip(port).map(SocketAddr::from)
     }
 
     /// Whether a layer gives a value for a setting that has been refused: what stands here may be another one.

@@ -193,8 +193,12 @@ impl MailboxService {
             return Ok(());
         }
         let _notices = session.notices.lock().await;
-        let receipts = self.mark(mailbox, sent).await?;
-        receipts.iter().flatten().for_each(|receipt| self.tell_sender(receipt, Status::Delivered));
+        match self.mark(mailbox, sent).await {
+            Ok(receipts) => receipts.iter().flatten().for_each(|receipt| self.tell_sender(receipt, Status::Delivered)),
+            // It is noted with the acknowledgment, or when the blob is sent again. What stands behind it is sent all
+            // the same, and nothing twice, while the disk is full.
+            Err(error) => self.store_failed("delivered", &error),
+        }
         Ok(())
     }
 }

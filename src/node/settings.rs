@@ -1,15 +1,20 @@
 //! What each part of a node is told of the configuration.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use crate::cluster::facts::Facts;
 use crate::cluster::membership::MembershipConfig;
 use crate::config::Config;
 use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::Quota;
-use crate::edge::EdgeSettings;
+use crate::edge::{EdgeSettings, Parts};
 use crate::mailbox::MailboxSettings;
-use crate::security::admission::AdmissionLimits;
+use crate::observe::metrics::Metrics;
+use crate::runtime::supervisor::Supervisor;
+use crate::security::admission::{Admission, AdmissionLimits};
+use crate::security::proxies::TrustedProxies;
 use crate::vault::VaultSettings;
 use crate::vault::pairing::PushService;
 
@@ -20,6 +25,26 @@ pub fn admission(config: &Config) -> AdmissionLimits {
         connections_per_address: limits.address_max_connections,
         requests_per_minute: limits.address_rate,
         tracked_addresses: limits.tracked_addresses,
+    }
+}
+
+/// Connections at one time to the port for figures: a few scrapers, and somebody who looks.
+const PRIVATE_CONNECTIONS: usize = 64;
+
+/// The port for figures. Its connections are not counted among those of clients, and take no place from them.
+pub fn private_port(supervisor: &Supervisor) -> Parts {
+    let limits = AdmissionLimits {
+        connections: PRIVATE_CONNECTIONS,
+        connections_per_address: PRIVATE_CONNECTIONS,
+        requests_per_minute: NonZeroU32::MAX,
+        tracked_addresses: PRIVATE_CONNECTIONS,
+    };
+    Parts {
+        settings: EdgeSettings::default(),
+        admission: Arc::new(Admission::new(limits)),
+        proxies: TrustedProxies(Vec::new()),
+        metrics: Metrics::new(),
+        supervisor: supervisor.clone(),
     }
 }
 

@@ -16,6 +16,7 @@ pub const MIN_SECRET_BYTES: usize = 16;
 const SALT: &[u8] = b"waystation cluster secret v1";
 const GOSSIP: &[u8] = b"gossip aead";
 const AUTHORITY: &[u8] = b"node certificate authority";
+const NOISE: &[u8] = b"noise static key";
 
 /// Why no keys come of the operator's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +83,14 @@ impl ClusterSecret {
         self.derive(AUTHORITY, cluster)
     }
 
+    /// The private half of the [`StaticKey`](super::noise::StaticKey) that clients know every node of the cluster by.
+    ///
+    /// # Errors
+    /// [`SecretError::Derivation`].
+    pub fn noise_key(&self, cluster: &ClusterId) -> Result<[u8; 32], SecretError> {
+        self.derive(NOISE, cluster)
+    }
+
     fn derive(&self, label: &[u8], cluster: &ClusterId) -> Result<[u8; 32], SecretError> {
         let info = [label, b"\0", cluster.as_str().as_bytes()];
         let mut key = [0; 32];
@@ -115,6 +124,7 @@ mod tests {
             one.gossip_key(&cluster("a")).unwrap(),
             one.gossip_key(&cluster("b")).unwrap(),
             one.authority_seed(&cluster("a")).unwrap(),
+            one.noise_key(&cluster("a")).unwrap(),
             two.gossip_key(&cluster("a")).unwrap(),
             ClusterSecret::unprotected().gossip_key(&cluster("a")).unwrap(),
         ];

@@ -5,5 +5,6 @@ pub mod admission;
 pub mod cluster_secret;
 pub mod ed25519;
 pub mod limiter;
+pub mod noise;
 pub mod proxies;
 pub mod tls;

@@ -107,12 +107,24 @@ impl Changes {
     fn unset(&mut self, family: Family, key: &[u8]) {
         self.families[family as usize].remove(key);
     }
+
+    fn clear(&mut self) {
+        self.families.iter_mut().for_each(HashMap::clear);
+    }
 }
 
+/// Most counts that are kept from group to group: a few MiB.
+const MAX_RECENT: usize = 16 << 10;
+
 /// A group of changes as it grows. The change at hand can be taken back until it is kept as a whole.
+///
+/// Counts of what is in use are kept from group to group: nearly every change reads again what one shortly before
+/// it wrote, and nobody else writes.
 pub(super) struct Stage<'a> {
     database: &'a dyn Lookup,
     changes: Changes,
+    /// Counts as they are in the database.
+    recent: HashMap<Bytes, Option<Bytes>>,
     /// What the change at hand replaced in `changes`, in the order of replacing.
     replaced: Vec<(Family, Bytes, Option<Option<Bytes>>)>,
 }
@@ -120,12 +132,13 @@ pub(super) struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// An empty group over a database.
     pub(super) fn new(database: &'a dyn Lookup) -> Self {
-        Self { database, changes: Changes::default(), replaced: Vec::new() }
+        Self { database, changes: Changes::default(), recent: HashMap::new(), replaced: Vec::new() }
     }
 
     /// What is at a key, after all that was staged.
     pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        match self.changes.get(family, key) {
+        let recent = || self.recent.get(key).filter(|_| family == Family::Usage);
+        match self.changes.get(family, key).or_else(recent) {
             Some(staged) => Ok(staged.clone()),
             None => self.database.get(family, key),
         }
@@ -161,10 +174,29 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The group, without what is still at hand.
-    pub(super) fn into_changes(mut self) -> Changes {
-        self.discard();
+    /// The group.
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// The group with the change at hand, if nothing comes after it.
+    pub(super) fn into_changes(self) -> Changes {
         self.changes
+    }
+
+    /// Begins the next group: the last one is in the database.
+    pub(super) fn written(&mut self) {
+        if self.recent.len() > MAX_RECENT {
+            self.recent.clear();
+        }
+        self.recent.extend(self.changes.families[Family::Usage as usize].drain());
+        self.changes.clear();
+    }
+
+    /// Begins the next group: the last one may or may not be in the database.
+    pub(super) fn failed(&mut self) {
+        self.recent.clear();
+        self.changes.clear();
     }
 }
 
@@ -196,12 +228,24 @@ mod tests {
         assert_eq!((at(&stage, "a"), at(&stage, "b")), (None, None));
         stage.discard();
         assert_eq!((at(&stage, "a"), at(&stage, "b")), (Some("kept".into()), Some("stored".into())));
-        stage.delete(Family::Records, "c".into());
-        let changes = stage.into_changes();
-        assert_eq!(
-            changes.iter().collect::<Vec<_>>(),
-            [(Family::Records, &Bytes::from("a"), Some(&Bytes::from("kept")))]
-        );
+        let kept = (Family::Records, &Bytes::from("a"), Some(&Bytes::from("kept")));
+        assert_eq!(stage.changes().iter().collect::<Vec<_>>(), [kept]);
+    }
+
+    #[test]
+    fn a_count_is_read_from_the_database_again_only_after_a_failure() {
+        let stored = Stored("stored");
+        let mut stage = Stage::new(&stored);
+        for family in [Family::Usage, Family::Messages] {
+            stage.put(family, "a".into(), "written".into());
+        }
+        stage.keep();
+        stage.written();
+        assert!(stage.changes().is_empty());
+        assert_eq!(stage.get(Family::Usage, b"a").unwrap(), Some("written".into()));
+        assert_eq!(stage.get(Family::Messages, b"a").unwrap(), Some("stored".into()));
+        stage.failed();
+        assert_eq!(stage.get(Family::Usage, b"a").unwrap(), Some("stored".into()));
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub fn deliver(vault: &VaultId, record: &Record) -> Deliver {
     };
     Deliver {
         record_id: id_bits(record.id),
-        vault_id: vault.to_string(),
-        request_id: record.request.to_string(),
+        vault_id: vault.as_str().to_owned(),
+        request_id: record.request.as_str().to_owned(),
         frame: record.frame.clone().into(),
         expires_ms: record.expires.0,
         address: Some(convert::address(record.submitter.address)),
@@ -93,11 +93,11 @@ pub fn delivered(wire: Deliver, from: &NodeRun) -> Option<Delivered> {
     if wire.hops > 1 {
         return None;
     }
-    let answer = if wire.answer.is_empty() { None } else { Some(Utf8Bytes::try_from(wire.answer).ok()?) };
+    let answer = if wire.answer.is_empty() { None } else { Some(text(wire.answer)?) };
     Some(Delivered {
         id: id_from(wire.record_id.as_ref())?,
         request: wire.request_id.as_str().into(),
-        frame: Utf8Bytes::try_from(wire.frame).ok()?,
+        frame: text(wire.frame)?,
         answer,
         expires: Millis(wire.expires_ms),
         submitter: submitter(wire.address.as_ref(), wire.token.as_ref())?,
@@ -108,6 +108,15 @@ pub fn delivered(wire: Deliver, from: &NodeRun) -> Option<Delivered> {
         guard: wire.guard,
         home: convert::node_run(&wire.home_node, wire.home_generation),
     })
+}
+
+/// A text that came from another node; nothing if it is no UTF-8. It came as a part of the buffer of a whole batch,
+/// and would keep all of that in memory, so it is copied unless it is most of it.
+#[must_use]
+pub fn text(bytes: Bytes) -> Option<Utf8Bytes> {
+    /// Half of the chunks in which batches are read.
+    const LARGE: usize = 16 << 10;
+    if bytes.len() > LARGE { Utf8Bytes::try_from(bytes).ok() } else { str::from_utf8(&bytes).ok().map(Utf8Bytes::from) }
 }
 
 /// A submitter from its address and its token, which may be absent.
@@ -122,8 +131,8 @@ pub fn submitter(address: Option<&Bits>, token: Option<&Bits>) -> Option<Submitt
 pub fn accepted(vault: &VaultId, request: &RequestId, id: RecordId, remaining: Option<u32>) -> Body {
     Body::Accepted(proto::Accepted {
         record_id: id_bits(id),
-        vault_id: vault.to_string(),
-        request_id: request.to_string(),
+        vault_id: vault.as_str().to_owned(),
+        request_id: request.as_str().to_owned(),
         remaining,
     })
 }
@@ -133,8 +142,8 @@ pub fn accepted(vault: &VaultId, request: &RequestId, id: RecordId, remaining: O
 pub fn answer(vault: &VaultId, request: &RequestId, id: RecordId, frame: &Utf8Bytes) -> Body {
     Body::Answer(proto::Answer {
         record_id: id_bits(id),
-        vault_id: vault.to_string(),
-        request_id: request.to_string(),
+        vault_id: vault.as_str().to_owned(),
+        request_id: request.as_str().to_owned(),
         frame: frame.clone().into(),
     })
 }
@@ -162,8 +171,8 @@ pub fn refused(vault: &VaultId, request: &RequestId, id: RecordId, why: &Refusal
 fn refusal(vault: &VaultId, request: &RequestId, id: RecordId, reason: Reason, wait: Duration) -> Body {
     Body::Refused(proto::Refused {
         record_id: id_bits(id),
-        vault_id: vault.to_string(),
-        request_id: request.to_string(),
+        vault_id: vault.as_str().to_owned(),
+        request_id: request.as_str().to_owned(),
         reason: reason.into(),
         retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
     })

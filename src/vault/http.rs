@@ -18,6 +18,7 @@ use crate::wire::dcp::fields::Fields;
 use crate::wire::dcp::frame;
 use crate::wire::dcp::registration::{ProofRequired, Verified, verify_proof};
 
+use super::frames;
 use super::record::{Outcome, PollToken, Submitter, Waiter};
 use super::refusal::{Refusal, whole_seconds};
 use super::register::NotRegistered;
@@ -256,7 +257,7 @@ impl VaultService {
         self.ask_all(&poll, POLL_PATIENCE, |_, answer| {
             if let reply::Body::Poll(result) = answer {
                 match result.state() {
-                    State::Answered => found = Utf8Bytes::try_from(result.frame).ok().map(Some).or(found.take()),
+                    State::Answered => found = frames::text(result.frame).map(Some).or(found.take()),
                     State::Pending => {
                         found.get_or_insert(None);
                     }

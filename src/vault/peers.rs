@@ -34,8 +34,8 @@ impl Frames for VaultService {
                 self.with_known(&refused.vault_id, |state, context| state.refused(from, &refused, context));
             }
             Body::Answer(answer) => {
-                if let (Some(id), Ok(frame)) =
-                    (frames::id_from(answer.record_id.as_ref()), Utf8Bytes::try_from(answer.frame))
+                if let (Some(id), Some(frame)) =
+                    (frames::id_from(answer.record_id.as_ref()), frames::text(answer.frame))
                 {
                     let request = RequestId::from(answer.request_id.as_str());
                     self.with_known(&answer.vault_id, |state, context| state.answered(&request, id, frame, context));
@@ -73,7 +73,7 @@ impl Frames for VaultService {
                 reply(reply::Body::Done(Done { yes: self.forwarded(answer), ..Done::default() }));
             }
             Body::Notify(notify) => {
-                if let Ok(frame) = Utf8Bytes::try_from(notify.frame) {
+                if let Some(frame) = frames::text(notify.frame) {
                     self.notify_here(&notify.vault_id, &frame);
                 }
             }
@@ -132,7 +132,7 @@ impl VaultService {
     }
 
     fn forwarded(&self, answer: proto::ForwardAnswer) -> bool {
-        let Ok(frame) = Utf8Bytes::try_from(answer.frame) else { return false };
+        let Some(frame) = frames::text(answer.frame) else { return false };
         if answer.hops > MAX_HOPS {
             return false;
         }

@@ -7,7 +7,7 @@ use waystation::cluster::proto::reply;
 use waystation::domain::clock::Epoch;
 use waystation::domain::principal::{Principal, Standing};
 
-use crate::support::cluster::all_meet;
+use crate::support::cluster::{all_meet, kill};
 use crate::support::{TestNode, until};
 
 /// Most nodes at one time; the first one stays.
@@ -179,5 +179,35 @@ async fn a_withdrawal_that_was_lost_with_its_link_is_made_up_for() {
         }
         events.extend([Event::Leave, Event::Mend]);
         run(events).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn requests_wait_for_what_a_dead_node_held_even_if_its_link_comes_again() {
+    let mut nodes = TestNode::cluster(3, &[]).await;
+    let vaults: Vec<_> = (0..8).map(|n| Principal::vault(&format!("vault_{n}"))).collect();
+    let cluster = nodes[0].node().cluster.clone();
+    for vault in &vaults {
+        cluster.presence.hold(vault, cluster.claims.next_epoch(Epoch::default()), Standing::Live);
+    }
+    for node in &nodes[1..] {
+        for vault in &vaults {
+            let owner = &node.node().cluster;
+            let hears = || {
+                let owns = owner.nodes().owners(vault.hash()).any(|member| member.run == owner.me);
+                !owns || owner.presence.newest_epoch(vault) > Epoch::default()
+            };
+            until("the owner hears of the vault", hears).await;
+        }
+    }
+    kill(&mut nodes, 0).await;
+    for node in &nodes {
+        node.node().cluster.presence.stream_opened(&cluster.me);
+    }
+    for node in &nodes {
+        for vault in &vaults {
+            let located = node.node().cluster.presence.locate(vault).await;
+            assert!(matches!(located, Located::Lost(_)), "{vault:?} is {located:?}");
+        }
     }
 }

@@ -30,12 +30,17 @@ async fn health_says_what_agents_and_operators_read() {
     node.websockets_are(2).await;
     let mut health = get(node.public, "/health").await.expect(200);
     assert!(time::parse(health["timestamp"].as_str().unwrap()).is_some());
-    assert!(health["uptime"].as_u64().is_some());
-    health.as_object_mut().unwrap().retain(|name, _| name != "timestamp" && name != "uptime");
+    assert!(health["uptime"].as_u64().is_some() && health["uptime"] == health["uptime_seconds"]);
+    health.as_object_mut().unwrap().retain(|name, _| !matches!(&**name, "timestamp" | "uptime" | "uptime_seconds"));
     let expected = json!({
         "status": "ok", "version": env!("CARGO_PKG_VERSION"), "protocol_version": "1", "connections": 2,
+        "blob_count": 0,
     });
     assert_eq!(health, expected);
+    assert_eq!(get(node.public, "/up").await.expect(200)["status"], "ok");
+    for unknown in ["/healthy", "/health/x", "/version", "/readyz", "/"] {
+        assert_eq!(get(node.public, unknown).await.status, 404, "{unknown}");
+    }
 }
 
 #[tokio::test]

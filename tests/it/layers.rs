@@ -24,7 +24,14 @@ const LAYERS: [&[&str]; 9] = [
 const TOOLS: [&str; 4] = ["runtime", "observe", "security", "config"];
 
 /// Pairs beyond that: the first may use the second.
-const ALSO: [(&str, &str); 3] = [("cli", "bench"), ("bench", "domain"), ("observe", "config")];
+const ALSO: [(&str, &str); 6] = [
+    ("cli", "bench"),
+    ("bench", "domain"),
+    ("bench", "wire"),
+    ("bench", "security"),
+    ("observe", "config"),
+    ("config", "security"),
+];
 
 /// Outside crates, and the only places, as paths begin, that name them.
 const AT_THE_RIM: [(&str, &[&str]); 4] = [

@@ -24,6 +24,8 @@ mod mailbox_claims;
 mod mailbox_limits;
 mod mailbox_messages;
 mod mailbox_sessions;
+mod mailbox_torture;
+mod operator;
 mod push_tls;
 mod session_mode;
 mod settings_table;

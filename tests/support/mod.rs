@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod disk;
 pub mod http;
 pub mod mailbox;
 pub mod node;

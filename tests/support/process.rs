@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -42,19 +43,16 @@ impl Process {
         Self::launch(settings, Stdio::piped()).await
     }
 
+    /// Starts the binary, and kills it so long afterwards, be it ready or not.
+    pub async fn start_and_kill(settings: &[(&str, &str)], after: Duration) {
+        let mut child = spawn(settings, free_udp_address(), Stdio::inherit());
+        tokio::time::sleep(after).await;
+        within(LONG_PATIENCE, "the process ends", child.kill()).await.unwrap();
+    }
+
     async fn launch(settings: &[(&str, &str)], log: Stdio) -> Self {
         let gossip = free_udp_address();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_waystation"))
-            .env_clear()
-            .envs(DEFAULTS.iter().copied())
-            .env("RELAY_GOSSIP_ADDR", gossip.to_string())
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let mut child = spawn(settings, gossip, log);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let log = child.stderr.take().map(|log| BufReader::new(log).lines());
         let public = within(LONG_PATIENCE, "the process says where it serves", async {
@@ -109,6 +107,20 @@ impl Process {
         let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
         assert!(sent.success(), "SIG{name} was not sent");
     }
+}
+
+fn spawn(settings: &[(&str, &str)], gossip: SocketAddr, log: Stdio) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_waystation"))
+        .env_clear()
+        .envs(DEFAULTS.iter().copied())
+        .env("RELAY_GOSSIP_ADDR", gossip.to_string())
+        .envs(settings.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
 }
 
 /// A port that was free a moment ago: a seed must be known before the process that seeds with it runs.

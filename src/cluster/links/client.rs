@@ -7,20 +7,28 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::Stream;
+use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
+use prost::Message;
 use tokio::net::TcpStream;
+use tonic::Request;
+use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 use crate::cluster::PROTOCOL;
-use crate::cluster::proto::cluster_client::ClusterClient;
 use crate::cluster::proto::{Batch, Hello};
 use crate::runtime::backoff::Backoff;
 use crate::security::tls::ClusterTls;
 
+use super::codec::LinkCodec;
 use super::stream::NodeStream;
 use super::{Inner, Peer};
+
+/// The one call between nodes.
+const LINK: PathAndQuery = PathAndQuery::from_static("/waystation.cluster.v1.Cluster/Link");
 
 /// How long a connection, and then the other's welcome, may take.
 pub const TIMEOUT_CONNECT: Duration = Duration::from_secs(2);
@@ -75,8 +83,10 @@ async fn link(inner: &Arc<Inner>, peer: &Arc<Peer>, backoff: &mut Backoff) -> Re
         generation: me.generation.0,
     };
     let outgoing = Outgoing { hello: Some(hello), peer: peer.clone() };
-    let mut client = ClusterClient::new(channel);
-    let mut answers = tokio::time::timeout(TIMEOUT_CONNECT, client.link(outgoing)).await??.into_inner();
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await?;
+    let call = grpc.streaming(Request::new(outgoing), LINK, LinkCodec);
+    let mut answers = tokio::time::timeout(TIMEOUT_CONNECT, call).await??.into_inner();
     let welcome = tokio::time::timeout(TIMEOUT_CONNECT, answers.message()).await??.ok_or(LinkError::Closed)?;
     if welcome.node_id != peer.run.node.as_str() || welcome.generation != peer.run.generation.0 {
         return Err(LinkError::WrongRun);
@@ -154,11 +164,12 @@ struct Outgoing {
 }
 
 impl Stream for Outgoing {
-    type Item = Batch;
+    type Item = Bytes;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Batch>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(hello) = self.hello.take() {
-            return Poll::Ready(Some(Batch { hello: Some(hello), frames: Vec::new() }));
+            let hello = Batch { hello: Some(hello), frames: Vec::new() };
+            return Poll::Ready(Some(hello.encode_to_vec().into()));
         }
         self.peer.queue.poll_batch(context).map(Some)
     }

@@ -8,6 +8,7 @@
 
 mod asks;
 mod client;
+mod codec;
 mod queue;
 mod server;
 mod stream;
@@ -145,8 +146,8 @@ impl Links {
         self.inner.dispatch.fill(dispatch);
     }
 
-    /// No link is opened from here on, nor opened again: this node is about to say goodbye. The others close its
-    /// streams then, and a new one would make them forget what this node has said, which requests still wait on.
+    /// No link is opened from here on, nor opened again: this node is about to say goodbye. Whoever hears of it closes
+    /// its stream, and a new one would only have to be closed again.
     pub fn leave(&self) {
         self.inner.leaving.store(true, Ordering::Relaxed);
     }

@@ -1,20 +1,22 @@
-//! What waits to be sent on one link, handed out in batches.
+//! What waits to be sent on one link, encoded as it is queued and handed out in batches.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
+use prost::{Message, length_delimiter_len};
 
-use crate::cluster::proto::{Batch, Frame};
+use crate::cluster::proto::Frame;
 use crate::observe::metrics::Metrics;
 
-/// Most frames in one batch.
-const BATCH_FRAMES: usize = 256;
-
-/// Bytes after which a batch is full: four HTTP/2 frames of the size that tonic writes.
+/// Most bytes in a batch of more than one frame: eight chunks of the size that tonic writes.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// What stands before each frame in an encoded `Batch`: field 2, length-delimited.
+const FRAMES_KEY: u8 = 2 << 3 | 2;
 
 /// A bounded queue with one reader.
 pub struct LinkQueue {
@@ -26,10 +28,66 @@ pub struct LinkQueue {
 
 #[derive(Default)]
 struct State {
-    frames: VecDeque<Frame>,
+    /// Batches that take no more frames.
+    full: VecDeque<Growing>,
+    /// The last batch. Handed out, it is a part split off this buffer, whose memory is used again once the part has
+    /// been written.
+    last: Growing,
     bytes: usize,
+    /// The reader has seen what waits, and lets others run before it takes it.
+    lingering: bool,
     /// The node cannot be reached: frames are refused rather than kept for nobody.
     down: bool,
+}
+
+/// A batch that has not been handed out.
+#[derive(Default)]
+struct Growing {
+    bytes: BytesMut,
+    frames: usize,
+}
+
+impl Growing {
+    fn push(&mut self, frame: &Frame, bytes: usize) {
+        self.bytes.reserve(bytes);
+        self.bytes.put_u8(FRAMES_KEY);
+        let encoded = frame.encode_length_delimited(&mut self.bytes);
+        debug_assert!(encoded.is_ok(), "a growing buffer has room");
+        self.frames += 1;
+    }
+
+    /// What there is; the buffer's memory stays.
+    fn split(&mut self) -> Self {
+        Self { bytes: self.bytes.split(), frames: std::mem::take(&mut self.frames) }
+    }
+}
+
+impl State {
+    fn push(&mut self, frame: &Frame, bytes: usize) {
+        self.bytes += bytes;
+        if self.last.frames > 0 && self.last.bytes.len() + bytes > BATCH_BYTES {
+            let full = self.last.split();
+            self.full.push_back(full);
+        }
+        if bytes > BATCH_BYTES {
+            // Not into the buffer, which would keep the memory.
+            let mut own = Growing::default();
+            own.push(frame, bytes);
+            self.full.push_back(own);
+        } else {
+            self.last.push(frame, bytes);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.full.is_empty() && self.last.frames == 0
+    }
+
+    fn pop(&mut self) -> Growing {
+        let batch = self.full.pop_front().unwrap_or_else(|| self.last.split());
+        self.bytes -= batch.bytes.len();
+        batch
+    }
 }
 
 impl LinkQueue {
@@ -39,16 +97,16 @@ impl LinkQueue {
 
     /// Takes a frame, or gives it back if it does not fit.
     pub fn push(&self, frame: Frame) -> Result<(), Box<Frame>> {
-        let weight = frame.weight();
+        let length = frame.encoded_len();
+        let bytes = 1 + length_delimiter_len(length) + length;
         {
             let mut state = self.state.lock();
-            if state.down || state.bytes + weight > self.limit {
+            if state.down || state.bytes + bytes > self.limit {
                 return Err(Box::new(frame));
             }
-            state.bytes += weight;
-            state.frames.push_back(frame);
+            state.push(&frame, bytes);
         }
-        self.metrics.cluster.link_queued_bytes.inc_by(weight as i64);
+        self.metrics.cluster.link_queued_bytes.inc_by(bytes as i64);
         self.waker.wake();
         Ok(())
     }
@@ -57,7 +115,7 @@ impl LinkQueue {
     pub fn break_off(&self) {
         let lost = std::mem::replace(&mut *self.state.lock(), State { down: true, ..State::default() });
         self.metrics.cluster.link_queued_bytes.dec_by(lost.bytes as i64);
-        for _ in lost.frames {
+        for _ in 0..lost.full.iter().map(|batch| batch.frames).sum::<usize>() + lost.last.frames {
             self.metrics.drop_one("link", "broken");
         }
     }
@@ -67,27 +125,28 @@ impl LinkQueue {
         self.state.lock().down = false;
     }
 
-    /// Everything that waits, up to the size of a batch. One task at a time may wait here.
-    pub fn poll_batch(&self, context: &mut Context<'_>) -> Poll<Batch> {
+    /// What waits, up to the size of a batch: a `Batch` as protobuf bytes. One task at a time may wait here.
+    ///
+    /// It gives way once before it takes anything: the tasks that are ready to run then add their frames to the
+    /// batch, where they would otherwise cost a batch, and a write to the socket, each.
+    pub fn poll_batch(&self, context: &mut Context<'_>) -> Poll<Bytes> {
         self.waker.register(context.waker());
         let mut state = self.state.lock();
-        let (mut frames, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH_BYTES && frames.len() < BATCH_FRAMES {
-            let Some(frame) = state.frames.pop_front() else { break };
-            bytes += frame.weight();
-            frames.push(frame);
-        }
-        if frames.is_empty() {
-            state.frames = VecDeque::new();
+        if state.is_empty() {
             return Poll::Pending;
         }
-        state.bytes -= bytes;
+        if !std::mem::replace(&mut state.lingering, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        state.lingering = false;
+        let Growing { bytes, frames } = state.pop();
         drop(state);
         let figures = &self.metrics.cluster;
-        figures.link_queued_bytes.dec_by(bytes as i64);
-        figures.frames_sent.inc_by(frames.len() as u64);
+        figures.link_queued_bytes.dec_by(bytes.len() as i64);
+        figures.frames_sent.inc_by(frames as u64);
         figures.batches_sent.inc();
-        Poll::Ready(Batch { hello: None, frames })
+        Poll::Ready(bytes.freeze())
     }
 }
 
@@ -100,23 +159,66 @@ impl Drop for LinkQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::proto::{Notify, frame::Body};
+    use crate::cluster::proto::{Batch, Notify, frame::Body};
 
     fn frame(bytes: usize) -> Frame {
         Body::Notify(Notify { vault_id: "v".into(), frame: vec![0; bytes].into() }).into()
     }
 
-    fn next(queue: &LinkQueue) -> Poll<usize> {
-        queue.poll_batch(&mut Context::from_waker(futures::task::noop_waker_ref())).map(|b| b.frames.len())
+    /// Polls as a task does that is run again at once when it gives way.
+    fn next(queue: &LinkQueue) -> Poll<Bytes> {
+        let mut context = Context::from_waker(futures::task::noop_waker_ref());
+        match queue.poll_batch(&mut context) {
+            Poll::Pending => queue.poll_batch(&mut context),
+            ready => ready,
+        }
+    }
+
+    fn frames(batch: Poll<Bytes>) -> Option<Vec<Frame>> {
+        match batch {
+            Poll::Ready(batch) => Some(Batch::decode(batch).unwrap().frames),
+            Poll::Pending => None,
+        }
     }
 
     #[test]
-    fn what_waits_together_leaves_together() {
+    fn what_waits_together_leaves_together_as_a_batch_of_the_protocol() {
         let queue = LinkQueue::new(1 << 20, Metrics::new());
-        for _ in 0..300 {
-            queue.push(frame(10)).unwrap();
+        for bytes in 0..300 {
+            queue.push(frame(bytes)).unwrap();
         }
-        assert_eq!([next(&queue), next(&queue), next(&queue)], [Poll::Ready(256), Poll::Ready(44), Poll::Pending]);
+        assert_eq!(frames(next(&queue)), Some((0..300).map(frame).collect()));
+        assert!(next(&queue).is_pending());
+    }
+
+    #[test]
+    fn the_reader_gives_way_once_so_that_a_batch_can_grow() {
+        let queue = LinkQueue::new(1 << 20, Metrics::new());
+        let mut context = Context::from_waker(futures::task::noop_waker_ref());
+        queue.push(frame(10)).unwrap();
+        assert!(queue.poll_batch(&mut context).is_pending());
+        queue.push(frame(10)).unwrap();
+        assert_eq!(frames(queue.poll_batch(&mut context)), Some(vec![frame(10), frame(10)]));
+    }
+
+    #[test]
+    fn a_full_batch_is_followed_by_another() {
+        let queue = LinkQueue::new(4 * BATCH_BYTES, Metrics::new());
+        for _ in 0..5 {
+            queue.push(frame(BATCH_BYTES / 2 - 100)).unwrap();
+        }
+        let sizes = [(); 4].map(|()| frames(next(&queue)).map(|frames| frames.len()));
+        assert_eq!(sizes, [Some(2), Some(2), Some(1), None]);
+    }
+
+    #[test]
+    fn a_frame_larger_than_a_batch_travels_alone_and_in_order() {
+        let queue = LinkQueue::new(4 * BATCH_BYTES, Metrics::new());
+        for bytes in [1, 2 * BATCH_BYTES, 2] {
+            queue.push(frame(bytes)).unwrap();
+        }
+        let sent = [(); 3].map(|()| frames(next(&queue)).unwrap());
+        assert_eq!(sent, [1, 2 * BATCH_BYTES, 2].map(|bytes| vec![frame(bytes)]));
     }
 
     #[test]
@@ -124,6 +226,8 @@ mod tests {
         let queue = LinkQueue::new(1000, Metrics::new());
         assert!(queue.push(frame(500)).is_ok());
         assert!(queue.push(frame(500)).is_err());
+        assert!(next(&queue).is_ready());
+        assert!(queue.push(frame(500)).is_ok());
     }
 
     #[test]
@@ -132,7 +236,7 @@ mod tests {
         queue.push(frame(10)).unwrap();
         queue.break_off();
         assert!(queue.push(frame(10)).is_err());
-        assert_eq!(next(&queue), Poll::Pending);
+        assert!(next(&queue).is_pending());
         queue.open();
         assert!(queue.push(frame(10)).is_ok());
     }

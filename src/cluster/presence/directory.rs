@@ -2,8 +2,9 @@
 //!
 //! Invariants, for each principal:
 //! - a node has at most one entry, that of its newest run;
-//! - an entry's epoch never falls: a claim that arrives late never undoes a newer one;
-//! - an entry of a node that has left the view is not routed to; for the grace it says that requests wait.
+//! - an entry's epoch never falls, unless it is doubted: a claim that arrives late never undoes a newer one;
+//! - an entry of a node that has left the view is not routed to; for the grace it says that requests wait;
+//! - an entry that is doubted is not routed to, and says nothing unless its node leaves the view.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -28,7 +29,10 @@ struct Entry {
     run: NodeRun,
     epoch: Epoch,
     standing: Standing,
+    /// Since when its node has been out of the view.
     lost: Option<Millis>,
+    /// Since when its node has been saying everything again, but not this: a withdrawal may have been missed.
+    doubted: Option<Millis>,
 }
 
 /// What the directory says of a principal.
@@ -48,16 +52,17 @@ pub enum Found {
 }
 
 impl Directory {
-    /// `run` holds `principal` since `epoch`. Without effect if a newer claim of that node is known.
+    /// `run` holds `principal` since `epoch`. Without effect if a newer claim of that node is known and not doubted.
     pub fn announce(&mut self, principal: &Principal, run: &NodeRun, epoch: Epoch, standing: Standing) {
-        let entry = Entry { run: run.clone(), epoch, standing, lost: None };
+        let entry = Entry { run: run.clone(), epoch, standing, lost: None, doubted: None };
         let holders = self.entries.entry(principal.clone()).or_default();
         match holders.iter_mut().find(|e| e.run.node == run.node) {
+            Some(known) if *run == known.run && known.doubted.is_some() => *known = entry,
             Some(known) if (run.generation, epoch) >= (known.run.generation, known.epoch) => *known = entry,
             Some(_) => {}
             None => {
                 holders.push(entry);
-                holders.sort_by_key(|e| std::cmp::Reverse((e.lost.is_none(), e.standing, e.epoch)));
+                holders.sort_by_key(|e| std::cmp::Reverse((e.lost.or(e.doubted).is_none(), e.standing, e.epoch)));
                 holders.truncate(MAX_HOLDERS);
             }
         }
@@ -74,12 +79,12 @@ impl Directory {
     }
 
     /// Takes note of which runs are alive: entries of others are lost from `now` on, for those found again no
-    /// longer, and those lost for longer than `grace` are forgotten.
+    /// longer, and those lost, or else doubted, for longer than `grace` are forgotten.
     pub fn settle(&mut self, is_alive: impl Fn(&NodeRun) -> bool, now: Millis, grace: Duration) {
         self.entries.retain(|_, holders| {
             holders.retain_mut(|e| {
                 e.lost = if is_alive(&e.run) { None } else { Some(e.lost.unwrap_or(now)) };
-                e.lost.is_none_or(|at| now < at.plus(grace))
+                e.lost.or(e.doubted).is_none_or(|at| now < at.plus(grace))
             });
             !holders.is_empty()
         });
@@ -91,23 +96,32 @@ impl Directory {
         self.entries.retain(|principal, holders| is_owned(principal) || holders.iter().any(|e| e.lost.is_some()));
     }
 
-    /// Forgets what `run` has announced.
-    pub fn forget(&mut self, run: &NodeRun) {
-        self.entries.retain(|_, holders| {
-            holders.retain(|e| e.run != *run);
-            !holders.is_empty()
-        });
+    /// What `run` has announced is doubted from `now` on, until it says it again. It is not forgotten: `run` may
+    /// be dead to the others, or die before it has said everything, and then requests wait all the same.
+    pub fn doubt(&mut self, run: &NodeRun, now: Millis) {
+        for entry in self.entries.values_mut().flatten().filter(|e| e.run == *run) {
+            entry.doubted.get_or_insert(now);
+        }
     }
 
-    /// Where `principal` is; nothing if this directory has never heard of it, or has forgotten.
+    /// Where `principal` is, if only those runs are alive; nothing if this directory has never heard of it, has
+    /// forgotten, or is in doubt.
     #[must_use]
-    pub fn find(&self, principal: &Principal, now: Millis, grace: Duration) -> Option<Found> {
-        let holders = self.entries.get(principal)?;
-        let alive = holders.iter().filter(|e| e.lost.is_none()).max_by_key(|e| (e.standing, e.epoch));
-        if let Some(Entry { run, epoch, standing, .. }) = alive {
+    pub fn find(
+        &self,
+        principal: &Principal,
+        is_alive: impl Fn(&NodeRun) -> bool,
+        now: Millis,
+        grace: Duration,
+    ) -> Option<Found> {
+        let (alive, dead): (SmallVec<[_; 2]>, SmallVec<[_; 2]>) =
+            self.entries.get(principal)?.iter().partition(|e| is_alive(&e.run));
+        let certain = alive.into_iter().filter(|e| e.doubted.is_none()).max_by_key(|e| (e.standing, e.epoch));
+        if let Some(Entry { run, epoch, standing, .. }) = certain {
             return Some(Found::At { run: run.clone(), epoch: *epoch, standing: *standing });
         }
-        let until = holders.iter().filter_map(|e| e.lost).max()?.plus(grace);
+        // One that has not been settled yet has been lost just now.
+        let until = dead.into_iter().map(|e| e.lost.unwrap_or(now)).max()?.plus(grace);
         (until > now).then(|| Found::Lost(until.since(now)))
     }
 
@@ -142,9 +156,18 @@ mod tests {
         NodeRun { node: format!("node-{n}").parse().unwrap(), generation: Generation(generation) }
     }
 
-    fn at(found: Option<Found>) -> Option<NodeRun> {
-        match found {
+    /// Where a directory finds a principal while all nodes are alive.
+    fn at(directory: &Directory, principal: &Principal) -> Option<NodeRun> {
+        match directory.find(principal, |_| true, Millis(0), GRACE) {
             Some(Found::At { run, .. }) => Some(run),
+            _ => None,
+        }
+    }
+
+    /// How long requests wait for a principal while no node is alive.
+    fn waits(directory: &Directory, principal: &Principal, now: Millis) -> Option<Duration> {
+        match directory.find(principal, |_| false, now, GRACE) {
+            Some(Found::Lost(wait)) => Some(wait),
             _ => None,
         }
     }
@@ -154,11 +177,11 @@ mod tests {
         let (mut directory, vault) = (Directory::default(), Principal::vault("v"));
         directory.announce(&vault, &run(1, 1), Epoch(10), Standing::Live);
         directory.announce(&vault, &run(2, 1), Epoch(20), Standing::Live);
-        assert_eq!(at(directory.find(&vault, Millis(0), GRACE)), Some(run(2, 1)));
+        assert_eq!(at(&directory, &vault), Some(run(2, 1)));
         directory.withdraw(&vault, &run(2, 1), Epoch(20));
-        assert_eq!(at(directory.find(&vault, Millis(0), GRACE)), Some(run(1, 1)));
+        assert_eq!(at(&directory, &vault), Some(run(1, 1)));
         directory.withdraw(&vault, &run(1, 1), Epoch(10));
-        assert_eq!(directory.find(&vault, Millis(0), GRACE), None);
+        assert_eq!(at(&directory, &vault), None);
         assert!(directory.is_empty());
     }
 
@@ -168,7 +191,7 @@ mod tests {
         directory.announce(&vault, &run(1, 1), Epoch(10), Standing::Live);
         directory.announce(&vault, &run(2, 1), Epoch(20), Standing::Polling);
         directory.announce(&vault, &run(3, 1), Epoch(30), Standing::Waiting);
-        assert_eq!(at(directory.find(&vault, Millis(0), GRACE)), Some(run(1, 1)));
+        assert_eq!(at(&directory, &vault), Some(run(1, 1)));
     }
 
     #[test]
@@ -180,7 +203,7 @@ mod tests {
         directory.withdraw(&vault, &run(1, 2), Epoch(10));
         directory.withdraw(&vault, &run(1, 1), Epoch(99));
         let expected = Found::At { run: run(1, 2), epoch: Epoch(20), standing: Standing::Live };
-        assert_eq!(directory.find(&vault, Millis(0), GRACE), Some(expected));
+        assert_eq!(directory.find(&vault, |_| true, Millis(0), GRACE), Some(expected));
     }
 
     #[test]
@@ -188,12 +211,12 @@ mod tests {
         let (mut directory, vault) = (Directory::default(), Principal::vault("v"));
         directory.announce(&vault, &run(1, 1), Epoch(10), Standing::Live);
         directory.settle(|_| false, Millis(1_000), GRACE);
-        assert_eq!(directory.find(&vault, Millis(6_000), GRACE), Some(Found::Lost(Duration::from_secs(10))));
+        assert_eq!(waits(&directory, &vault, Millis(6_000)), Some(Duration::from_secs(10)));
         directory.settle(|_| true, Millis(7_000), GRACE);
-        assert_eq!(at(directory.find(&vault, Millis(7_000), GRACE)), Some(run(1, 1)));
+        assert_eq!(at(&directory, &vault), Some(run(1, 1)));
         directory.settle(|_| false, Millis(8_000), GRACE);
         directory.settle(|_| false, Millis(23_000), GRACE);
-        assert_eq!(directory.find(&vault, Millis(23_000), GRACE), None);
+        assert_eq!(waits(&directory, &vault, Millis(23_000)), None);
     }
 
     #[test]
@@ -203,19 +226,55 @@ mod tests {
         directory.announce(&lost, &run(2, 1), Epoch(10), Standing::Live);
         directory.settle(|r| *r == run(1, 1), Millis(0), GRACE);
         directory.keep_owned(|_| false);
-        assert_eq!(directory.find(&here, Millis(0), GRACE), None);
-        assert_eq!(directory.find(&lost, Millis(0), GRACE), Some(Found::Lost(GRACE)));
+        assert_eq!(waits(&directory, &here, Millis(0)), None);
+        assert_eq!(waits(&directory, &lost, Millis(0)), Some(GRACE));
     }
 
     #[test]
-    fn a_node_that_says_everything_again_is_forgotten_before() {
+    fn a_dead_node_is_not_routed_to_before_its_death_has_been_settled() {
         let (mut directory, vault) = (Directory::default(), Principal::vault("v"));
         directory.announce(&vault, &run(1, 1), Epoch(10), Standing::Live);
         directory.announce(&vault, &run(2, 1), Epoch(20), Standing::Live);
-        directory.forget(&run(2, 1));
-        assert_eq!(at(directory.find(&vault, Millis(0), GRACE)), Some(run(1, 1)));
-        directory.forget(&run(1, 1));
+        let found = directory.find(&vault, |r| *r == run(1, 1), Millis(0), GRACE);
+        assert!(matches!(found, Some(Found::At { epoch: Epoch(10), .. })), "{found:?}");
+        assert_eq!(waits(&directory, &vault, Millis(0)), Some(GRACE));
+    }
+
+    #[test]
+    fn what_a_node_has_not_said_again_is_not_routed_to_and_forgotten_after_the_grace() {
+        let (mut directory, vault) = (Directory::default(), Principal::vault("v"));
+        directory.announce(&vault, &run(1, 1), Epoch(10), Standing::Live);
+        directory.announce(&vault, &run(2, 1), Epoch(20), Standing::Live);
+        directory.doubt(&run(2, 1), Millis(0));
+        assert_eq!(at(&directory, &vault), Some(run(1, 1)));
+        directory.doubt(&run(1, 1), Millis(0));
+        assert_eq!(at(&directory, &vault), None);
+        directory.announce(&vault, &run(2, 1), Epoch(15), Standing::Live);
+        assert_eq!(at(&directory, &vault), Some(run(2, 1)));
+        directory.doubt(&run(2, 1), Millis(0));
+        directory.settle(|_| true, Millis(14_999), GRACE);
+        assert_eq!(directory.len(), 1);
+        directory.settle(|_| true, Millis(15_000), GRACE);
         assert!(directory.is_empty());
+    }
+
+    #[test]
+    fn requests_wait_for_a_dead_node_whose_stream_begins_again_or_began_just_before() {
+        let (mut directory, after, before) =
+            (Directory::default(), Principal::vault("after"), Principal::vault("before"));
+        directory.announce(&after, &run(1, 1), Epoch(10), Standing::Live);
+        directory.announce(&before, &run(2, 1), Epoch(10), Standing::Live);
+        directory.doubt(&run(2, 1), Millis(0));
+        directory.settle(|_| false, Millis(1_000), GRACE);
+        directory.doubt(&run(1, 1), Millis(2_000));
+        for vault in [&after, &before] {
+            assert_eq!(waits(&directory, vault, Millis(6_000)), Some(Duration::from_secs(10)));
+        }
+        // Alive again, but nobody knows whether they withdrew it meanwhile.
+        directory.settle(|_| true, Millis(7_000), GRACE);
+        for vault in [&after, &before] {
+            assert_eq!(at(&directory, vault), None);
+        }
     }
 
     #[derive(Debug, Clone)]
@@ -249,7 +308,7 @@ mod tests {
                     owner.announce(&vault, &run(*n, 1), Epoch(*e), Standing::Live);
                 }
             }
-            let found: Vec<_> = owners.iter().map(|o| o.find(&vault, Millis(0), GRACE)).collect();
+            let found: Vec<_> = owners.iter().map(|o| o.find(&vault, |_| true, Millis(0), GRACE)).collect();
             let newest = claims.iter().map(|(_, e)| *e).max().unwrap();
             for found in found {
                 let epoch = if let Some(Found::At { epoch, .. }) = found { epoch.0 } else { 0 };
@@ -267,7 +326,7 @@ mod tests {
                     Op::Announce(n, g, e, s) => directory.announce(&vault, &run(n, g), Epoch(e), s),
                     Op::Withdraw(n, g, e) => directory.withdraw(&vault, &run(n, g), Epoch(e)),
                 }
-                prop_assert!(at(directory.find(&vault, Millis(0), GRACE)).is_some());
+                prop_assert!(at(&directory, &vault).is_some());
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::domain::ids::NodeRun;
 use crate::domain::principal::{Principal, Standing};
 use crate::observe::metrics::count;
 
-use super::{Found, Presence, time};
+use super::{Found, Presence};
 
 /// How long one node may take to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -49,6 +49,16 @@ struct Answers {
     silent: bool,
 }
 
+impl Answers {
+    /// Who names a node that has left `view` has yet to hear of that: the principal is not there, but lost.
+    fn seen_with(mut self, view: &View, grace: Duration) -> Self {
+        if self.best.as_ref().is_some_and(|(.., run)| !view.is_live(run)) {
+            (self.best, self.lost) = (None, Some(grace));
+        }
+        self
+    }
+}
+
 impl Presence {
     /// Looks `principal` up on the other nodes and in this node's own directory.
     pub async fn locate(&self, principal: &Principal) -> Located {
@@ -69,15 +79,9 @@ impl Presence {
         let begun = Instant::now();
         loop {
             let view = self.view();
-            let told = self.ask_owners(principal, &view).await;
-            let mut lost = told.lost;
-            match told.best {
-                Some((standing, epoch, run)) if trust_owners => {
-                    return (Located::At { run, epoch, standing }, "owner");
-                }
-                // The owner has yet to hear that this node is gone.
-                Some((.., run)) if !view.is_live(&run) => lost = lost.max(Some(self.inner.grace)),
-                _ => {}
+            let told = self.ask_owners(principal, &view).await.seen_with(&self.view(), self.inner.grace);
+            if let (Some((standing, epoch, run)), true) = (told.best, trust_owners) {
+                return (Located::At { run, epoch, standing }, "owner");
             }
             let others = view.others().map(|m| m.run.clone()).collect();
             let holds = Body::Holds(proto::Holds { principal: Some(convert::principal(principal)) });
@@ -85,7 +89,7 @@ impl Presence {
             if let Some((standing, epoch, run)) = answers.best {
                 return (Located::At { run, epoch, standing }, "asked_all");
             }
-            match lost.or_else(|| self.lost_with_its_owners(principal)) {
+            match told.lost.or_else(|| self.lost_with_its_owners(principal)) {
                 Some(wait) => return (Located::Lost(wait), "lost"),
                 // An owner that has not answered may know that the principal's node has just gone.
                 None if !told.silent && !answers.silent => return (Located::Absent, "absent"),
@@ -102,7 +106,7 @@ impl Presence {
             view.owners(principal.hash()).map(|m| m.run.clone()).partition(|run| *run == self.inner.me);
         let mut lost = None;
         if !mine.is_empty() {
-            match self.inner.directory.lock().find(principal, time::now(), self.inner.grace) {
+            match self.find(principal, view) {
                 Some(Found::At { run, epoch, standing }) if run != self.inner.me => {
                     return Answers { best: Some((standing, epoch, run)), ..Answers::default() };
                 }
@@ -142,5 +146,31 @@ impl Presence {
             }
         }
         answers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::facts::Facts;
+    use crate::cluster::view::Member;
+    use crate::domain::ids::Generation;
+
+    const GRACE: Duration = Duration::from_secs(15);
+
+    fn member(node: &str) -> Member {
+        let run = NodeRun { node: node.parse().unwrap(), generation: Generation(1) };
+        Member::new(run, ([127, 0, 0, 1], 1).into(), Facts::new("127.0.0.1:1".into(), "here".parse().unwrap()))
+    }
+
+    #[test]
+    fn a_principal_is_lost_if_its_owner_has_yet_to_hear_that_its_node_has_left() {
+        let owner_says = || Answers { best: Some((Standing::Live, Epoch(1), member("b").run)), ..Answers::default() };
+        let (view, _) = View::assemble(member("me"), [member("b")]);
+        let told = owner_says().seen_with(&view, GRACE);
+        assert!(told.best.is_some() && told.lost.is_none());
+        let (view, _) = View::assemble(member("me"), []);
+        let told = owner_says().seen_with(&view, GRACE);
+        assert_eq!((told.best, told.lost), (None, Some(GRACE)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Every node announces what it holds to the owners, once; nothing is refreshed. An entry is good for as long
 //! as its node is in the live view with the same generation. What may have been missed is said again: to a node
-//! whose link is new, everything that it owns, while the node forgets what it was told before; after a change of
+//! whose link is new, everything that it owns, while the node doubts what it was told before; after a change of
 //! the view, what has new owners.
 //!
 //! Nobody is reported absent on the word of an owner alone: before that, every live node is asked whether it
@@ -131,10 +131,10 @@ impl Presence {
         self.inner.behind.lock().insert(peer.clone());
     }
 
-    /// A stream from `peer` begins: what it has said before is void, because a withdrawal may be missing. It says
-    /// again what it holds.
+    /// A stream from `peer` begins: what it has said before is in doubt, because a withdrawal may be missing. It
+    /// says again what it holds.
     pub fn stream_opened(&self, peer: &NodeRun) {
-        self.inner.directory.lock().forget(peer);
+        self.inner.directory.lock().doubt(peer, time::now());
     }
 
     /// Another node's announcement.
@@ -150,14 +150,18 @@ impl Presence {
     /// As an owner: where is `principal`?
     #[must_use]
     pub fn answer_locate(&self, principal: &Principal) -> reply::Body {
-        let found = self.inner.directory.lock().find(principal, time::now(), self.inner.grace);
-        reply::Body::Located(match found {
+        reply::Body::Located(match self.find(principal, &self.view()) {
             Some(Found::At { run, epoch, standing }) => convert::located(&run, epoch, standing),
             Some(Found::Lost(wait)) => {
                 LocatedReply { lost_wait_ms: u64::try_from(wait.as_millis()).unwrap_or(1).max(1), ..Default::default() }
             }
             None => LocatedReply::default(),
         })
+    }
+
+    /// What this node's own directory says.
+    fn find(&self, principal: &Principal, view: &View) -> Option<Found> {
+        self.inner.directory.lock().find(principal, |run| view.is_live(run), time::now(), self.inner.grace)
     }
 
     /// As any node: does it hold `principal` itself?
@@ -231,8 +235,7 @@ impl Presence {
     fn settle(&self, view: &View) {
         self.inner.lost.lock().observe(&self.view(), time::now(), self.inner.grace);
         let mut directory = self.inner.directory.lock();
-        let is_alive = |run: &NodeRun| view.members.get(&run.node).is_some_and(|m| m.run == *run);
-        directory.settle(is_alive, time::now(), self.inner.grace);
+        directory.settle(|run| view.is_live(run), time::now(), self.inner.grace);
         self.inner.metrics.cluster.presence_entries.set(directory.len() as i64);
     }
 

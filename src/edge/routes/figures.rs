@@ -1,17 +1,52 @@
 //! `/metrics` and `/stats`: Prometheus text and the JSON of the original relay (sheet section 13).
 
+use std::sync::Arc;
+
+use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::routing::get;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use subtle::ConstantTimeEq;
 
 use super::Services;
 use crate::edge::errors::json as answer;
 use crate::runtime::time;
 use crate::vault::Snapshot;
 use crate::wire::dcp::time::format;
+
+/// Who may read `/metrics`, and where.
+#[derive(Clone)]
+pub struct Figures {
+    /// Whether it is on the public port.
+    pub public: bool,
+    /// What whoever asks must show as a bearer token; `None`: nothing.
+    pub token: Option<Arc<[u8]>>,
+}
+
+impl Figures {
+    /// Whether a request with these headers may read them (RFC 6750, section 2.1).
+    fn may_read(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let shown = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7));
+        shown.is_some_and(|(scheme, shown)| scheme.eq_ignore_ascii_case(b"Bearer ") && shown.ct_eq(token).into())
+    }
+}
+
+/// What any port has on which the figures are.
+pub fn routes() -> Router<Services> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+/// `GET /` of the port for operators.
+pub async fn index() -> Response {
+    let endpoints = ["/metrics", "/pubkey"];
+    let version = env!("CARGO_PKG_VERSION");
+    answer(StatusCode::OK, &json!({"endpoints": endpoints, "service": "waystation-metrics", "version": version}))
+}
 
 /// What `/metrics` may be asked for.
 #[derive(Deserialize)]
@@ -20,7 +55,10 @@ pub struct Wanted {
 }
 
 /// `GET /metrics`: Prometheus text, or JSON for those who ask for it by `Accept`.
-pub async fn metrics(State(services): State<Services>, Query(wanted): Query<Wanted>, headers: HeaderMap) -> Response {
+async fn metrics(State(services): State<Services>, Query(wanted): Query<Wanted>, headers: HeaderMap) -> Response {
+    if !services.figures.may_read(&headers) {
+        return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], "Unauthorized").into_response();
+    }
     let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let snapshot = services.vault.snapshot();
     if wanted.format.as_deref() != Some("prometheus") && accepts.contains("application/json") {

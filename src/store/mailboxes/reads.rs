@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::layout::{
     Message, TOTALS, age_start, blob_key, decode_age, decode_blob, decode_blob_key, decode_done_key, decode_message,
-    decode_message_key, decode_tally, decode_totals, message_key,
+    decode_message_key, decode_tally, decode_totals, message_key, share_key,
 };
 use super::{Known, MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, Moment, Page, PageLimit, StoredBlob};
 use crate::domain::clock::Millis;
@@ -159,6 +159,15 @@ pub(super) fn expired(
         }
         Ok(more)
     })?;
+    // The change that deletes them reads what is read here. Nobody waits for it to come from the disk here, and
+    // everybody would there.
+    for (mailbox, place) in &expired {
+        let stored = database.get(Family::Messages, &message_key(*mailbox, place.id.message()))?;
+        if let Some(Message::Live(live)) = stored.map(decode_message).transpose()? {
+            database.get(Family::Usage, &mailbox.0)?;
+            database.get(Family::Usage, &share_key(*mailbox, live.from))?;
+        }
+    }
     Ok(expired)
 }
 

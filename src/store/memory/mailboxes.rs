@@ -38,7 +38,6 @@ impl Backend for MemoryMailboxes {
         let mut stage = Stage::new(&*maps);
         match change(&mut stage)? {
             Verdict::Keep(answer) => {
-                stage.keep();
                 let changes = stage.into_changes();
                 maps.write(&changes);
                 Ok(answer)

@@ -132,12 +132,12 @@ where
 
 /// The thread: until every handle is gone and the queue is empty.
 fn run(engine: &dyn Engine, mut waiting: mpsc::Receiver<Entry>) {
+    let mut stage = Stage::new(engine);
     while let Some(first) = waiting.blocking_recv() {
         if let Err(error) = engine.ready() {
             first.change.refuse(error);
             continue;
         }
-        let mut stage = Stage::new(engine);
         let mut group = Vec::new();
         let (mut writes, mut bytes) = (0, 0);
         let mut next = Some(first);
@@ -148,10 +148,13 @@ fn run(engine: &dyn Engine, mut waiting: mpsc::Receiver<Entry>) {
             let closed = writes >= GROUP_WRITES || bytes >= GROUP_BYTES || group.len() >= GROUP_WRITES;
             next = if closed { None } else { waiting.try_recv().ok() };
         }
-        let changes = stage.into_changes();
-        let written = if changes.is_empty() { Ok(()) } else { engine.write(&changes) };
-        if let Err(error) = &written {
-            tracing::error!(%error, changes = group.len(), "a group of changes was not written");
+        let written = if stage.changes().is_empty() { Ok(()) } else { engine.write(stage.changes()) };
+        match &written {
+            Ok(()) => stage.written(),
+            Err(error) => {
+                tracing::error!(%error, changes = group.len(), "a group of changes was not written");
+                stage.failed();
+            }
         }
         for (answer, _room) in group {
             answer(&written);

@@ -23,8 +23,13 @@ const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// from its front does not wade through what was swept long ago.
 const DELETION_WINDOW: usize = 1024;
 
-/// Values of this many bytes and more lie in files of their own, so that compaction does not copy them.
-const MIN_BLOB_FILE_VALUE_BYTES: u64 = 4 << 10;
+/// The part of a write buffer for a bloom filter over the messages in it: nearly every put asks for one that is not
+/// there.
+const MESSAGES_BLOOM: f64 = 0.02;
+
+/// Values of this many bytes and more lie in files of their own, so that compaction does not copy them: that is
+/// nearly every body, and compaction of bodies takes the disk away from the syncs that senders wait for.
+const MIN_BLOB_FILE_VALUE_BYTES: u64 = 512;
 
 /// Largest such file.
 const BLOB_FILE_BYTES: u64 = 64 << 20;
@@ -88,7 +93,7 @@ pub(super) fn options(found: &[String], own: &RocksOptions) -> (Options, Vec<Col
     database.set_paranoid_checks(true);
     database.set_max_open_files(MAX_OPEN_FILES);
     database.set_max_background_jobs(2);
-    database.set_bytes_per_sync(1 << 20);
+    database.set_bytes_per_sync(256 << 10);
     database.set_max_manifest_file_size(16 << 20);
     database.set_log_level(LogLevel::Warn);
     database.set_keep_log_file_num(4);
@@ -104,9 +109,17 @@ pub(super) fn options(found: &[String], own: &RocksOptions) -> (Options, Vec<Col
     blobs.set_blob_gc_age_cutoff(BLOB_GC_AGE);
     blobs.set_blob_gc_force_threshold(BLOB_GC_DEAD);
 
+    let mut messages = family.clone();
+    messages.set_memtable_prefix_bloom_ratio(MESSAGES_BLOOM);
+    messages.set_memtable_whole_key_filtering(true);
+
     let ours = Family::ALL.iter().map(|family| family.name());
     let unknown = found.iter().map(String::as_str).filter(|name| Family::ALL.iter().all(|ours| ours.name() != *name));
-    let of = |name| if name == Family::Blobs.name() { blobs.clone() } else { family.clone() };
+    let of = |name| match name {
+        name if name == Family::Blobs.name() => blobs.clone(),
+        name if name == Family::Messages.name() => messages.clone(),
+        _ => family.clone(),
+    };
     let descriptors = ours.chain(unknown).map(|name| ColumnFamilyDescriptor::new(name, of(name))).collect();
     (database, descriptors)
 }

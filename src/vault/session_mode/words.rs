@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::cluster::proto::{self, frame::Body, session_verdict};
 use crate::domain::ids::VaultId;
+use crate::vault::frames;
 use crate::wire::dcp::session::SessionId;
 
 /// An end of a session.
@@ -140,7 +141,7 @@ impl Word {
                 session: id(data.session_id)?,
                 to: Side::agent_if(data.to_agent),
                 seq: data.seq,
-                frame: Utf8Bytes::try_from(data.frame).ok()?,
+                frame: frames::text(data.frame)?,
             },
             Body::SessionClose(close) => Self::Close {
                 session: id(close.session_id)?,

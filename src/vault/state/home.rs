@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::domain::ids::{NodeRun, RequestId};
+use crate::domain::principal::Standing;
 use crate::runtime::outbox::Outbox;
 use crate::vault::frames::{self, Delivered};
 use crate::vault::record::{Origin, Place, Record, Waiter};
@@ -46,8 +47,11 @@ impl VaultState {
             return;
         }
         if self.route.leads_to(from) && !self.sessions.is_empty() {
-            // Whoever sends a request here does not have the vault.
+            // Whoever sends a request here does not have the vault, or does not count what it has.
             self.route = Route::Unknown;
+            if self.rank().is_some_and(|(standing, _)| standing < Standing::Live) {
+                self.look_for_better(context);
+            }
         }
         match self.find(&request, id) {
             Some(Record { answer: Some(answer), .. }) => {

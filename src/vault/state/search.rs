@@ -24,9 +24,12 @@ const MAX_MISSES: u8 = 4;
 /// How long until the next attempt to find a vault whose requests have been accepted.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
-/// How long until a node that takes no frames is tried again: one that has just died leaves the view within two
-/// seconds.
+/// How long until a node that takes no frames is tried again.
 const RESEND: Duration = Duration::from_millis(500);
+
+/// How often a request may fail to be sent: for four seconds, as long as a lookup asks silent nodes. A node that has
+/// just died is in the view for up to two seconds, and twice as long if its last heartbeats were slow.
+const MAX_UNSENT: u8 = 8;
 
 /// What looking a vault up gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,7 +174,7 @@ impl VaultState {
         };
         record.place = Place::Nowhere;
         record.misses = record.misses.saturating_add(1);
-        if !record.accepted && record.misses > MAX_MISSES {
+        if !record.accepted && record.misses > MAX_UNSENT {
             self.give_up(request, id, &Refusal::Unavailable, context);
         } else if let Route::At(..) = self.route {
             self.settle(context);

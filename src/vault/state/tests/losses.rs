@@ -137,6 +137,28 @@ fn a_request_that_cannot_be_sent_is_tried_again_and_refused_in_the_end_unless_ac
 }
 
 #[test]
+fn a_request_for_a_node_that_takes_nothing_has_time_until_a_dead_one_has_left_the_view() {
+    let mut pair = Pair::with(&["r1"]);
+    let mut effects = pair.submit("r2");
+    pair.agent.heard();
+    let begun = pair.origin.now;
+    while let Some(Effect::Send(to, body)) = effects.iter().find(|effect| matches!(effect, Effect::Send(..))) {
+        pair.origin.call(|state, context| state.unsent(to, body, context));
+        let refused = !pair.agent.heard().is_empty();
+        assert_eq!(
+            refused,
+            pair.origin.now >= begun.plus(Duration::from_secs(4)),
+            "{:?}",
+            pair.origin.now.since(begun)
+        );
+        pair.origin.now = pair.origin.now.plus(Duration::from_millis(500));
+        pair.origin.call(VaultState::wake);
+        effects = pair.origin.call(|state, context| state.located(at(1, 1), context));
+    }
+    assert_eq!(pair.origin.now, begun.plus(Duration::from_millis(4_500)));
+}
+
+#[test]
 fn a_guarded_request_survives_its_only_node() {
     let (mut home, mut guardian, agent) = (Node::new(0), Node::new(1), Agent::new(1));
     open(&mut home, 1, &Client::new());

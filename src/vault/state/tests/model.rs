@@ -107,6 +107,25 @@ impl Cluster {
     }
 }
 
+/// A socket's claim reaches the other node after the socket has closed and after a newer socket has opened there.
+#[test]
+fn a_poll_makes_way_for_a_socket_that_was_taken_for_the_lesser() {
+    let mut cluster = Cluster::new(2);
+    for op in [
+        Op::OpenVault { node: 1, late: false, polls: true },
+        Op::OpenVault { node: 1, late: false, polls: false },
+        Op::CloseVault { socket: 1, for_good: false },
+        Op::OpenVault { node: 0, late: true, polls: false },
+        Op::Post(1, 0),
+        Op::Settle,
+        Op::Submit(3),
+        Op::Settle,
+        Op::Pass(2_000),
+    ] {
+        cluster.perform_op(&op);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         // Each case is a few seconds of a cluster's life, and some minutes of its end.
