@@ -56,15 +56,20 @@ impl VaultState {
     }
 
     /// Sends a request to where the vault is now. One of another node is sent there by its origin as well, which is
-    /// told in case it has not heard of the vault's move; here it is forgotten.
+    /// told in case it has not heard of the vault's move; here it is forgotten. One that only waited here to hear
+    /// where the vault is goes there by its origin alone.
     fn hand_on(&mut self, request: &RequestId, id: RecordId, node: &NodeRun, context: &mut Context<'_>) {
-        self.send_to(request, id, node.clone(), context);
-        if self.find(request, id).is_some_and(|record| matches!(record.origin, Origin::There(_)))
-            && let Some(mut record) = self.remove(request, id, context)
-        {
-            record.sharers.retain(|sharer| sharer != node);
-            if matches!(&record.origin, Origin::There(origin) if origin == node) {
-                record.origin = Origin::Here(Waiter::Nobody);
+        let Some(record) = self.find(request, id) else { return };
+        let (foreign, accepted) = (matches!(record.origin, Origin::There(_)), record.accepted);
+        if accepted || !foreign {
+            self.send_to(request, id, node.clone(), context);
+        }
+        if foreign && let Some(mut record) = self.remove(request, id, context) {
+            if accepted {
+                record.sharers.retain(|sharer| sharer != node);
+                if matches!(&record.origin, Origin::There(origin) if origin == node) {
+                    record.origin = Origin::Here(Waiter::Nobody);
+                }
             }
             tell_others(&record, context, || frames::not_here(&self.vault, request, id));
         }

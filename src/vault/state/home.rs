@@ -48,10 +48,18 @@ impl VaultState {
         }
         if self.route.leads_to(from) && !self.sessions.is_empty() {
             // Whoever sends a request here does not have the vault, or does not count what it has.
-            self.route = Route::Unknown;
+            self.take_back(from);
+            self.settle(context);
             if self.rank().is_some_and(|(standing, _)| standing < Standing::Live) {
                 self.look_for_better(context);
             }
+        }
+        if let Route::At(node, _) = self.route.clone()
+            && !self.sessions.is_empty()
+            && self.find(&request, id).is_none_or(Record::is_open)
+        {
+            // Whoever still sends here may know more than this node: the newer socket may be gone again.
+            self.verify(&node, context);
         }
         match self.find(&request, id) {
             Some(Record { answer: Some(answer), .. }) => {
@@ -62,11 +70,6 @@ impl VaultState {
                         context.effects.push(Effect::Send(node.clone(), body));
                     }
                 }
-            }
-            _ if self.has_gone_on() => {
-                context.effects.push(Effect::Send(from.clone(), frames::not_here(&self.vault, &request, id)));
-                // Whoever still sends here may know more than this node: the newer socket may be gone again.
-                self.locate(true, context);
             }
             _ if !self.is_home() => {
                 context.effects.push(Effect::Send(from.clone(), frames::not_here(&self.vault, &request, id)));
@@ -86,14 +89,9 @@ impl VaultState {
         }
     }
 
-    /// Whether the vault has sockets here, and a newer one elsewhere.
-    fn has_gone_on(&self) -> bool {
-        !self.sessions.is_empty() && matches!(self.route, Route::At(..))
-    }
-
     /// For a vault that polls: what has not been delivered; with `again`, also what has been and is unanswered.
     pub fn fetch(&mut self, again: bool, limit: usize, context: &mut Context<'_>) -> Vec<(RequestId, Utf8Bytes)> {
-        if self.adopting > 0 {
+        if self.adopting > 0 || self.route == Route::Verifying {
             return Vec::new();
         }
         let poll = self.sessions.iter().rev().find(|session| session.outbox.is_none());
@@ -113,7 +111,12 @@ impl VaultState {
 
     /// Takes a record of this node into delivery, if the vault's limit has room.
     pub(super) fn take(&mut self, request: &RequestId, id: RecordId, context: &mut Context<'_>) {
-        let Some(record) = self.find(request, id) else { return };
+        let verifying = self.route == Route::Verifying;
+        let Some(record) = self.find_mut(request, id) else { return };
+        if verifying {
+            record.place = Place::Home(None);
+            return;
+        }
         let remaining = match record.accepted {
             true => None,
             false => match self.limit.take() {
@@ -148,7 +151,8 @@ impl VaultState {
     /// room for follows: a vault that comes back to much must not be taken for a slow reader.
     pub(super) fn flush(&mut self, context: &mut Context<'_>) {
         self.backlog = false;
-        if self.open == 0 || (self.adopting > 0 && !self.sessions.is_empty()) {
+        let waits = (self.adopting > 0 && !self.sessions.is_empty()) || self.route == Route::Verifying;
+        if self.open == 0 || waits {
             return;
         }
         for (request, id) in self.open_ones(|record| record.place == Place::Home(None)) {

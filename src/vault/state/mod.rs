@@ -137,7 +137,11 @@ pub type Rank = (Standing, Epoch);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Route {
     Unknown,
+    /// It is being looked up. Sessions here are served meanwhile.
     Locating,
+    /// It is being looked up because a session here was thought to be the lesser, and another node thinks otherwise:
+    /// what comes waits, so that all of it goes to one place, in its order.
+    Verifying,
     /// At that node, by a session of that rank.
     At(NodeRun, Rank),
 }
@@ -145,6 +149,10 @@ enum Route {
 impl Route {
     fn leads_to(&self, node: &NodeRun) -> bool {
         matches!(self, Self::At(at, _) if at == node)
+    }
+
+    fn is_sought(&self) -> bool {
+        matches!(self, Self::Locating | Self::Verifying)
     }
 }
 

@@ -48,7 +48,7 @@ impl VaultState {
     /// The vault was looked up.
     pub fn located(&mut self, whereabouts: Whereabouts, context: &mut Context<'_>) {
         self.touched = context.now;
-        if self.route != Route::Locating {
+        if !self.route.is_sought() {
             // Something newer has been learnt since this was asked.
             return self.settle(context);
         }
@@ -63,7 +63,8 @@ impl VaultState {
             if let Whereabouts::At(node, standing, since) = whereabouts {
                 self.outranked_by(&node, (standing, since), context);
             }
-            return self.settle(context);
+            self.settle(context);
+            return self.flush(context);
         }
         let whereabouts = match (whereabouts, self.lost_until) {
             // The owners have forgotten; this node remembers that the vault's node died.
@@ -104,7 +105,7 @@ impl VaultState {
         let (patient, accepted) = (record.misses <= MAX_MISSES, record.accepted);
         if !self.sessions.is_empty() && self.route == Route::Unknown {
             // The newest socket may be here, or on a third node.
-            return self.locate(true, context);
+            return self.verify(from, context);
         }
         if self.takes_requests() || matches!(self.route, Route::At(..)) {
             return self.settle(context);
@@ -244,7 +245,7 @@ impl VaultState {
         match self.route.clone() {
             Route::At(node, _) => self.send_to(request, id, node, context),
             Route::Unknown => self.locate(false, context),
-            Route::Locating => {}
+            Route::Locating | Route::Verifying => {}
         }
     }
 
@@ -263,10 +264,19 @@ impl VaultState {
     }
 
     pub(super) fn locate(&mut self, anew: bool, context: &mut Context<'_>) {
-        if self.route != Route::Locating {
+        if !self.route.is_sought() {
             self.route = Route::Locating;
             context.effects.push(Effect::Locate { anew });
         }
+    }
+
+    /// The vault has sessions here, and it is not certain that `node` has a better one: until that is known, what is
+    /// for the vault waits here.
+    pub(super) fn verify(&mut self, node: &NodeRun, context: &mut Context<'_>) {
+        self.take_back(node);
+        self.route = Route::Verifying;
+        context.effects.push(Effect::Locate { anew: true });
+        self.settle(context);
     }
 
     /// A session that ranks above those here may be elsewhere: the one that counted has gone, or not all nodes have
@@ -278,7 +288,7 @@ impl VaultState {
     }
 
     /// Requests sent to `node` are nowhere again, in their order. Whether there were any, or would have been.
-    fn take_back(&mut self, node: &NodeRun) -> bool {
+    pub(super) fn take_back(&mut self, node: &NodeRun) -> bool {
         let mut any = self.route.leads_to(node);
         if any {
             self.route = Route::Unknown;

@@ -106,10 +106,10 @@ impl VaultState {
         self.waiting_until = Some(context.now.plus(context.bounds.grace));
         context.effects.push(Effect::Hold(self.epoch, Standing::Waiting));
         self.wake_within(context.bounds.grace, context);
+        self.route = Route::Unknown;
         self.flush(context);
         if !context.alone {
             // An older socket may be open on another node: what is not answered goes there.
-            self.route = Route::Unknown;
             self.locate(true, context);
         }
     }

@@ -278,6 +278,7 @@ impl Cluster {
         }
         self.links.retain(|(from, to), _| *from != at && *to != at);
         self.lose_answers(at);
+        self.lose_stored(at);
         self.asks.retain(|_, ask| ask.asker != at);
         for (other, delay) in self.hosts.keys().zip(delays.iter().cycle()) {
             self.notices.push((self.now.plus(*delay), *other, at));

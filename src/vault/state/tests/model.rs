@@ -126,6 +126,28 @@ fn a_poll_makes_way_for_a_socket_that_was_taken_for_the_lesser() {
     }
 }
 
+/// The node of an older socket has heard of a newer one, but not that it has closed.
+#[test]
+fn an_older_socket_gets_requests_in_their_order_when_the_newer_one_has_closed() {
+    // Whichever node is quicker.
+    for pick in 0..64 {
+        let mut cluster = Cluster::new(4);
+        for op in [
+            Op::OpenVault { node: 0, late: false, polls: false },
+            Op::OpenVault { node: 1, late: false, polls: false },
+            Op::CloseVault { socket: 1, for_good: false },
+            Op::Settle,
+            Op::Submit(3),
+            Op::Submit(3),
+            Op::Steps((0..12).map(|step| pick >> (step % 6)).collect()),
+            Op::Settle,
+        ] {
+            cluster.perform_op(&op);
+        }
+        cluster.calm_down();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         // Each case is a few seconds of a cluster's life, and some minutes of its end.

@@ -1,5 +1,7 @@
 //! The vault's and the agents' sockets of a [`Cluster`], and what each may expect.
 
+mod lost;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::oneshot;
@@ -19,6 +21,8 @@ use super::network::Question;
 pub struct VaultSockets {
     sockets: Vec<VaultSocket>,
     unanswered: Vec<String>,
+    /// Its answers, and the nodes that stored them.
+    stored: Vec<(usize, String)>,
 }
 
 struct VaultSocket {
@@ -201,11 +205,13 @@ impl Cluster {
         let answer = tokio_tungstenite::tungstenite::Utf8Bytes::from(format!("answer to {text}"));
         let verdict = self.call(node, |state, context| state.answer(&request, answer.clone(), context));
         self.story.push(format!("{} vault answers {request} at node {node}: {verdict:?}", self.clock()));
+        let stored = answer.to_string();
         let question = Question::Forward(request, answer);
         match verdict {
             Some(AnswerVerdict::Elsewhere(home)) => self.ask(node, question, Some(number_of(&home))),
             Some(AnswerVerdict::Unknown) => self.ask(node, question, None),
-            Some(AnswerVerdict::Stored) | None => {}
+            Some(AnswerVerdict::Stored) => self.vaults.is_stored(node, &stored),
+            None => {}
         }
         true
     }

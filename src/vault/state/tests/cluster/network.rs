@@ -106,8 +106,13 @@ impl Cluster {
                 Reply::Done(true)
             }
             Question::Forward(request, answer) => {
+                let text = answer.to_string();
                 let verdict = self.call(to, |state, context| state.answer(&request, answer, context));
-                Reply::Done(verdict == Some(AnswerVerdict::Stored))
+                let taken = verdict == Some(AnswerVerdict::Stored);
+                if taken {
+                    self.vaults.is_stored(to, &text);
+                }
+                Reply::Done(taken)
             }
         }
     }
