@@ -87,8 +87,8 @@ impl VaultService {
         self.with(vault, |state, context| {
             match better {
                 Some((rank, node)) => state.outranked_by(&node, rank, context),
-                // Whoever was silent may have a socket, which a poll must not compete with.
-                None if !complete && standing == Standing::Polling => state.look_for_better(context),
+                // Whoever was silent may have a better session, with which this one must not compete.
+                None if !complete => state.look_for_better(context),
                 None => {}
             }
             state.adopted(context);

@@ -148,6 +148,26 @@ fn an_older_socket_gets_requests_in_their_order_when_the_newer_one_has_closed() 
     }
 }
 
+/// A socket whose claim is older than another's begins after a second in which no node has replied.
+#[test]
+fn a_socket_that_has_not_heard_all_nodes_finds_a_newer_one() {
+    let mut cluster = Cluster::new(4);
+    for op in [
+        Op::Post(1, 1),
+        Op::OpenVault { node: 1, late: false, polls: false },
+        Op::Steps(vec![154, 6]),
+        Op::OpenVault { node: 3, late: true, polls: false },
+        Op::Pass(1_000),
+        Op::Submit(2),
+        Op::Connect { agent: 2, node: 0, close: false },
+        Op::Repeat(2, 0),
+    ] {
+        cluster.perform_op(&op);
+    }
+    cluster.calm_down();
+    assert_eq!(cluster.agents.waiting(), [0; 0], "{}", cluster.told());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         // Each case is a few seconds of a cluster's life, and some minutes of its end.

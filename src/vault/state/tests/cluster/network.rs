@@ -8,7 +8,6 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::cluster::proto::frame::Body;
 use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::RequestId;
-use crate::domain::principal::Standing;
 use crate::vault::frames;
 use crate::vault::state::tests::support::{VAULT, received, run};
 use crate::vault::state::{AdoptAnswer, AnswerVerdict, Rank};
@@ -182,13 +181,11 @@ impl Cluster {
     fn finish(&mut self, number: u64) {
         let Some(ask) = self.asks.remove(&number) else { return };
         match ask.question {
-            Question::Adopt(_, (standing, _)) => {
+            Question::Adopt(..) => {
                 self.call(ask.asker, |state, context| {
                     match ask.better {
                         Some((rank, node)) => state.outranked_by(&run(node), rank, context),
-                        None if !ask.waiting.is_empty() && standing == Standing::Polling => {
-                            state.look_for_better(context);
-                        }
+                        None if !ask.waiting.is_empty() => state.look_for_better(context),
                         None => {}
                     }
                     state.adopted(context);
