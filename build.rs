@@ -3,6 +3,10 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(["proto/waystation/cluster/v1/cluster.proto"], ["proto"])?;
-    tonic_prost_build::configure().bytes(".").boxed(".waystation.cluster.v1.Frame.body.deliver").compile_fds(files)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .bytes(".")
+        .boxed(".waystation.cluster.v1.Frame.body.deliver")
+        .compile_fds(files)?;
     Ok(())
 }

@@ -162,7 +162,7 @@ impl Node {
         vault.start(settings::push(config))?;
         let mailbox = MailboxService::new(MailboxParts {
             settings: settings::mailbox(config),
-            store: mailboxes.clone(),
+            store: mailboxes,
             records: records.clone(),
             noise: noise.clone(),
             cluster: cluster.clone(),
@@ -186,7 +186,6 @@ impl Node {
             edge: edge.clone(),
             vault: vault.clone(),
             mailbox: mailbox.clone(),
-            mailboxes,
             joined: joined.clone(),
             noise_public_key: noise.key().public_text().into(),
             figures: Figures {

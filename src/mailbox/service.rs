@@ -136,6 +136,14 @@ impl MailboxService {
         self.inner.draining.load(Ordering::Relaxed)
     }
 
+    /// How many blobs wait on this node.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn blobs(&self) -> Result<u64, StoreError> {
+        Ok(self.inner.store.usage().await?.blobs)
+    }
+
     /// The moments that a call of the store goes by, now.
     pub(super) fn moment(&self) -> Moment {
         let now = time::now();

@@ -43,7 +43,7 @@ async fn health(State(services): State<Services>) -> Response {
         "connections": metrics.edge.websockets.get(),
         "uptime": uptime,
         "uptime_seconds": uptime,
-        "blob_count": services.mailboxes.usage().await.ok().map(|usage| usage.blobs),
+        "blob_count": services.mailbox.blobs().await.ok(),
         "timestamp": format(time::now()),
     });
     answer(StatusCode::OK, &body)

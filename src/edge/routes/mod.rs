@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use super::cors::{self, Cors};
 use super::{Edge, errors, rate};
 use crate::mailbox::MailboxService;
-use crate::store::Mailboxes;
 use crate::vault::VaultService;
 
 pub use figures::Figures;
@@ -30,8 +29,6 @@ pub struct Services {
     pub vault: VaultService,
     /// The mailbox service.
     pub mailbox: MailboxService,
-    /// What waits in mailboxes on this node.
-    pub mailboxes: Arc<dyn Mailboxes>,
     /// Cancelled once this node has joined its cluster. Until then clients wait, all but those who ask how it is.
     pub joined: CancellationToken,
     /// What clients know the relay by in Noise: 43 characters of base64url.
