@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use crate::cluster::proto::{Done, frame::Body, reply};
 use crate::domain::clock::Epoch;
 use crate::domain::ids::NodeRun;
+use crate::runtime::slot::Slot;
 use crate::runtime::supervisor::Supervisor;
 
 use super::links::Dispatch;
@@ -15,6 +16,41 @@ use super::{Cluster, convert};
 
 /// Frames whose handling may touch the disk, or other nodes, at once; more are answered with a failure.
 const BUSY: usize = 4_096;
+
+/// The services that speak to their like on other nodes.
+#[derive(Default)]
+pub struct Services {
+    /// Of vaults.
+    pub vault: Slot<dyn Frames>,
+    /// Of mailboxes.
+    pub mailbox: Slot<dyn Frames>,
+}
+
+impl Services {
+    fn of(&self, body: &Body) -> Option<Arc<dyn Frames>> {
+        match body {
+            Body::MailInterest(_)
+            | Body::MailWaiting(_)
+            | Body::MailMark(_)
+            | Body::MailAck(_)
+            | Body::MailKnown(_)
+            | Body::MailPurge(_)
+            | Body::MailNotice(_) => self.mailbox.get(),
+            _ => self.vault.get(),
+        }
+    }
+
+    /// Those that there are.
+    pub fn all(&self) -> impl Iterator<Item = Arc<dyn Frames>> {
+        [self.vault.get(), self.mailbox.get()].into_iter().flatten()
+    }
+
+    /// Lets go of all of them.
+    pub fn clear(&self) {
+        self.vault.clear();
+        self.mailbox.clear();
+    }
+}
 
 /// A service that speaks to its like on other nodes. Called in the order of arrival; must not block.
 pub trait Frames: Send + Sync {
@@ -104,7 +140,7 @@ impl Dispatch for Dispatcher {
             }
             // Replies are taken off before.
             Body::Reply(_) => {}
-            body => match self.cluster.service.get() {
+            body => match self.cluster.services.of(&body) {
                 Some(service) => service.frame(from, ask, body),
                 None => links.reply(from, ask, reply::Body::Done(Done::default())),
             },
@@ -117,9 +153,7 @@ impl Dispatch for Dispatcher {
 
     fn link_up(&self, peer: &NodeRun) {
         self.cluster.presence.link_up(peer);
-        if let Some(service) = self.cluster.service.get() {
-            service.link_up(peer);
-        }
+        self.cluster.services.all().for_each(|service| service.link_up(peer));
     }
 }
 

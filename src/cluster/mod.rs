@@ -21,14 +21,13 @@ use tokio::sync::watch;
 
 use crate::domain::ids::{ClusterId, NodeRun};
 use crate::observe::metrics::Metrics;
-use crate::runtime::slot::Slot;
 use crate::runtime::supervisor::Supervisor;
 use crate::security::tls::ClusterTls;
 use crate::store::Records;
 
 use claims::Claims;
 use cut::Cut;
-pub use dispatch::Frames;
+pub use dispatch::{Frames, Services};
 use links::{LinkSettings, Links};
 use presence::Presence;
 use shared::Shared;
@@ -69,7 +68,8 @@ pub struct Cluster {
     pub claims: Claims,
     /// Small durable facts.
     pub shared: Shared,
-    service: Arc<Slot<dyn Frames>>,
+    /// Who is told of the frames that are not the cluster's own.
+    pub services: Arc<Services>,
     metrics: Arc<Metrics>,
 }
 
@@ -90,8 +90,8 @@ impl Cluster {
         let presence = Presence::new(me.clone(), view.clone(), links.clone(), settings.grace, metrics.clone());
         let claims = Claims::new(me.clone(), view.clone(), links.clone(), presence.clone(), records.clone());
         let shared = Shared::new(me.clone(), view.clone(), links.clone(), records);
-        let (service, metrics) = (Arc::new(Slot::default()), metrics.clone());
-        let this = Self { me, view, links, presence, claims, shared, service, metrics };
+        let (services, metrics) = (Arc::new(Services::default()), metrics.clone());
+        let this = Self { me, view, links, presence, claims, shared, services, metrics };
         this.links.dispatch_to(Arc::new(dispatch::Dispatcher::new(this.clone(), supervisor.clone())));
         this.presence.start(supervisor);
         let (follower, stop) = (this.clone(), supervisor.token());
@@ -102,14 +102,9 @@ impl Cluster {
         this
     }
 
-    /// Says which service is told of the frames that are not the cluster's own. Later calls have no effect.
-    pub fn serve(&self, service: Arc<dyn Frames>) {
-        self.service.fill(service);
-    }
-
     /// Lets go of everything that this part calls: the node has stopped.
     pub fn let_go(&self) {
-        self.service.clear();
+        self.services.clear();
         self.links.let_go();
         self.claims.let_go();
     }
@@ -140,9 +135,7 @@ impl Cluster {
             }
             let now = changes.borrow_and_update().clone();
             self.links.follow(&now);
-            if let Some(service) = self.service.get() {
-                service.view_changed(&before, &now);
-            }
+            self.services.all().for_each(|service| service.view_changed(&before, &now));
             self.beside_links(self.hand_on(&before, &now)).await;
             before = now;
         }

@@ -3,6 +3,7 @@
 //! A record lives on the two owners of its id and on the node that wrote it; the largest version stands. It is
 //! found by id on this node, then on its owners, then anywhere; or, with all others of its tag, everywhere.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::domain::clock::Millis;
 use crate::domain::ids::NodeRun;
 use crate::domain::placement::KeyHash;
 use crate::runtime::time;
-use crate::store::{Applied, Record, Records, StoreError, Write};
+use crate::store::{Applied, MAX_PAGE_RECORDS, Record, Records, StoreError, Write};
 
 /// How long another node may take.
 const PATIENCE: Duration = Duration::from_millis(750);
@@ -101,6 +102,17 @@ impl Shared {
     /// When the store fails.
     pub async fn count_tagged_here(&self, kind: &str, tag: &str) -> Result<usize, StoreError> {
         Ok(self.records.scan(&tag_prefix(kind, tag), None, MAX_TAGGED, time::now()).await?.len())
+    }
+
+    /// The ids of the live records of that kind and tag that this node itself keeps; 1,024 at most.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn ids_tagged_here(&self, kind: &str, tag: &str) -> Result<HashSet<String>, StoreError> {
+        let prefix = tag_prefix(kind, tag);
+        let found = self.records.scan(&prefix, None, MAX_PAGE_RECORDS, time::now()).await?;
+        let id = |(key, _): &(Bytes, Record)| std::str::from_utf8(&key[prefix.len()..]).map(str::to_owned).ok();
+        Ok(found.iter().filter_map(id).collect())
     }
 
     /// Another node's record.

@@ -1,65 +1,152 @@
 //! What recipients are done with (sections 4.4 and 4.6): deleted whatever the status, without an answer.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use smallvec::SmallVec;
 
 use super::MailboxService;
+use super::flow::{HERE, Owed};
 use super::lane::Done;
 use super::session::{Over, Session};
-use crate::domain::mailbox::{BlobId, MessageKey};
+use crate::domain::mailbox::{BlobId, MailboxKey, MessageKey};
+use crate::runtime::backoff::Backoff;
+use crate::store::StoreError;
 use crate::wire::vauchi::payload::{Acknowledgment, DeviceSyncAck, Status};
+
+/// Waits between attempts to write an acknowledgment to a store that fails.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What the sender of a message may be told of its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// Nothing.
+    Nothing,
+    /// That it was delivered.
+    Delivered,
+    /// Besides, that the recipient says that it has received it.
+    Received,
+}
 
 impl MailboxService {
     /// A blob is done with. Nothing that the client says later is answered before it is deleted.
     pub(super) fn acknowledgment(&self, session: &Arc<Session>, ack: &Acknowledgment<'_>, frame_bytes: usize) {
-        let Ok(id) = ack.message_id.parse::<BlobId>() else {
-            self.inner.metrics.mailbox.acknowledged_nothing.inc();
-            return;
-        };
-        let (this, of, status) = (self.clone(), session.clone(), ack.status);
-        self.work(session, false, frame_bytes, async move {
-            this.acknowledge_blob(&of, id.message(), status).await;
-            Done::default()
-        });
-    }
-
-    async fn acknowledge_blob(&self, session: &Session, message: MessageKey, status: Status) {
-        if !session.may(Over::Blobs).await {
-            return;
-        }
-        if session.who.suppress_presence {
-            if let Err(error) = self.acknowledge(session.blobs, message).await {
-                self.store_failed("acknowledgment", &error);
-            }
-            return;
-        }
-        // A sender is told of the delivery before it is told of this.
-        drop(session.notices.lock().await);
-        let mark = self.mark(session.blobs, vec![message]);
-        let (marked, acked) = tokio::join!(biased; mark, self.acknowledge(session.blobs, message));
-        if let Ok(receipts) = marked {
-            receipts.iter().flatten().for_each(|receipt| self.tell_sender(receipt, Status::Delivered));
-        }
-        match acked {
-            Ok(Some(acked)) if status == Status::ReceivedByRecipient => self.tell_sender(&acked.receipt, status),
-            Ok(_) => {}
-            Err(error) => self.store_failed("acknowledgment", &error),
-        }
+        let received = ack.status == Status::ReceivedByRecipient;
+        self.acknowledged(session, Over::Blobs, &ack.message_id, received, frame_bytes);
     }
 
     /// A message to the connection's device is done with.
     pub(super) fn device_acknowledgment(&self, session: &Arc<Session>, ack: &DeviceSyncAck<'_>, frame_bytes: usize) {
-        let (Ok(id), Some(device)) = (ack.message_id.parse::<BlobId>(), session.device) else {
+        self.acknowledged(session, Over::Devices, &ack.message_id, false, frame_bytes);
+    }
+
+    fn acknowledged(&self, session: &Arc<Session>, over: Over, id: &str, received: bool, frame_bytes: usize) {
+        let (Ok(id), Some(mailbox)) = (id.parse::<BlobId>(), session.mailbox(over)) else {
             self.inner.metrics.mailbox.acknowledged_nothing.inc();
             return;
         };
-        let (this, of) = (self.clone(), session.clone());
+        let (this, of, owed) = (self.clone(), session.clone(), Owed { over, message: id.message(), received });
         self.work(session, false, frame_bytes, async move {
-            if of.may(Over::Devices).await
-                && let Err(error) = this.acknowledge(device, id.message()).await
-            {
-                this.store_failed("acknowledgment", &error);
+            if of.may(over).await {
+                this.acknowledge_everywhere(&of, mailbox, owed).await;
             }
             Done::default()
         });
+    }
+
+    /// Deletes a message wherever copies of it lie.
+    async fn acknowledge_everywhere(&self, session: &Session, mailbox: MailboxKey, owed: Owed) {
+        if session.tells(owed) != Tell::Nothing {
+            // A sender is told of the delivery before it is told of this.
+            drop(session.notices.lock().await);
+        }
+        let known = session.flow.lock().acknowledge(owed.over, owed.message);
+        let (here, away): (SmallVec<[_; 2]>, SmallVec<[_; 2]>) = known.iter().partition(|holder| **holder == HERE);
+        let mut deleted = 0;
+        if known.is_empty() || !here.is_empty() {
+            deleted += self.acknowledge_here(session, mailbox, owed).await;
+        }
+        let told = join_all(away.iter().map(|holder| self.acknowledge_away(session, **holder, owed))).await;
+        for (holder, told) in away.iter().zip(told) {
+            match told {
+                Some(count) => deleted += count,
+                None => {
+                    session.flow.lock().owe(**holder, owed);
+                    // Whoever asks about that copy when its node is back is told that it is done with.
+                    self.insist(session, "acknowledgment", || self.note_done(mailbox, owed.message)).await;
+                }
+            }
+        }
+        if deleted == 0 && known.is_empty() {
+            // It was sent on another connection, or long ago: whoever holds it knows.
+            deleted = self.acknowledge_at_all(mailbox, owed.message, session.tells(owed)).await;
+        }
+        if deleted == 0 {
+            self.inner.metrics.mailbox.acknowledged_nothing.inc();
+        }
+    }
+
+    async fn acknowledge_here(&self, session: &Session, mailbox: MailboxKey, owed: Owed) -> u64 {
+        let tell = session.tells(owed);
+        let written = self.insist(session, "acknowledgment", || self.acknowledge_message(mailbox, owed.message, tell));
+        written.await.unwrap_or_default()
+    }
+
+    /// Repeats what the store must not fail at, until it does not or the connection is gone.
+    async fn insist<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        session: &Session,
+        work: &'static str,
+        attempt: impl Fn() -> F,
+    ) -> Option<T> {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            match attempt().await {
+                Ok(done) => return Some(done),
+                Err(error) => self.store_failed(work, &error),
+            }
+            if session.channel.outbox.is_closed() {
+                return None;
+            }
+            tokio::time::sleep(backoff.next(rand::random())).await;
+        }
+    }
+
+    /// Deletes a message from this node's store, and has its sender told; how many copies there were.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn acknowledge_message(
+        &self,
+        mailbox: MailboxKey,
+        message: MessageKey,
+        tell: Tell,
+    ) -> Result<u64, StoreError> {
+        if tell == Tell::Nothing {
+            return Ok(self.acknowledge(mailbox, message).await?.is_some().into());
+        }
+        let mark = self.mark(mailbox, vec![message]);
+        let (marked, acked) = tokio::join!(biased; mark, self.acknowledge(mailbox, message));
+        if let Ok(receipts) = marked {
+            self.tell_senders(&receipts, Status::Delivered);
+        }
+        let Some(acked) = acked? else { return Ok(0) };
+        if tell == Tell::Received {
+            self.tell_senders(&[Some(acked.receipt)], Status::ReceivedByRecipient);
+        }
+        Ok(1)
+    }
+}
+
+impl Session {
+    /// What the sender of a message may be told of its end.
+    pub(super) fn tells(&self, owed: Owed) -> Tell {
+        match owed {
+            Owed { over: Over::Devices, .. } => Tell::Nothing,
+            _ if self.who.suppress_presence => Tell::Nothing,
+            Owed { received: true, .. } => Tell::Received,
+            Owed { received: false, .. } => Tell::Delivered,
+        }
     }
 }

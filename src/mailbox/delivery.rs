@@ -1,79 +1,44 @@
-//! From the store to the recipient's socket: a page at a time, the next one only when the last is written.
+//! From the stores to the recipient's socket: a page of each holder at a time, the next one only when the last is
+//! written.
 //!
-//! A session has a task for this only while there is something for it. It keeps how far it has been sent what, so
-//! that what comes while it is connected is sent once, in order, and after that only to its next connection until it
-//! is acknowledged.
+//! A session has a task for this only while there is something for it. It keeps how far it has been sent what of whom,
+//! so that what comes while it is connected is sent once, in order, and after that only to its next connection until
+//! it is acknowledged.
 
-use std::collections::VecDeque;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
+use smallvec::SmallVec;
+
 use super::MailboxService;
+use super::flow::{HERE, Owed};
 use super::labels::{BlobHeader, DeviceHeader};
+use super::merge::Merge;
+use super::sent::Verdict;
 use super::service::frame_as;
 use super::session::{Over, Session};
-use crate::domain::mailbox::{BlobId, MailboxKey, Place};
+use crate::domain::mailbox::{MailboxKey, MessageKey};
 use crate::runtime::backoff::Backoff;
-use crate::store::{PageLimit, StoreError, StoredBlob};
+use crate::runtime::time;
+use crate::store::{Page, PageLimit, StoreError, StoredBlob};
 use crate::wire::vauchi::outgoing::RelayPayload;
 use crate::wire::vauchi::payload::Status;
 
-/// What is read from the store at a time. Spelled as JSON it may be four times as long, and with the blob that
-/// brings it to its bound it still fits the half of a default outbox that may wait.
+/// What is read from a holder at a time, and sent. Spelled as JSON it may be four times as long, and with the blob
+/// that brings it to its bound it still fits the half of a default outbox that may wait.
 const PAGE: PageLimit = PageLimit { blobs: 64, bytes: 128 << 10 };
 
 /// Bytes of deliveries that may wait to be written, unless one alone has more.
 const WINDOW_BYTES: usize = 256 << 10;
 
-/// Messages that came to a device and are not yet looked at. What does not fit, if it stands behind the cursor, is
-/// sent to the device's next connection.
-const MAX_CAME: usize = 256;
-
-/// Messages that a device was sent and that are known by their ids.
-const MAX_SENT: usize = 256;
-
 /// Waits between attempts to read from a store that fails.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// How far a session has been sent its mailboxes.
-#[derive(Debug, Default)]
-pub(super) struct Flow {
-    /// Whether its task runs.
-    running: bool,
-    /// Whether something may be new since the task last looked.
-    again: bool,
-    blobs: Option<Place>,
-    device: Option<Place>,
-    /// Messages to the device that came since it was last looked: with a version lower than what was sent already,
-    /// they stand behind the cursor.
-    came: Vec<Place>,
-    /// What the device was sent last, so that nothing is sent twice because the notice of it came late.
-    sent: VecDeque<BlobId>,
-}
-
-impl Flow {
-    /// Something has come into the session's mailbox, or into that of its device.
-    pub fn arrived(&mut self, device: bool, place: Place) {
-        if device && self.came.len() < MAX_CAME {
-            self.came.push(place);
-        }
-    }
-
-    /// What came to the device and stands behind the cursor. The rest is shown by the pages after it.
-    fn behind(&mut self) -> Vec<Place> {
-        let came = std::mem::take(&mut self.came);
-        let is_behind = |place: &Place| self.device.is_some_and(|cursor| *place <= cursor);
-        came.into_iter().filter(|place| is_behind(place) && !self.sent.contains(&place.id)).collect()
-    }
-
-    /// The device was sent this.
-    fn sent(&mut self, id: BlobId) {
-        if self.sent.len() >= MAX_SENT {
-            self.sent.pop_front();
-        }
-        self.sent.push_back(id);
-    }
-}
+/// A copy that has waited for this long may be of a message that was done with elsewhere: the other nodes are asked.
+/// What is brought at once is not held up.
+const OLD: Duration = Duration::from_secs(1);
 
 /// Why a delivery stops.
 enum Stop {
@@ -92,34 +57,22 @@ impl From<StoreError> for Stop {
 impl MailboxService {
     /// Has a session sent what there is for it.
     pub(super) fn wake(&self, session: &Arc<Session>) {
-        {
-            let mut flow = session.flow.lock();
-            flow.again = true;
-            if std::mem::replace(&mut flow.running, true) {
-                return;
-            }
+        if session.flow.lock().wake() {
+            let (this, session) = (self.clone(), session.clone());
+            self.inner.supervisor.spawn_quiet(async move { this.deliver(&session).await });
         }
-        let (this, session) = (self.clone(), session.clone());
-        self.inner.supervisor.spawn_quiet(async move { this.deliver(&session).await });
     }
 
     async fn deliver(&self, session: &Arc<Session>) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        loop {
-            {
-                let mut flow = session.flow.lock();
-                if !std::mem::take(&mut flow.again) {
-                    flow.running = false;
-                    return;
-                }
-            }
+        while session.flow.lock().look() {
             match self.flush(session).await {
                 Ok(()) => backoff.reset(),
                 // Nothing more is sent on this connection: no task is started for it again.
                 Err(Stop::Closed) => return,
                 Err(Stop::Store(error)) => {
                     self.store_failed("delivery", &error);
-                    session.flow.lock().again = true;
+                    session.flow.lock().again();
                     tokio::time::sleep(backoff.next(rand::random())).await;
                     if session.channel.outbox.is_closed() {
                         return;
@@ -131,46 +84,157 @@ impl MailboxService {
 
     /// Sends everything that is there now.
     async fn flush(&self, session: &Arc<Session>) -> Result<(), Stop> {
-        while session.may(Over::Blobs).await {
-            let cursor = session.flow.lock().blobs;
-            let page = self.page(session.blobs, cursor, PAGE).await?;
-            let Some(last) = page.blobs.last().map(|blob| blob.place) else { break };
-            self.send_page(session, session.blobs, &page.blobs).await?;
-            session.flow.lock().blobs = Some(last);
-            if !page.more {
-                break;
-            }
-        }
+        self.flush_mailbox(session, Over::Blobs, session.blobs).await?;
         let Some(device) = session.device else { return Ok(()) };
-        while session.may(Over::Devices).await {
-            let behind = session.flow.lock().behind();
-            for place in behind {
-                let blob = self.at(device, place).await?;
-                self.send_page(session, device, blob.as_slice()).await?;
+        if session.may(Over::Devices).await {
+            self.flush_behind(session, device).await?;
+        }
+        self.flush_mailbox(session, Over::Devices, device).await
+    }
+
+    async fn flush_mailbox(&self, session: &Arc<Session>, over: Over, mailbox: MailboxKey) -> Result<(), Stop> {
+        if !session.may(over).await {
+            return Ok(());
+        }
+        let holders = session.flow.lock().begin(over);
+        let mut merge = Merge::new(holders.len());
+        let flushed = self.flush_holders(session, over, mailbox, &holders, &mut merge).await;
+        if flushed.is_err() {
+            let mut flow = session.flow.lock();
+            merge.unfinished().for_each(|n| flow.broke_off(over, holders[n]));
+        }
+        flushed
+    }
+
+    async fn flush_holders(
+        &self,
+        session: &Arc<Session>,
+        over: Over,
+        mailbox: MailboxKey,
+        holders: &[usize],
+        merge: &mut Merge,
+    ) -> Result<(), Stop> {
+        while session.may(over).await {
+            let hungry: SmallVec<[usize; 2]> = merge.hungry().collect();
+            let pages = hungry.iter().map(|n| self.page_of(session, over, mailbox, holders[*n]));
+            for (n, page) in hungry.iter().zip(join_all(pages).await) {
+                match page? {
+                    Some(page) => merge.feed(*n, page),
+                    None => merge.leave_out(*n),
+                }
             }
-            let cursor = session.flow.lock().device;
-            let page = self.page(device, cursor, PAGE).await?;
-            let Some(last) = page.blobs.last().map(|blob| blob.place) else { break };
-            self.send_page(session, device, &page.blobs).await?;
-            session.flow.lock().device = Some(last);
-            if !page.more {
+            let batch = merge.batch(PAGE);
+            if batch.is_empty() {
                 break;
+            }
+            let batch: Vec<_> = batch.into_iter().map(|(n, blob)| (holders[n], blob)).collect();
+            self.send_batch(session, over, mailbox, &batch).await?;
+            let mut flow = session.flow.lock();
+            batch.iter().for_each(|(holder, blob)| flow.passed(over, *holder, blob.place));
+        }
+        Ok(())
+    }
+
+    /// What waits at a holder behind the session's cursor; `None` if another node does not say.
+    async fn page_of(
+        &self,
+        session: &Arc<Session>,
+        over: Over,
+        mailbox: MailboxKey,
+        holder: usize,
+    ) -> Result<Option<Page>, StoreError> {
+        let after = session.flow.lock().cursor(over, holder);
+        if holder == HERE {
+            return self.page(mailbox, after, PAGE).await.map(Some);
+        }
+        if self.pay_owed(session, holder).await
+            && let Some(page) = self.pull(session, holder, mailbox, after, PAGE).await
+        {
+            session.flow.lock().answered(holder);
+            return Ok(Some(page));
+        }
+        self.leave_out(session, over, holder);
+        Ok(None)
+    }
+
+    /// Tells a holder what it has not heard; false if it still does not.
+    async fn pay_owed(&self, session: &Session, holder: usize) -> bool {
+        let owed = session.flow.lock().take_owed(holder);
+        let told = join_all(owed.iter().map(|owed| self.acknowledge_away(session, holder, *owed))).await;
+        let mut flow = session.flow.lock();
+        for (owed, _) in owed.iter().zip(&told).filter(|(_, told)| told.is_none()) {
+            flow.owe(holder, *owed);
+        }
+        told.iter().all(Option::is_some)
+    }
+
+    /// What a node that has failed holds comes later: when it speaks again, or when it is tried again.
+    fn leave_out(&self, session: &Arc<Session>, over: Over, holder: usize) {
+        self.inner.metrics.mailbox.left_out.inc();
+        let failures = {
+            let mut flow = session.flow.lock();
+            flow.broke_off(over, holder);
+            flow.failed(holder)
+        };
+        let pause = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
+        let (this, session) = (self.clone(), session.clone());
+        self.inner.supervisor.spawn_quiet(async move {
+            tokio::time::sleep(pause).await;
+            if !session.channel.outbox.is_closed() {
+                session.flow.lock().rested(holder);
+                this.wake(&session);
+            }
+        });
+    }
+
+    /// Sends what came to the device with a version lower than what it was sent already.
+    async fn flush_behind(&self, session: &Arc<Session>, device: MailboxKey) -> Result<(), Stop> {
+        let behind = session.flow.lock().behind();
+        for (holder, place) in behind {
+            let blob = match holder {
+                HERE => self.at(device, place).await?,
+                away => self.pull_at(session, away, device, place).await,
+            };
+            if let Some(blob) = blob {
+                self.send_batch(session, Over::Devices, device, &[(holder, blob)]).await?;
             }
         }
         Ok(())
     }
 
-    /// Sends blobs; once they are written, their senders are told.
-    async fn send_page(&self, session: &Session, mailbox: MailboxKey, blobs: &[StoredBlob]) -> Result<(), Stop> {
-        let (mut sent, is_device) = (Vec::with_capacity(blobs.len()), session.device == Some(mailbox));
-        for blob in blobs {
-            let over = if is_device { Over::Devices } else { Over::Blobs };
+    /// Sends what lies at these holders; once it is written, the senders are told.
+    async fn send_batch(
+        &self,
+        session: &Arc<Session>,
+        over: Over,
+        mailbox: MailboxKey,
+        batch: &[(usize, StoredBlob)],
+    ) -> Result<(), Stop> {
+        let done = self.done_with(mailbox, batch).await?;
+        // Where there is one holder only, what stands before its cursor is enough to know.
+        let remember = over == Over::Devices || self.has_others();
+        let mut sent: Vec<(usize, MessageKey)> = Vec::with_capacity(batch.len());
+        for (holder, blob) in batch {
             if !session.may_now(over) {
                 return Ok(());
             }
+            let id = blob.place.id;
+            let verdict = match done.contains(&id.message()) {
+                true => Verdict::Acknowledged,
+                false if remember => session.flow.lock().judge(over, id, *holder),
+                false => Verdict::New,
+            };
+            match verdict {
+                Verdict::New => {}
+                Verdict::Repeat => continue,
+                Verdict::Acknowledged => {
+                    self.delete_copy(session, over, *holder, id.message());
+                    continue;
+                }
+            }
             // One that fits no outbox would cut off every connection of its mailbox, and Noise has a bound of its
             // own. It does not hold up the others.
-            let spelled = spell(session, blob, is_device).filter(|frame| frame.len() <= session.channel.limit());
+            let spelled = spell(session, blob, over).filter(|frame| frame.len() <= session.channel.limit());
             let Some(frame) = spelled else {
                 self.inner.metrics.mailbox.undeliverable.inc();
                 continue;
@@ -180,9 +244,9 @@ impl MailboxService {
                 return Err(Stop::Closed);
             }
             self.inner.metrics.mailbox.sent.inc();
-            sent.push(blob.place.id.message());
-            if is_device {
-                session.flow.lock().sent(blob.place.id);
+            sent.push((*holder, id.message()));
+            if remember {
+                session.flow.lock().note(over, id, *holder);
             }
         }
         if !session.channel.outbox.written().await {
@@ -190,24 +254,73 @@ impl MailboxService {
         }
         session.touch();
         self.inner.metrics.mailbox.delivered.inc_by(sent.len() as u64);
-        if is_device || session.who.suppress_presence || sent.is_empty() {
-            return Ok(());
-        }
-        let _notices = session.notices.lock().await;
-        match self.mark(mailbox, sent).await {
-            Ok(receipts) => receipts.iter().flatten().for_each(|receipt| self.tell_sender(receipt, Status::Delivered)),
-            // It is noted with the acknowledgment, or when the blob is sent again. What stands behind it is sent all
-            // the same, and nothing twice, while the disk is full.
-            Err(error) => self.store_failed("delivered", &error),
+        if over == Over::Blobs && !session.who.suppress_presence {
+            self.mark_sent(session, mailbox, sent).await;
         }
         Ok(())
+    }
+
+    /// Of what has waited for long: what is acknowledged or purged as far as anybody knows.
+    async fn done_with(
+        &self,
+        mailbox: MailboxKey,
+        batch: &[(usize, StoredBlob)],
+    ) -> Result<HashSet<MessageKey>, StoreError> {
+        let now = time::now();
+        let is_old = |blob: &StoredBlob| now.since(blob.place.id.time()) > OLD;
+        let old: Vec<_> =
+            batch.iter().filter(|(_, blob)| is_old(blob)).map(|(_, blob)| blob.place.id.message()).collect();
+        if old.is_empty() || !self.has_others() {
+            return Ok(HashSet::new());
+        }
+        let mut done = self.done_elsewhere(mailbox, &old).await;
+        if batch.iter().any(|(holder, _)| *holder != HERE) {
+            done.extend(self.done_here(mailbox, old).await?);
+        }
+        Ok(done)
+    }
+
+    /// Deletes a copy of a message that is done with.
+    fn delete_copy(&self, session: &Arc<Session>, over: Over, holder: usize, message: MessageKey) {
+        self.inner.metrics.mailbox.copies_deleted.inc();
+        let (this, session) = (self.clone(), session.clone());
+        self.inner.supervisor.spawn_quiet(async move {
+            let owed = Owed { over, message, received: false };
+            match (holder, session.mailbox(over)) {
+                // If it cannot be deleted now, it is the next time that it is found.
+                (HERE, Some(mailbox)) => drop(this.acknowledge(mailbox, message).await),
+                _ => drop(this.acknowledge_away(&session, holder, owed).await),
+            }
+        });
+    }
+
+    /// Notes where the blobs lie that they were delivered, and has their senders told.
+    async fn mark_sent(&self, session: &Session, mailbox: MailboxKey, mut sent: Vec<(usize, MessageKey)>) {
+        // Blobs of one holder keep their order.
+        sent.sort_by_key(|(holder, _)| *holder);
+        let _notices = session.notices.lock().await;
+        let of_holder = sent.chunk_by(|(a, _), (b, _)| a == b);
+        join_all(of_holder.map(async |part| {
+            let messages: Vec<_> = part.iter().map(|(_, message)| *message).collect();
+            match part.first() {
+                Some((HERE, _)) => match self.mark(mailbox, messages).await {
+                    Ok(receipts) => self.tell_senders(&receipts, Status::Delivered),
+                    // It is noted with the acknowledgment, or when the blob is sent again. What stands behind it is
+                    // sent all the same, and nothing twice, while the disk is full.
+                    Err(error) => self.store_failed("delivered", &error),
+                },
+                Some((away, _)) => self.mark_away(session, *away, mailbox, &messages).await,
+                None => {}
+            }
+        }))
+        .await;
     }
 }
 
 /// A blob as the frame that delivers it; `None` if it was not stored by this service.
-fn spell(session: &Session, blob: &StoredBlob, is_device: bool) -> Option<bytes::Bytes> {
+fn spell(session: &Session, blob: &StoredBlob, over: Over) -> Option<bytes::Bytes> {
     let id = blob.place.id.to_string();
-    if is_device {
+    if over == Over::Devices {
         let header = DeviceHeader::decode(&blob.header)?;
         return Some(frame_as(
             &id,

@@ -12,8 +12,10 @@
 //! | `frames` | what is done with each message |
 //! | `lane` | work of one connection: done side by side, answered in order |
 //! | `updates`, `acks`, `device_sync`, `recovery`, `purge` | the messages, one kind each |
-//! | `delivery` | from the store to the recipient's socket |
-//! | `source` | where blobs come from and are deleted: this node's store |
+//! | `delivery` | from the stores to the recipient's socket |
+//! | `flow`, `sent`, `merge` | how far a session was sent what of whom; what it was sent last; the order of it all |
+//! | `source` | what this node holds |
+//! | `peers` | what the other nodes hold, and which sessions they have |
 //! | `labels` | what is kept with a blob for its recipient and its sender |
 //! | `rates`, `upkeep` | limits on what clients say; the sweeps |
 
@@ -21,15 +23,19 @@ mod acks;
 mod channel;
 mod delivery;
 mod device_sync;
+mod flow;
 mod frames;
 mod handshake;
 mod labels;
 mod lane;
+mod merge;
+mod peers;
 mod protocol;
 mod purge;
 mod rates;
 mod recovery;
 mod registry;
+mod sent;
 mod service;
 mod session;
 mod source;

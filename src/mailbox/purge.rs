@@ -35,17 +35,10 @@ impl MailboxService {
     }
 
     async fn purge_blobs(&self, session: &Session) -> Result<u64, StoreError> {
-        if session.may(Over::Blobs).await { self.empty(session.blobs).await } else { Ok(0) }
+        if session.may(Over::Blobs).await { self.purge_mailbox(session.blobs).await } else { Ok(0) }
     }
 
     async fn purge_devices(&self, session: &Session) -> Result<u64, StoreError> {
-        if !session.may(Over::Devices).await {
-            return Ok(0);
-        }
-        let mut deleted = 0;
-        for mailbox in self.device_mailboxes(&session.who.client_id).await? {
-            deleted += self.empty(mailbox).await?;
-        }
-        Ok(deleted)
+        if session.may(Over::Devices).await { self.purge_devices_of(&session.who.client_id).await } else { Ok(0) }
     }
 }

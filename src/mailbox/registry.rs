@@ -26,21 +26,30 @@ impl Registry {
         Self { shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect() }
     }
 
-    /// Adds a session under all its keys.
-    pub fn enter(&self, session: &Arc<Session>) {
+    /// Adds a session under all its keys. `entered` is told of each of its mailboxes, in the order in which sessions
+    /// of it come and go.
+    pub fn enter(&self, session: &Arc<Session>, entered: impl Fn(&MailboxKey)) {
         for key in keys(session) {
-            self.shard(&key).lock().entry(key).or_default().push(session.clone());
+            let mut shard = self.shard(&key).lock();
+            shard.entry(key).or_default().push(session.clone());
+            if session.reads(&key) {
+                entered(&key);
+            }
         }
     }
 
-    /// Removes a session, and no other one of its mailboxes.
-    pub fn leave(&self, session: &Session) {
+    /// Removes a session, and no other one of its mailboxes. `left` is told of each mailbox that has no session any
+    /// more, in the order in which sessions of it come and go.
+    pub fn leave(&self, session: &Session, left: impl Fn(&MailboxKey)) {
         for key in keys(session) {
             let mut shard = self.shard(&key).lock();
             if let Some(sessions) = shard.get_mut(&key) {
                 sessions.retain(|other| other.number != session.number);
                 if sessions.is_empty() {
                     shard.remove(&key);
+                    if session.reads(&key) {
+                        left(&key);
+                    }
                 }
             }
             if shard.capacity() > 64 && shard.capacity() > 4 * shard.len() {
@@ -57,6 +66,19 @@ impl Registry {
     /// The sessions of a client, whatever their mailboxes.
     pub fn of_client(&self, client_id: &str) -> Sessions {
         self.of(&client_key(client_id))
+    }
+
+    /// How many parts there are for [`Registry::with_part`].
+    pub fn parts(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Gives `work` all mailboxes of one part that have sessions; none of them comes or goes meanwhile.
+    pub fn with_part<T>(&self, part: usize, work: impl FnOnce(&[MailboxKey]) -> T) -> T {
+        let shard = self.shards[part].lock();
+        let is_read = |(key, sessions): &(&MailboxKey, &Sessions)| sessions.iter().any(|session| session.reads(key));
+        let mailboxes: Vec<_> = shard.iter().filter(is_read).map(|(key, _)| *key).collect();
+        work(&mailboxes)
     }
 
     fn shard(&self, key: &MailboxKey) -> &Mutex<HashMap<MailboxKey, Sessions>> {
@@ -92,15 +114,26 @@ mod tests {
     fn one_of_two_sessions_leaves_and_the_other_stays() {
         let registry = Registry::new();
         let (a, b, other) = (session(1, "x"), session(2, "x"), session(3, "y"));
-        [&a, &b, &other].into_iter().for_each(|session| registry.enter(session));
+        let told = Mutex::new(Vec::new());
+        let tell = |key: &MailboxKey| told.lock().push(*key);
+        [&a, &b, &other].into_iter().for_each(|session| registry.enter(session, tell));
+        let of = |client| [MailboxKey::blobs(client), MailboxKey::device(client, "d")];
+        assert_eq!(std::mem::take(&mut *told.lock()), [of("x"), of("x"), of("y")].concat());
+        let mut all: Vec<_> = (0..registry.parts()).flat_map(|part| registry.with_part(part, <[_]>::to_vec)).collect();
+        let mut expected = [of("x"), of("y")].concat();
+        all.sort();
+        expected.sort();
+        assert_eq!(all, expected);
         let numbers = |sessions: Sessions| sessions.iter().map(|s| s.number).collect::<Vec<_>>();
         assert_eq!(numbers(registry.of(&MailboxKey::blobs("x"))), [1, 2]);
-        registry.leave(&a);
+        registry.leave(&a, tell);
+        assert_eq!(*told.lock(), []);
         assert_eq!(numbers(registry.of(&MailboxKey::blobs("x"))), [2]);
         assert_eq!(numbers(registry.of(&MailboxKey::device("x", "d"))), [2]);
         assert_eq!(numbers(registry.of_client("x")), [2]);
-        registry.leave(&b);
-        registry.leave(&other);
+        registry.leave(&b, tell);
+        assert_eq!(*told.lock(), of("x"));
+        registry.leave(&other, tell);
         assert!(registry.shards.iter().all(|shard| shard.lock().is_empty()));
     }
 }

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::channel::Channel;
+use super::flow::HERE;
 use super::labels::Receipt;
 use super::lane::Done;
+use super::peers::Peers;
 use super::rates::Rates;
 use super::registry::Registry;
 use super::session::{Identity, Over, Session};
@@ -90,6 +92,7 @@ pub(super) struct Inner {
     pub supervisor: Supervisor,
     pub rates: Rates,
     pub sessions: Registry,
+    pub peers: Peers,
     next: AtomicU64,
     draining: AtomicBool,
     log: Mutex<LogGate>,
@@ -111,6 +114,7 @@ impl MailboxService {
             supervisor,
             rates,
             sessions: Registry::new(),
+            peers: Peers::new(),
             next: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             log: Mutex::new(LogGate::once_a_minute()),
@@ -121,6 +125,7 @@ impl MailboxService {
     /// Begins the upkeep, until the node stops, and follows who owns which name.
     pub fn start(&self) {
         self.keep_up();
+        self.meet_peers();
         let this = self.clone();
         self.inner.cluster.claims.on_rebound(Arc::new(move |principal, key| this.rebound(principal, key)));
     }
@@ -163,13 +168,18 @@ impl MailboxService {
             noise: session.channel.is_sealed(),
         };
         self.send(&session, frame(greeting));
-        self.inner.sessions.enter(&session);
+        {
+            let mut flow = session.flow.lock();
+            flow.waits_here(Over::Blobs);
+            flow.waits_here(Over::Devices);
+        }
+        self.inner.sessions.enter(&session, |mailbox| self.announce(mailbox, false));
         session
     }
 
     /// The connection of a session has ended.
     pub(super) fn close(&self, session: &Session) {
-        self.inner.sessions.leave(session);
+        self.inner.sessions.leave(session, |mailbox| self.announce(mailbox, true));
         self.inner.metrics.mailbox.sessions.dec();
     }
 
@@ -211,31 +221,50 @@ impl MailboxService {
         }
     }
 
-    /// Tells every session of a mailbox that something has come at that place.
+    /// Tells every session of a mailbox, on whichever node, that something has come at that place.
     pub(super) fn arrived(&self, mailbox: &MailboxKey, place: Place) {
         for session in self.inner.sessions.of(mailbox) {
-            session.flow.lock().arrived(session.device == Some(*mailbox), place);
+            {
+                let mut flow = session.flow.lock();
+                if session.device == Some(*mailbox) {
+                    flow.waits_here(Over::Devices);
+                    flow.came(HERE, place);
+                } else {
+                    flow.waits_here(Over::Blobs);
+                }
+            }
             self.wake(&session);
+        }
+        self.wake_peers(mailbox, Some(place));
+    }
+
+    /// Tells the senders of blobs what became of them, each under its own name for it, if it is connected to any node.
+    pub(super) fn tell_senders(&self, receipts: &[Option<Bytes>], status: Status) {
+        for Receipt { routing_id, message_id } in receipts.iter().flatten().filter_map(Receipt::decode) {
+            let here = self.tell_here(&routing_id, &message_id, status);
+            if here + self.notify_peers(&routing_id, &message_id, status) == 0 {
+                self.inner.metrics.mailbox.notices_dropped.inc();
+            }
         }
     }
 
-    /// Tells the sender of a blob what became of it, under the sender's own name for it, if it is connected. Whoever
-    /// is there under its name and may not read its mailbox is not told.
-    pub(super) fn tell_sender(&self, receipt: &Bytes, status: Status) {
-        let Some(receipt) = Receipt::decode(receipt) else { return };
-        let notice = acknowledgment(&receipt.message_id, status);
-        let sessions = self.inner.sessions.of(&MailboxKey::blobs(&receipt.routing_id));
+    /// Tells the sender of a blob what became of it, if it is connected here; how many sessions that are. Whoever is
+    /// there under its name and may not read its mailbox is not told.
+    pub(super) fn tell_here(&self, routing_id: &str, message_id: &str, status: Status) -> usize {
+        let sessions = self.inner.sessions.of(&MailboxKey::blobs(routing_id));
+        if sessions.is_empty() {
+            return 0;
+        }
+        let notice = acknowledgment(message_id, status);
         let told = sessions.iter().filter(|session| {
             // Nobody asked for it, so it must not be what cuts a slow reader off.
             session.may_now(Over::Blobs)
                 && session.channel.outbox.has_room(notice.len())
                 && session.send(notice.clone())
         });
-        let told = told.count() as u64;
-        self.inner.metrics.mailbox.sent.inc_by(told);
-        if told == 0 {
-            self.inner.metrics.mailbox.notices_dropped.inc();
-        }
+        let told = told.count();
+        self.inner.metrics.mailbox.sent.inc_by(told as u64);
+        told
     }
 
     /// Logs that the store failed, once a minute for each kind of work.

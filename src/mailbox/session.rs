@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::channel::Channel;
-use super::delivery::Flow;
+use super::flow::Flow;
 use super::lane::Lane;
 use crate::domain::digest;
 use crate::domain::mailbox::{MailboxKey, SenderKey};
@@ -144,6 +144,19 @@ impl Session {
             decided: Notify::new(),
             active: AtomicU64::new(time::now().0),
         }
+    }
+
+    /// One of its mailboxes; it may have no device.
+    pub fn mailbox(&self, over: Over) -> Option<MailboxKey> {
+        match over {
+            Over::Blobs => Some(self.blobs),
+            Over::Devices => self.device,
+        }
+    }
+
+    /// Whether a mailbox is one of its own.
+    pub fn reads(&self, mailbox: &MailboxKey) -> bool {
+        self.blobs == *mailbox || self.device == Some(*mailbox)
     }
 
     fn right(&self, over: Over) -> &Right {

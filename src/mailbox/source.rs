@@ -1,5 +1,4 @@
-//! Where a mailbox's blobs come from, and where they are deleted: this node's store. Whatever else holds blobs for a
-//! mailbox is to be asked here, so that nobody else need know.
+//! What this node holds for a mailbox: its store, for its own sessions and for those of other nodes.
 
 use bytes::Bytes;
 
@@ -42,7 +41,7 @@ impl MailboxService {
         self.inner.store.mark_delivered(mailbox, messages, self.moment()).await
     }
 
-    /// Deletes a message wherever it lies; what was deleted. Durable when this returns.
+    /// Deletes a message; what was deleted. Durable when this returns.
     ///
     /// # Errors
     /// When the store fails.
@@ -54,24 +53,20 @@ impl MailboxService {
         let memory = self.inner.settings.dedup_memory;
         let acked =
             self.inner.store.ack(mailbox, vec![message], self.moment(), memory).await?.into_iter().flatten().next();
-        let metrics = &self.inner.metrics.mailbox;
         if acked.is_some() {
-            metrics.acknowledged.inc();
-            metrics.blobs.dec();
-        } else {
-            metrics.acknowledged_nothing.inc();
+            self.inner.metrics.mailbox.acknowledged.inc();
+            self.inner.metrics.mailbox.blobs.dec();
         }
         Ok(acked)
     }
 
-    /// Deletes everything that is in a mailbox now; how much that was. Durable when this returns.
+    /// Deletes everything that was stored in a mailbox until a moment; how much that was. Durable when this returns.
     ///
     /// # Errors
     /// When the store fails; a part may be deleted then.
-    pub(super) async fn empty(&self, mailbox: MailboxKey) -> Result<u64, StoreError> {
+    pub(super) async fn empty(&self, mailbox: MailboxKey, until: Millis) -> Result<u64, StoreError> {
         let memory = self.inner.settings.dedup_memory;
-        // Ids may be ahead of a clock that ran back: what was there before the call goes, whatever its time.
-        let purged = self.inner.store.purge(mailbox, Millis(u64::MAX), self.moment(), memory).await?;
+        let purged = self.inner.store.purge(mailbox, until, self.moment(), memory).await?;
         self.inner.metrics.mailbox.purged.inc_by(purged);
         self.inner.metrics.mailbox.blobs.dec_by(i64::try_from(purged).unwrap_or(i64::MAX));
         Ok(purged)

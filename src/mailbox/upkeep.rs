@@ -57,6 +57,9 @@ impl MailboxService {
             }
             tokio::time::sleep((begun.elapsed() * REST).max(LEAST_REST)).await;
         }
+        if let Err(error) = self.count_purges().await {
+            self.store_failed("purges", &error);
+        }
         if let Ok(usage) = self.inner.store.usage().await {
             self.inner.metrics.mailbox.blobs.set(i64::try_from(usage.blobs).unwrap_or(i64::MAX));
         }

@@ -39,7 +39,7 @@ impl VaultService {
             let push = Push::start(service, self.inner.pairing.clone(), &self.inner.metrics, &self.inner.supervisor)?;
             self.inner.push.get_or_init(|| push);
         }
-        self.inner.cluster.serve(Arc::new(self.clone()));
+        self.inner.cluster.services.vault.fill(Arc::new(self.clone()));
         let this = self.clone();
         self.inner.cluster.claims.on_rebound(Arc::new(move |principal, key| {
             if principal.kind == Kind::Mailbox {

@@ -21,6 +21,7 @@ mod dcp_vault;
 mod figures;
 mod layers;
 mod mailbox_claims;
+mod mailbox_cluster;
 mod mailbox_limits;
 mod mailbox_messages;
 mod mailbox_noise;

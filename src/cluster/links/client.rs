@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use prost::Message;
@@ -75,14 +76,7 @@ enum LinkError {
 
 async fn link(inner: &Arc<Inner>, peer: &Arc<Peer>, backoff: &mut Backoff) -> Result<(), LinkError> {
     let channel = tokio::time::timeout(TIMEOUT_CONNECT, connect(inner, peer)).await??;
-    let me = &inner.settings.me;
-    let hello = Hello {
-        cluster_id: inner.settings.cluster.to_string(),
-        protocol: PROTOCOL,
-        node_id: me.node.to_string(),
-        generation: me.generation.0,
-    };
-    let outgoing = Outgoing { hello: Some(hello), peer: peer.clone() };
+    let outgoing = Outgoing { hello: Some(hello(inner)), peer: peer.clone() };
     let mut grpc = Grpc::new(channel);
     grpc.ready().await?;
     let call = grpc.streaming(Request::new(outgoing), LINK, LinkCodec);
@@ -108,12 +102,42 @@ async fn until_cut(inner: &Inner, peer: &Peer) {
     }
 }
 
+/// Who this node is.
+pub fn hello(inner: &Inner) -> Hello {
+    let me = &inner.settings.me;
+    Hello {
+        cluster_id: inner.settings.cluster.to_string(),
+        protocol: PROTOCOL,
+        node_id: me.node.to_string(),
+        generation: me.generation.0,
+    }
+}
+
 async fn connect(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Channel, tonic::transport::Error> {
+    endpoint().connect_with_connector(service_fn(connector(inner, peer))).await
+}
+
+/// Connects when it is used first, and again when it is used after it broke.
+pub fn channel(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Channel {
+    endpoint().connect_timeout(TIMEOUT_CONNECT).connect_with_connector_lazy(service_fn(connector(inner, peer)))
+}
+
+fn endpoint() -> Endpoint {
+    // The URI is never resolved: the connector knows the address.
+    Endpoint::from_static("http://node.waystation.internal")
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+}
+
+fn connector(inner: &Arc<Inner>, peer: &Arc<Peer>) -> impl FnMut(Uri) -> Connecting + Send + 'static {
     let (address, gossip, node) = (peer.grpc.clone(), peer.gossip, peer.run.node.clone());
     let (tls, cut) = (inner.settings.tls.clone(), inner.settings.cut.clone());
-    let connector = service_fn(move |_: Uri| {
+    move |_| {
         let (address, node, tls, cut) = (address.clone(), node.clone(), tls.clone(), cut.clone());
-        async move {
+        Box::pin(async move {
             if cut.is_cut(gossip) {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
@@ -127,18 +151,11 @@ async fn connect(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Channel, tonic:
                     NodeStream::Client(Box::new(connector.connect(name, tcp).await?))
                 }
             }))
-        }
-    });
-    // The URI is never resolved: the connector knows the address.
-    Endpoint::from_static("http://node.waystation.internal")
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .connect_with_connector(connector)
-        .await
+        })
+    }
 }
+
+type Connecting = BoxFuture<'static, io::Result<TokioIo<NodeStream>>>;
 
 /// The figure of links that are up, for as long as this one is.
 struct Up<'a>(&'a Inner);

@@ -9,19 +9,22 @@
 mod asks;
 mod client;
 mod codec;
+mod pulls;
 mod queue;
 mod server;
 mod stream;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::cluster::cut::Cut;
 use crate::cluster::proto::{Frame, frame, reply};
@@ -34,11 +37,16 @@ use crate::security::tls::ClusterTls;
 
 use asks::Asks;
 pub use client::TIMEOUT_CONNECT;
+pub use pulls::Holder;
+use pulls::PULLS;
 use queue::LinkQueue;
 pub use server::ServeError;
 
 /// Bytes that may wait on one link: a quarter of a second of a 256 Mbit/s line.
 pub const QUEUE_BYTES: usize = 8 << 20;
+
+/// Largest batch: a frame with a message of the largest configurable size, and room for others beside it.
+const BATCH_LIMIT: usize = 80 << 20;
 
 /// Why a frame was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +110,8 @@ struct Inner {
     incoming: RwLock<HashMap<NodeId, Incoming>>,
     asks: Asks,
     dispatch: Slot<dyn Dispatch>,
+    holder: Slot<dyn Holder>,
+    pulls: Semaphore,
     leaving: AtomicBool,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -121,6 +131,8 @@ struct Peer {
     grpc: String,
     gossip: SocketAddr,
     queue: LinkQueue,
+    /// Where its mailboxes are asked for, once they are.
+    pulls: OnceLock<Channel>,
     gone: CancellationToken,
 }
 
@@ -134,6 +146,8 @@ impl Links {
             incoming: RwLock::default(),
             asks: Asks::default(),
             dispatch: Slot::default(),
+            holder: Slot::default(),
+            pulls: Semaphore::new(PULLS),
             leaving: AtomicBool::new(false),
             metrics,
             supervisor,
@@ -155,6 +169,7 @@ impl Links {
     /// Frames are handed to nobody any more: the node has stopped.
     pub fn let_go(&self) {
         self.inner.dispatch.clear();
+        self.inner.holder.clear();
     }
 
     /// Accepts links of other nodes on `listener` until the node stops.
@@ -259,6 +274,7 @@ impl Peer {
             grpc: member.facts.grpc.clone(),
             gossip: member.gossip,
             queue: LinkQueue::new(QUEUE_BYTES, metrics.clone()),
+            pulls: OnceLock::new(),
             gone: supervisor.token().child_token(),
         }
     }

@@ -15,22 +15,19 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::cluster::PROTOCOL;
 use crate::cluster::proto::cluster_server::{Cluster, ClusterServer};
-use crate::cluster::proto::{Batch, Hello, Welcome};
+use crate::cluster::proto::{Batch, Hello, PullPage, PullRequest, Welcome};
 use crate::domain::ids::{Generation, NodeRun};
 use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::count;
 
 use super::stream::NodeStream;
-use super::{Incoming, Inner};
+use super::{BATCH_LIMIT, Incoming, Inner};
 
 /// How long a caller may take for TLS, and then for its hello.
 const TIMEOUT_HELLO: Duration = Duration::from_secs(5);
 
 /// Callers that may be in their TLS handshake at once.
 const HANDSHAKES: usize = 64;
-
-/// Largest batch: a frame with a message of the largest configurable size, and room for others beside it.
-const BATCH_LIMIT: usize = 80 << 20;
 
 /// Why the node-to-node port cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +143,12 @@ impl Cluster for Service {
         let open = futures::stream::once(async move { Ok(welcome) })
             .chain(futures::stream::once(token.cancelled_owned()).filter_map(|()| async { None }));
         Ok(Response::new(Box::pin(open)))
+    }
+
+    async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullPage>, Status> {
+        let request = request.into_inner();
+        self.check(request.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
+        Ok(Response::new(self.inner.pulled(request).await?))
     }
 }
 

@@ -53,10 +53,20 @@ pub struct MailboxMetrics {
     pub purged: Counter,
     /// Blobs deleted because they had expired.
     pub expired: Counter,
-    /// Notices to senders that did not fit or whose sender is not connected here.
+    /// Notices to senders that did not fit or whose sender is not connected anywhere.
     pub notices_dropped: Counter,
     /// Blobs that were not delivered because their frame fits no outbox; they wait until they expire.
     pub undeliverable: Counter,
+    /// Blobs that other nodes held, fetched for sessions of this one.
+    pub pulled: Counter,
+    /// Times that another node did not say in time what it holds.
+    pub left_out: Counter,
+    /// Copies of messages that were not delivered, but deleted, because another copy was done with.
+    pub copies_deleted: Counter,
+    /// Mailboxes that other nodes have sessions of, when last counted.
+    pub interests: Gauge,
+    /// Lists of mailboxes, and purges, that are still to be looked up for other nodes.
+    pub lookups: Gauge,
     /// Recovery proofs stored by way of this node, less those purged.
     pub recovery_proofs: Gauge,
     /// Recovery proofs stored by way of this node.
@@ -115,6 +125,11 @@ impl MailboxMetrics {
             expired: Counter::default(),
             notices_dropped: Counter::default(),
             undeliverable: Counter::default(),
+            pulled: Counter::default(),
+            left_out: Counter::default(),
+            copies_deleted: Counter::default(),
+            interests: Gauge::default(),
+            lookups: Gauge::default(),
             recovery_proofs: Gauge::default(),
             recovery_stored: Counter::default(),
         };
@@ -142,6 +157,11 @@ impl MailboxMetrics {
         r.register("expired", "Blobs deleted because they had expired", self.expired.clone());
         r.register("notices_dropped", "Notices that reached no sender", self.notices_dropped.clone());
         r.register("undeliverable", "Blobs too large to deliver", self.undeliverable.clone());
+        r.register("pulled", "Blobs fetched from other nodes", self.pulled.clone());
+        r.register("left_out", "Times that another node did not say what it holds", self.left_out.clone());
+        r.register("copies_deleted", "Copies deleted because their message was done with", self.copies_deleted.clone());
+        r.register("interests", "Mailboxes that other nodes have sessions of", self.interests.clone());
+        r.register("lookups", "Lookups for other nodes that wait", self.lookups.clone());
     }
 
     fn register_theirs(&self, r: &mut Registry) {

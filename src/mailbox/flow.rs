@@ -1,0 +1,238 @@
+//! How far a session has been sent its mailboxes, by each node that holds something of them.
+
+use smallvec::SmallVec;
+
+use super::sent::{Sent, Verdict};
+use super::session::Over;
+use crate::domain::ids::NodeId;
+use crate::domain::mailbox::{BlobId, MessageKey, Place};
+
+/// This node among the holders.
+pub(super) const HERE: usize = 0;
+
+/// Messages that came to a device and are not yet looked at. What does not fit, if it stands behind the cursor, is
+/// sent to the device's next connection.
+const MAX_CAME: usize = 256;
+
+/// Acknowledgments that a holder still has to hear of.
+const MAX_OWED: usize = 256;
+
+/// How far a session has been sent its mailboxes. Holders are numbered: this node, then each other one that said that
+/// it holds something, in the order in which they said so.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// Whether its task runs.
+    running: bool,
+    /// Whether something may be new since the task last looked.
+    again: bool,
+    here: Holder,
+    away: Vec<Away>,
+    /// Messages to the device that came since it was last looked: with a version lower than what was sent already,
+    /// they stand behind the cursor.
+    came: Vec<(usize, Place)>,
+    sent: Sent,
+}
+
+/// How far one holder has been read.
+#[derive(Debug, Default)]
+struct Holder {
+    blobs: Reading,
+    device: Reading,
+}
+
+#[derive(Debug, Default)]
+struct Reading {
+    cursor: Option<Place>,
+    /// Whether it may hold something behind the cursor.
+    waits: bool,
+}
+
+/// Another node.
+#[derive(Debug)]
+struct Away {
+    node: NodeId,
+    holder: Holder,
+    /// How often in a row it has failed.
+    failures: u32,
+    /// Whether it is left alone for now, because it has failed.
+    rests: bool,
+    /// What it could not be told.
+    owed: Vec<Owed>,
+}
+
+/// An acknowledgment that a holder has not heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owed {
+    pub over: Over,
+    pub message: MessageKey,
+    /// Whether the recipient said that it received it.
+    pub received: bool,
+}
+
+impl Holder {
+    fn reading(&mut self, over: Over) -> &mut Reading {
+        match over {
+            Over::Blobs => &mut self.blobs,
+            Over::Devices => &mut self.device,
+        }
+    }
+}
+
+impl Flow {
+    /// Something may be new. True if the task must be started.
+    #[must_use]
+    pub fn wake(&mut self) -> bool {
+        self.again = true;
+        !std::mem::replace(&mut self.running, true)
+    }
+
+    /// The task looks again; false, and the task ends, if nothing may be new.
+    pub fn look(&mut self) -> bool {
+        self.running = std::mem::take(&mut self.again);
+        self.running
+    }
+
+    /// The task is to look again.
+    pub fn again(&mut self) {
+        self.again = true;
+    }
+
+    /// Something may wait at this node.
+    pub fn waits_here(&mut self, over: Over) {
+        self.here.reading(over).waits = true;
+    }
+
+    /// Something may wait at another node.
+    pub fn waits_at(&mut self, node: &NodeId, over: Over) -> usize {
+        let at = match self.away.iter().position(|away| away.node == *node) {
+            Some(at) => at,
+            None => {
+                let (node, holder) = (node.clone(), Holder::default());
+                self.away.push(Away { node, holder, failures: 0, rests: false, owed: Vec::new() });
+                self.away.len() - 1
+            }
+        };
+        // It is there: it says so itself.
+        self.away[at].rests = false;
+        self.away[at].holder.reading(over).waits = true;
+        at + 1
+    }
+
+    /// Something has come to the device, at a holder.
+    pub fn came(&mut self, holder: usize, place: Place) {
+        if self.came.len() < MAX_CAME {
+            self.came.push((holder, place));
+        }
+    }
+
+    /// What came to the device and stands behind the cursor of its holder. The rest is shown by the pages after it.
+    pub fn behind(&mut self) -> Vec<(usize, Place)> {
+        let mut came = std::mem::take(&mut self.came);
+        came.retain(|(holder, place)| self.cursor(Over::Devices, *holder).is_some_and(|cursor| *place <= cursor));
+        came
+    }
+
+    /// The holders at which something may wait, which is now looked for.
+    pub fn begin(&mut self, over: Over) -> SmallVec<[usize; 2]> {
+        let away = self.away.iter_mut().map(|away| (away.rests, &mut away.holder));
+        let holders = std::iter::once((false, &mut self.here)).chain(away).enumerate();
+        let waiting = holders
+            .filter(|(_, (rests, _))| !rests)
+            .filter_map(|(number, (_, holder))| std::mem::take(&mut holder.reading(over).waits).then_some(number));
+        waiting.collect()
+    }
+
+    /// Something may still wait at a holder: looking for it was broken off.
+    pub fn broke_off(&mut self, over: Over, holder: usize) {
+        if let Some(holder) = self.holder(holder) {
+            holder.reading(over).waits = true;
+        }
+    }
+
+    /// How far a holder has been read.
+    pub fn cursor(&self, over: Over, holder: usize) -> Option<Place> {
+        let holder = match holder.checked_sub(1) {
+            None => &self.here,
+            Some(away) => &self.away.get(away)?.holder,
+        };
+        match over {
+            Over::Blobs => holder.blobs.cursor,
+            Over::Devices => holder.device.cursor,
+        }
+    }
+
+    /// A holder has been read up to a place.
+    pub fn passed(&mut self, over: Over, holder: usize, place: Place) {
+        if let Some(holder) = self.holder(holder) {
+            let cursor = &mut holder.reading(over).cursor;
+            *cursor = (*cursor).max(Some(place));
+        }
+    }
+
+    /// The node that a holder is; `None` for this one.
+    pub fn node(&self, holder: usize) -> Option<NodeId> {
+        Some(self.away.get(holder.checked_sub(1)?)?.node.clone())
+    }
+
+    /// Another node has failed, and is left alone until it is [`Flow::rested`] or speaks; how often it has failed in
+    /// a row by now.
+    pub fn failed(&mut self, holder: usize) -> u32 {
+        self.away_mut(holder).map_or(1, |away| {
+            away.rests = true;
+            away.failures = away.failures.saturating_add(1);
+            away.failures
+        })
+    }
+
+    /// Another node that has failed may be tried again.
+    pub fn rested(&mut self, holder: usize) {
+        if let Some(away) = self.away_mut(holder) {
+            away.rests = false;
+        }
+    }
+
+    /// Another node has answered.
+    pub fn answered(&mut self, holder: usize) {
+        if let Some(away) = self.away_mut(holder) {
+            away.failures = 0;
+        }
+    }
+
+    /// An acknowledgment could not be told to a holder. It is told before the holder is read again.
+    pub fn owe(&mut self, holder: usize, owed: Owed) {
+        if let Some(away) = self.away_mut(holder).filter(|away| away.owed.len() < MAX_OWED) {
+            away.owed.push(owed);
+        }
+    }
+
+    /// What a holder is still to be told.
+    pub fn take_owed(&mut self, holder: usize) -> Vec<Owed> {
+        self.away_mut(holder).map(|away| std::mem::take(&mut away.owed)).unwrap_or_default()
+    }
+
+    /// What is to be done with a copy that lies at a holder.
+    pub fn judge(&mut self, over: Over, id: BlobId, holder: usize) -> Verdict {
+        self.sent.judge(over, id, holder)
+    }
+
+    /// The session is sent a copy.
+    pub fn note(&mut self, over: Over, id: BlobId, holder: usize) {
+        self.sent.note(over, id, holder);
+    }
+
+    /// The session is done with a message: which holders are known to have copies.
+    pub fn acknowledge(&mut self, over: Over, message: MessageKey) -> SmallVec<[usize; 2]> {
+        self.sent.acknowledge(over, message)
+    }
+
+    fn holder(&mut self, holder: usize) -> Option<&mut Holder> {
+        match holder.checked_sub(1) {
+            None => Some(&mut self.here),
+            Some(away) => self.away.get_mut(away).map(|away| &mut away.holder),
+        }
+    }
+
+    fn away_mut(&mut self, holder: usize) -> Option<&mut Away> {
+        self.away.get_mut(holder.checked_sub(1)?)
+    }
+}

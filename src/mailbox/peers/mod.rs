@@ -1,0 +1,57 @@
+//! The service's part in the cluster: blobs lie at the nodes at which they were put, and sessions are anywhere.
+//!
+//! A node that has a session of a mailbox says so to every other node (*interest*), again whenever a link is new. Each
+//! remembers it, says at once whether it holds something for the mailbox, and says so again whenever something comes.
+//! So whoever puts a blob knows without asking whom to wake, and neither can miss the other: either the put finds the
+//! interest, or the interest finds the blob.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `interests` | which other nodes have sessions of which mailboxes |
+//! | `todo` | what is to be told, or looked up, outside of the order of the frames |
+//! | `tell` | telling others what this node has sessions for, and what waits for theirs |
+//! | `answer` | what other nodes tell and ask |
+//! | `calls` | what this node asks |
+//! | `purges` | purges, which must reach those who are away too |
+//! | `convert` | between the words of the links and the domain's |
+
+mod answer;
+mod calls;
+mod convert;
+mod interests;
+mod purges;
+mod tell;
+mod todo;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::sync::Semaphore;
+
+use interests::Interests;
+use todo::{Lookups, Tellings};
+
+/// Frames of other nodes whose handling touches the disk, at once; more are answered with a failure.
+const BUSY: usize = 4096;
+
+/// What the service knows of other nodes.
+pub(super) struct Peers {
+    pub interests: Interests,
+    pub tellings: Tellings,
+    pub lookups: Lookups,
+    /// Purges that are kept for nodes that are away.
+    pub purges: AtomicUsize,
+    busy: Arc<Semaphore>,
+}
+
+impl Peers {
+    pub fn new() -> Self {
+        Self {
+            interests: Interests::new(),
+            tellings: Tellings::default(),
+            lookups: Lookups::default(),
+            purges: AtomicUsize::new(0),
+            busy: Arc::new(Semaphore::new(BUSY)),
+        }
+    }
+}
