@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod config;
 pub mod domain;
 pub mod edge;
+pub mod federation;
 pub mod mailbox;
 pub mod node;
 pub mod observe;

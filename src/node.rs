@@ -4,6 +4,7 @@
 mod drain;
 mod identity;
 mod noise_key;
+mod regions;
 mod settings;
 mod stores;
 
@@ -22,6 +23,7 @@ use crate::config::Config;
 use crate::domain::ids::{Generation, NodeRun};
 use crate::edge::routes::{self, Figures, Services};
 use crate::edge::{Edge, Parts, accept};
+use crate::federation::Federation;
 use crate::mailbox::{MailboxParts, MailboxService};
 use crate::observe::logs;
 use crate::observe::metrics::Metrics;
@@ -80,6 +82,9 @@ pub enum StartError {
     /// The cluster's keys could not be made.
     #[error(transparent)]
     Secret(#[from] crate::security::cluster_secret::SecretError),
+    /// A name of ours is none.
+    #[error("a name could not be made ({0}): report this as a bug")]
+    Names(String),
     /// TLS between nodes could not be set up.
     #[error(transparent)]
     Tls(#[from] crate::security::tls::TlsError),
@@ -110,6 +115,10 @@ pub struct Node {
     pub vault: VaultService,
     /// Its mailbox service.
     pub mailbox: MailboxService,
+    /// Its part in the federation, if it has one.
+    pub federation: Option<Federation>,
+    /// Where other clusters reach it, if anywhere.
+    pub federated: Option<SocketAddr>,
     /// Nodes that it is cut off from: for tests and drills.
     pub cut: Cut,
     supervisor: Supervisor,
@@ -134,6 +143,11 @@ impl Node {
             None => None,
         };
         let grpc = listen("RELAY_GRPC_ADDR", config.cluster.grpc).await?;
+        let peers = match config.federation.enabled {
+            true => Some(listen("RELAY_FEDERATION_ADDR", config.federation.listen).await?),
+            false => None,
+        };
+        let federated = peers.as_ref().map(TcpListener::local_addr).transpose()?;
 
         let secret = match &config.cluster.secret {
             Some(text) => ClusterSecret::from_text(text.expose())?,
@@ -162,7 +176,7 @@ impl Node {
         vault.start(settings::push(config))?;
         let mailbox = MailboxService::new(MailboxParts {
             settings: settings::mailbox(config),
-            store: mailboxes,
+            store: mailboxes.clone(),
             records: records.clone(),
             noise: noise.clone(),
             cluster: cluster.clone(),
@@ -171,6 +185,12 @@ impl Node {
             supervisor: supervisor.clone(),
         });
         mailbox.start();
+        let load = (membership.clone(), mailboxes.clone(), metrics.clone());
+        supervisor.spawn("load report", regions::report_load(load, config.mailbox.total_bytes, supervisor.token()));
+        let federation = match peers {
+            Some(listener) => Some(regions::start(config, &cluster, &membership, listener, &metrics, &supervisor)?),
+            None => None,
+        };
         supervisor.spawn("record sweep", sweep(records, supervisor.token()));
 
         let edge = Edge::new(Parts {
@@ -213,6 +233,8 @@ impl Node {
             metrics,
             vault,
             mailbox,
+            federation,
+            federated,
             cut,
             supervisor,
             closing,

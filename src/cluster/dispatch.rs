@@ -35,7 +35,8 @@ impl Services {
             | Body::MailAck(_)
             | Body::MailKnown(_)
             | Body::MailPurge(_)
-            | Body::MailNotice(_) => self.mailbox.get(),
+            | Body::MailNotice(_)
+            | Body::MailHolds(_) => self.mailbox.get(),
             _ => self.vault.get(),
         }
     }

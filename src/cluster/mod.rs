@@ -11,6 +11,7 @@ pub mod links;
 pub mod membership;
 pub mod presence;
 pub mod proto;
+pub mod regions;
 pub mod shared;
 pub mod view;
 
@@ -30,6 +31,7 @@ use cut::Cut;
 pub use dispatch::{Frames, Services};
 use links::{LinkSettings, Links};
 use presence::Presence;
+use regions::Afar;
 use shared::Shared;
 use view::View;
 
@@ -70,6 +72,8 @@ pub struct Cluster {
     pub shared: Shared,
     /// Who is told of the frames that are not the cluster's own.
     pub services: Arc<Services>,
+    /// Other clusters.
+    pub afar: Arc<Afar>,
     metrics: Arc<Metrics>,
 }
 
@@ -90,8 +94,8 @@ impl Cluster {
         let presence = Presence::new(me.clone(), view.clone(), links.clone(), settings.grace, metrics.clone());
         let claims = Claims::new(me.clone(), view.clone(), links.clone(), presence.clone(), records.clone());
         let shared = Shared::new(me.clone(), view.clone(), links.clone(), records);
-        let (services, metrics) = (Arc::new(Services::default()), metrics.clone());
-        let this = Self { me, view, links, presence, claims, shared, services, metrics };
+        let (services, afar, metrics) = (Arc::new(Services::default()), Arc::new(Afar::default()), metrics.clone());
+        let this = Self { me, view, links, presence, claims, shared, services, afar, metrics };
         this.links.dispatch_to(Arc::new(dispatch::Dispatcher::new(this.clone(), supervisor.clone())));
         this.presence.start(supervisor);
         let (follower, stop) = (this.clone(), supervisor.token());
@@ -105,6 +109,7 @@ impl Cluster {
     /// Lets go of everything that this part calls: the node has stopped.
     pub fn let_go(&self) {
         self.services.clear();
+        self.afar.clear();
         self.links.let_go();
         self.claims.let_go();
     }

@@ -7,6 +7,7 @@ use super::error::ConfigError;
 use super::file;
 use super::parse;
 use super::secret::Secret;
+use super::setting::Setting;
 use super::table;
 use super::values::Values;
 
@@ -26,15 +27,14 @@ pub(super) fn send_queue(values: &Values) -> Result<(), ConfigError> {
     if queue < least { Err(ConfigError::QueueTooSmall { queue, margin: ENVELOPE_BYTES, least }) } else { Ok(()) }
 }
 
-/// The cluster secret, from its setting or from its file; white space around it does not count.
-pub(super) fn secret(values: &Values) -> Result<Option<Secret>, ConfigError> {
-    let direct = values.optional(&table::CLUSTER_SECRET, |text| parse::secret(text.as_bytes()))?;
-    let file = values.optional(&table::CLUSTER_SECRET_FILE, parse::path)?;
-    match (direct, file) {
-        (Some(_), Some(_)) => Err(ConfigError::TwoSecrets),
-        (None, Some(path)) => secret_file(&path)
-            .map(Some)
-            .map_err(|reason| ConfigError::named_file(&table::CLUSTER_SECRET_FILE, path, reason)),
+/// A secret, from its setting or from its file; white space around it does not count.
+pub(super) fn secret(values: &Values, direct: &Setting, file: &Setting) -> Result<Option<Secret>, ConfigError> {
+    let named = values.optional(file, parse::path)?;
+    match (values.optional(direct, |text| parse::secret(text.as_bytes()))?, named) {
+        (Some(_), Some(_)) => Err(ConfigError::TwoSecrets { direct: direct.name, file: file.name }),
+        (None, Some(path)) => {
+            secret_file(&path).map(Some).map_err(|reason| ConfigError::named_file(file, path, reason))
+        }
         (direct, None) => Ok(direct),
     }
 }

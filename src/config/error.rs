@@ -87,9 +87,20 @@ pub enum ConfigError {
         /// The least that will do, in bytes.
         least: u64,
     },
-    /// The cluster secret is given twice.
-    #[error("set RELAY_CLUSTER_SECRET or RELAY_CLUSTER_SECRET_FILE, not both")]
-    TwoSecrets,
+    /// A secret is given twice.
+    #[error("set {direct} or {file}, not both")]
+    TwoSecrets {
+        /// The setting with the secret.
+        direct: &'static str,
+        /// The setting with its file.
+        file: &'static str,
+    },
+    /// Other clusters are on other machines, with nothing to tell them from strangers.
+    #[error("{setting} must stay on loopback, without TLS, or set RELAY_FEDERATION_SECRET")]
+    FederationNeedsSecret {
+        /// The setting with the address.
+        setting: &'static str,
+    },
     /// A file that a setting names cannot be used.
     #[error("{setting} {path}: {reason}")]
     NamedFile {

@@ -7,6 +7,7 @@
 mod check;
 mod cluster;
 mod error;
+mod federation;
 mod file;
 mod layer;
 mod limits;
@@ -34,6 +35,7 @@ use rustls::RootCertStore;
 
 pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
+pub use federation::{FederationConfig, PeerUrl};
 pub use limits::Limits;
 pub use mailbox::MailboxConfig;
 pub use operator::{MetricsConfig, NoiseConfig, RocksConfig};
@@ -81,6 +83,8 @@ pub struct Config {
     pub noise: NoiseConfig,
     /// This node among others.
     pub cluster: ClusterConfig,
+    /// This cluster among others.
+    pub federation: FederationConfig,
     /// Where the value of each setting came from, by the setting's name; settings without a value are left out.
     pub origins: BTreeMap<&'static str, Origin>,
     /// Environment variables that start with `RELAY_` and are no settings, to warn of.
@@ -133,14 +137,17 @@ impl Config {
         let layers = sources.layers(&mut errors);
         let values = Values::merge(layers, &errors)?;
         errors.extend(check::send_queue(&values).err());
-        let (secret, roots) = (check::secret(&values), roots::read(&values));
+        let secret = check::secret(&values, &table::CLUSTER_SECRET, &table::CLUSTER_SECRET_FILE);
+        let (federation, roots) = (federation::secret(&values), roots::read(&values));
         errors.extend(check::cluster(&values, !matches!(secret, Ok(None))));
-        match (secret, roots) {
-            (Ok(secret), Ok(roots)) if errors.is_empty() => {
-                Ok(Self::read(&values, secret, roots, sources.unknown_variables())?)
+        errors.extend(federation::check(&values, !matches!(federation, Ok(None))));
+        match (secret, federation, roots) {
+            (Ok(cluster), Ok(federation), Ok(roots)) if errors.is_empty() => {
+                let secrets = Secrets { cluster, federation };
+                Ok(Self::read(&values, secrets, roots, sources.unknown_variables())?)
             }
-            (secret, roots) => {
-                errors.extend(secret.err().into_iter().chain(roots.err()));
+            (secret, federation, roots) => {
+                errors.extend(secret.err().into_iter().chain(federation.err()).chain(roots.err()));
                 Err(ConfigErrors(errors))
             }
         }
@@ -157,7 +164,7 @@ impl Config {
 
     fn read(
         values: &Values,
-        secret: Option<Secret>,
+        secrets: Secrets,
         outbound_roots: Arc<RootCertStore>,
         unknown_variables: Vec<String>,
     ) -> Result<Self, ConfigError> {
@@ -183,11 +190,18 @@ impl Config {
             vault: VaultConfig::read(values)?,
             mailbox: MailboxConfig::read(values)?,
             noise: NoiseConfig::read(values)?,
-            cluster: ClusterConfig::read(values, secret)?,
+            cluster: ClusterConfig::read(values, secrets.cluster)?,
+            federation: FederationConfig::read(values, secrets.federation)?,
             origins: values.origins(),
             unknown_variables,
         })
     }
+}
+
+/// The secrets that may come from files.
+struct Secrets {
+    cluster: Option<Secret>,
+    federation: Option<Secret>,
 }
 
 impl StorageBackend {

@@ -8,6 +8,7 @@ use http::Uri;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
+use super::federation::PeerUrl;
 use super::secret::Secret;
 use crate::security::noise::StaticKey;
 
@@ -124,6 +125,17 @@ fn seed(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(name, number)| {
         !name.contains(':') && host(name).is_some() && port(number).is_some_and(|n| n > 0)
     })
+}
+
+pub(super) fn peers(text: &str) -> Option<Vec<PeerUrl>> {
+    items(text).map(PeerUrl::parse).collect()
+}
+
+/// What a client may be told to connect to.
+pub(super) fn client_url(text: &str) -> Option<&str> {
+    let uri: Uri = text.parse().ok()?;
+    let known = matches!(uri.scheme_str(), Some("ws" | "wss" | "http" | "https"));
+    (known && text.len() <= MAX_HOST_BYTES && uri.host().is_some_and(|host| !host.is_empty())).then_some(text)
 }
 
 /// The secret without the white space around it, such as the line end of a file.

@@ -86,6 +86,10 @@ pub enum Kind {
     Origins,
     /// `host:port` pairs, with commas between.
     Seeds,
+    /// URLs of other clusters, with commas between.
+    Peers,
+    /// The URL of a relay as its clients use it.
+    ClientUrl,
     /// Bytes that nobody else may know.
     Secret,
     /// A word that whoever asks must show, and nobody else may know.
@@ -206,6 +210,8 @@ impl Kind {
             Self::Networks => parse::networks(text).is_some(),
             Self::Origins => parse::origins(text).is_some(),
             Self::Seeds => parse::seeds(text).is_some(),
+            Self::Peers => parse::peers(text).is_some(),
+            Self::ClientUrl => parse::client_url(text).is_some(),
             Self::Secret => parse::secret(text.as_bytes()).is_some(),
             Self::Token => parse::token(text).is_some(),
             Self::NoiseKey => parse::noise_key(text).is_some(),
@@ -215,7 +221,7 @@ impl Kind {
     /// Whether values are lists: a configuration file may write them as arrays.
     #[must_use]
     pub const fn is_list(&self) -> bool {
-        matches!(self, Self::Networks | Self::Origins | Self::Seeds)
+        matches!(self, Self::Networks | Self::Origins | Self::Seeds | Self::Peers)
     }
 
     /// What `given`, which is not accepted, should have been.
@@ -259,6 +265,8 @@ impl fmt::Display for Kind {
             Self::Networks => f.write_str("IP addresses or CIDR networks, with commas between"),
             Self::Origins => f.write_str("origins such as https://app.example, with commas between, or * alone"),
             Self::Seeds => f.write_str("host:port pairs, with commas between"),
+            Self::Peers => f.write_str("http, https, ws or wss URLs without a path, with commas between"),
+            Self::ClientUrl => f.write_str("a ws, wss, http or https URL"),
             Self::Secret => write!(f, "at least {} bytes", parse::MIN_SECRET_BYTES),
             Self::Token => f.write_str("visible ASCII characters without spaces"),
             Self::NoiseKey => {

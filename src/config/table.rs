@@ -307,6 +307,44 @@ settings! {
     GRPC_ADDR = Setting::new("RELAY_GRPC_ADDR", Kind::Address, "Where other nodes connect").or("127.0.0.1:7400");
     GOSSIP_ADDR = Setting::new("RELAY_GOSSIP_ADDR", Kind::Address, "Where other nodes gossip, over UDP")
         .or("127.0.0.1:7401");
+    FEDERATION_ENABLED = Setting::new(
+        "RELAY_FEDERATION_ENABLED",
+        Kind::Boolean,
+        "Whether this cluster speaks to others",
+    )
+    .or("false");
+    FEDERATION_PEERS = Setting::new("RELAY_FEDERATION_PEERS", Kind::Peers, "Clusters that this one calls");
+    FEDERATION_ADDR = Setting::new("RELAY_FEDERATION_ADDR", Kind::Address, "Where other clusters call")
+        .or("127.0.0.1:7402");
+    FEDERATION_SECRET = Setting::new(
+        "RELAY_FEDERATION_SECRET",
+        Kind::Secret,
+        "What clusters prove themselves to one another with; needed on anything but loopback",
+    );
+    FEDERATION_SECRET_FILE =
+        Setting::new("RELAY_FEDERATION_SECRET_FILE", Kind::Path, "A file that holds the federation secret");
+    FEDERATION_RELAY_ID = Setting::new(
+        "RELAY_FEDERATION_RELAY_ID",
+        Kind::Name,
+        "This node's name among clusters; unset makes one and keeps it in the data folder",
+    );
+    FEDERATION_PEER_TIMEOUT = Setting::new(
+        "RELAY_FEDERATION_PEER_TIMEOUT",
+        seconds(1, 3600),
+        "How long a peer may take to answer the first word, and be silent",
+    )
+    .or("30");
+    FEDERATION_CAPACITY_INTERVAL = Setting::new(
+        "RELAY_FEDERATION_CAPACITY_INTERVAL",
+        seconds(1, 86_400),
+        "How often peers are told how much is stored",
+    )
+    .or("60");
+    PUBLIC_URL = Setting::new(
+        "RELAY_PUBLIC_URL",
+        Kind::ClientUrl,
+        "Where clients reach this cluster, as other clusters may tell them",
+    );
     ADVERTISE_HOST = Setting::new(
         "RELAY_ADVERTISE_HOST",
         Kind::Host,

@@ -65,6 +65,9 @@ impl MailboxService {
 
     async fn deliver(&self, session: &Arc<Session>) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        if session.flow.lock().is_first() {
+            self.find_holders(session).await;
+        }
         while session.flow.lock().look() {
             match self.flush(session).await {
                 Ok(()) => backoff.reset(),
@@ -212,7 +215,7 @@ impl MailboxService {
     ) -> Result<(), Stop> {
         let done = self.done_with(mailbox, batch).await?;
         // Where there is one holder only, what stands before its cursor is enough to know.
-        let remember = over == Over::Devices || self.has_others();
+        let remember = over == Over::Devices || self.has_elsewhere();
         let mut sent: Vec<(usize, MessageKey)> = Vec::with_capacity(batch.len());
         for (holder, blob) in batch {
             if !session.may_now(over) {

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::sent::{Sent, Verdict};
 use super::session::Over;
+use crate::cluster::regions::PeerName;
 use crate::domain::ids::NodeId;
 use crate::domain::mailbox::{BlobId, MessageKey, Place};
 
@@ -23,6 +24,8 @@ const MAX_OWED: usize = 256;
 pub(super) struct Flow {
     /// Whether its task runs.
     running: bool,
+    /// Whether it was found out who holds something for it.
+    begun: bool,
     /// Whether something may be new since the task last looked.
     again: bool,
     here: Holder,
@@ -47,10 +50,19 @@ struct Reading {
     waits: bool,
 }
 
+/// Where another node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// In this cluster.
+    Near(NodeId),
+    /// In another one.
+    Afar(PeerName, NodeId),
+}
+
 /// Another node.
 #[derive(Debug)]
 struct Away {
-    node: NodeId,
+    whereabouts: Whereabouts,
     holder: Holder,
     /// How often in a row it has failed.
     failures: u32,
@@ -92,6 +104,11 @@ impl Flow {
         self.running
     }
 
+    /// Whether the task looks for the first time.
+    pub fn is_first(&mut self) -> bool {
+        !std::mem::replace(&mut self.begun, true)
+    }
+
     /// The task is to look again.
     pub fn again(&mut self) {
         self.again = true;
@@ -103,12 +120,12 @@ impl Flow {
     }
 
     /// Something may wait at another node.
-    pub fn waits_at(&mut self, node: &NodeId, over: Over) -> usize {
-        let at = match self.away.iter().position(|away| away.node == *node) {
+    pub fn waits_at(&mut self, whereabouts: &Whereabouts, over: Over) -> usize {
+        let at = match self.away.iter().position(|away| away.whereabouts == *whereabouts) {
             Some(at) => at,
             None => {
-                let (node, holder) = (node.clone(), Holder::default());
-                self.away.push(Away { node, holder, failures: 0, rests: false, owed: Vec::new() });
+                let (whereabouts, holder) = (whereabouts.clone(), Holder::default());
+                self.away.push(Away { whereabouts, holder, failures: 0, rests: false, owed: Vec::new() });
                 self.away.len() - 1
             }
         };
@@ -169,9 +186,9 @@ impl Flow {
         }
     }
 
-    /// The node that a holder is; `None` for this one.
-    pub fn node(&self, holder: usize) -> Option<NodeId> {
-        Some(self.away.get(holder.checked_sub(1)?)?.node.clone())
+    /// Where a holder is; `None` for this node.
+    pub fn whereabouts(&self, holder: usize) -> Option<Whereabouts> {
+        Some(self.away.get(holder.checked_sub(1)?)?.whereabouts.clone())
     }
 
     /// Another node has failed, and is left alone until it is [`Flow::rested`] or speaks; how often it has failed in

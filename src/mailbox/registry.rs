@@ -11,7 +11,7 @@ use crate::domain::digest;
 use crate::domain::mailbox::MailboxKey;
 
 /// Parts of the map, each with a lock of its own.
-const SHARDS: usize = 64;
+pub(super) const SHARDS: usize = 64;
 
 type Sessions = SmallVec<[Arc<Session>; 1]>;
 
@@ -68,17 +68,23 @@ impl Registry {
         self.of(&client_key(client_id))
     }
 
+    /// Gives `work` whether a mailbox has sessions; none of them comes or goes meanwhile.
+    pub fn hold<T>(&self, mailbox: &MailboxKey, work: impl FnOnce(bool) -> T) -> T {
+        let shard = self.shard(mailbox).lock();
+        work(shard.contains_key(mailbox))
+    }
+
     /// How many parts there are for [`Registry::with_part`].
     pub fn parts(&self) -> usize {
         self.shards.len()
     }
 
     /// Gives `work` all mailboxes of one part that have sessions; none of them comes or goes meanwhile.
-    pub fn with_part<T>(&self, part: usize, work: impl FnOnce(&[MailboxKey]) -> T) -> T {
+    pub fn with_part<T>(&self, part: usize, work: impl FnOnce(Vec<MailboxKey>) -> T) -> T {
         let shard = self.shards[part].lock();
         let is_read = |(key, sessions): &(&MailboxKey, &Sessions)| sessions.iter().any(|session| session.reads(key));
         let mailboxes: Vec<_> = shard.iter().filter(is_read).map(|(key, _)| *key).collect();
-        work(&mailboxes)
+        work(mailboxes)
     }
 
     fn shard(&self, key: &MailboxKey) -> &Mutex<HashMap<MailboxKey, Sessions>> {
@@ -119,7 +125,8 @@ mod tests {
         [&a, &b, &other].into_iter().for_each(|session| registry.enter(session, tell));
         let of = |client| [MailboxKey::blobs(client), MailboxKey::device(client, "d")];
         assert_eq!(std::mem::take(&mut *told.lock()), [of("x"), of("x"), of("y")].concat());
-        let mut all: Vec<_> = (0..registry.parts()).flat_map(|part| registry.with_part(part, <[_]>::to_vec)).collect();
+        let mut all: Vec<_> =
+            (0..registry.parts()).flat_map(|part| registry.with_part(part, |mailboxes| mailboxes)).collect();
         let mut expected = [of("x"), of("y")].concat();
         all.sort();
         expected.sort();

@@ -173,13 +173,13 @@ impl MailboxService {
             flow.waits_here(Over::Blobs);
             flow.waits_here(Over::Devices);
         }
-        self.inner.sessions.enter(&session, |mailbox| self.announce(mailbox, false));
+        self.inner.sessions.enter(&session, |mailbox| self.entered(mailbox));
         session
     }
 
     /// The connection of a session has ended.
     pub(super) fn close(&self, session: &Session) {
-        self.inner.sessions.leave(session, |mailbox| self.announce(mailbox, true));
+        self.inner.sessions.leave(session, |mailbox| self.left(mailbox));
         self.inner.metrics.mailbox.sessions.dec();
     }
 

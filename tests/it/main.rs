@@ -18,6 +18,8 @@ mod dcp_http_vault;
 mod dcp_limits;
 mod dcp_pairing;
 mod dcp_vault;
+mod federation_links;
+mod federation_mailbox;
 mod figures;
 mod layers;
 mod mailbox_claims;

@@ -10,6 +10,7 @@ pub mod http;
 pub mod mailbox;
 pub mod node;
 pub mod process;
+pub mod regions;
 pub mod socket;
 pub mod tls;
 pub mod vault;
@@ -45,6 +46,11 @@ pub const SEED: u8 = 7;
 
 /// Another loopback address: a client that comes from it is another client.
 pub const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// A TCP port of loopback that nobody uses.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
 
 /// A node with `settings`, [`VAULT`] registered at it, and an agent.
 pub async fn one_of_each(settings: &[(&str, &str)]) -> (TestNode, TestVault, TestAgent) {

@@ -68,6 +68,17 @@ impl TestNode {
         Self::named(&format!("node-{number}"), &self.settings["RELAY_CLUSTER_ID"], &seed, settings).await
     }
 
+    /// One more node of this node's cluster, with its settings and these changes.
+    pub async fn twin(&self, changes: &[(&str, &str)]) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (node, seed) = (format!("node-{number}"), self.gossip().to_string());
+        let own = ["RELAY_NODE_ID", "RELAY_CLUSTER_ID", "RELAY_CLUSTER_SEEDS"];
+        let settings = self.settings.iter().filter(|(name, _)| !own.contains(&name.as_str()));
+        let settings: Vec<_> = settings.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let settings = [&settings, changes].concat();
+        Self::named(&node, &self.settings["RELAY_CLUSTER_ID"], &seed, &settings).await
+    }
+
     /// A node with all of these as they are.
     pub async fn named(node: &str, cluster: &str, seeds: &str, settings: &[(&str, &str)]) -> Self {
         let named = [("RELAY_NODE_ID", node), ("RELAY_CLUSTER_ID", cluster), ("RELAY_CLUSTER_SEEDS", seeds)];

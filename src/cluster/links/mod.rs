@@ -6,13 +6,14 @@
 //! it stands again, and repeats what is still open. Questions are frames with a number, answered by a frame on
 //! the other node's link.
 
-mod asks;
+pub mod accept;
+pub mod asks;
 mod client;
 mod codec;
 mod pulls;
 mod queue;
 mod server;
-mod stream;
+pub mod stream;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -20,14 +18,10 @@ use crate::domain::ids::{Generation, NodeRun};
 use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::count;
 
-use super::stream::NodeStream;
-use super::{BATCH_LIMIT, Incoming, Inner};
+use super::{BATCH_LIMIT, Incoming, Inner, accept};
 
-/// How long a caller may take for TLS, and then for its hello.
+/// How long a caller may take for its hello.
 const TIMEOUT_HELLO: Duration = Duration::from_secs(5);
-
-/// Callers that may be in their TLS handshake at once.
-const HANDSHAKES: usize = 64;
 
 /// Why the node-to-node port cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +37,12 @@ pub enum ServeError {
 pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), ServeError> {
     let stop = inner.supervisor.token();
     let gate = Arc::new(Mutex::new(LogGate::once_a_minute()));
-    let (sender, accepted) = mpsc::channel(HANDSHAKES);
-    inner.supervisor.spawn("node-to-node accept", accept(inner.clone(), listener, sender, gate.clone()));
+    let tls = inner.settings.tls.as_ref().map(|tls| tls.server.clone());
+    let refused = {
+        let (inner, gate) = (inner.clone(), gate.clone());
+        move |reason, detail: &str| reject(&inner, &gate, reason, detail)
+    };
+    let accepted = accept::accepted("node-to-node accept", listener, tls, &inner.supervisor, refused);
     let service = ClusterServer::new(Service { inner, gate })
         .max_decoding_message_size(BATCH_LIMIT)
         .max_encoding_message_size(BATCH_LIMIT);
@@ -54,7 +52,7 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .add_service(service)
-        .serve_with_incoming(ReceiverStream::new(accepted));
+        .serve_with_incoming(accepted);
     // Not gracefully: a link is never done, and its frames have been handed on as they came.
     match stop.run_until_cancelled(serving).await {
         Some(ended) => Ok(ended?),
@@ -63,46 +61,6 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
 }
 
 type Gate = Arc<Mutex<LogGate>>;
-
-type Accepted = mpsc::Sender<Result<NodeStream, io::Error>>;
-
-async fn accept(inner: Arc<Inner>, listener: TcpListener, sender: Accepted, gate: Gate) -> io::Result<()> {
-    let stop = inner.supervisor.token();
-    loop {
-        // A place in the channel first: no more handshakes at once than it has places.
-        let Some(Ok(place)) = stop.run_until_cancelled(sender.clone().reserve_owned()).await else { return Ok(()) };
-        let tcp = match stop.run_until_cancelled(listener.accept()).await {
-            None => return Ok(()),
-            Some(Ok((tcp, _))) => tcp,
-            Some(Err(error)) => {
-                // Out of descriptors, most likely: others must close some first.
-                tracing::warn!(%error, "cannot accept a node");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (inner, gate) = (inner.clone(), gate.clone());
-        tokio::spawn(async move {
-            match tokio::time::timeout(TIMEOUT_HELLO, secure(&inner, tcp)).await {
-                Ok(Ok(stream)) => drop(place.send(Ok(stream))),
-                Ok(Err(error)) => reject(&inner, &gate, "tls", &error.to_string()),
-                Err(_) => reject(&inner, &gate, "timeout", "no handshake in time"),
-            }
-        });
-    }
-}
-
-async fn secure(inner: &Inner, tcp: TcpStream) -> io::Result<NodeStream> {
-    // serve_with_incoming does not do this, and without it every small batch waits 40 ms.
-    tcp.set_nodelay(true)?;
-    Ok(match &inner.settings.tls {
-        None => NodeStream::Plain(tcp),
-        Some(tls) => {
-            let acceptor = tokio_rustls::TlsAcceptor::from(tls.server.clone());
-            NodeStream::Server(Box::new(acceptor.accept(tcp).await?))
-        }
-    })
-}
 
 fn reject(inner: &Inner, gate: &Gate, reason: &'static str, detail: &str) {
     count(&inner.metrics.cluster.peer_rejected, reason);

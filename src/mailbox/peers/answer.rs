@@ -1,23 +1,29 @@
 //! What other nodes tell and ask.
 
+use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::convert;
+use super::todo::{Asker, Audience};
 use crate::cluster::Frames;
 use crate::cluster::links::Holder;
 use crate::cluster::proto::{
-    Done, MailAck, MailDone, MailInterest, MailKnown, MailMark, MailNotice, MailWaiting, PullPage, PullRequest,
-    frame::Body, reply,
+    Done, MailAck, MailDone, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailNotice, MailPurge,
+    MailWaiting, PullPage, PullRequest, frame::Body, reply,
 };
 use crate::cluster::view::View;
 use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::{MailboxKey, Place};
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
+use crate::mailbox::flow::Whereabouts;
 use crate::mailbox::session::Over;
 use crate::store::{MAX_MESSAGES, MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, PageLimit, StoreError};
 use crate::wire::vauchi::payload::Status;
+
+/// Most mailboxes that are asked about at a time: a session has two.
+const MAX_ASKED: usize = 16;
 
 /// Most blobs that are asked for by their places at a time.
 const MAX_AT: usize = 64;
@@ -29,24 +35,17 @@ impl Frames for MailboxService {
             Body::MailInterest(interest) => self.interest(from, interest),
             Body::MailWaiting(waiting) => self.waiting(from, &waiting),
             Body::MailNotice(notice) => self.notice(&notice),
-            Body::MailMark(mark) => self.beside(from, ask, async move { this.answer_mark(mark).await }),
-            Body::MailAck(ack) => self.beside(from, ask, async move { this.answer_ack(&ack).await }),
-            Body::MailKnown(known) => self.beside(from, ask, async move { this.answer_known(&known).await }),
-            Body::MailPurge(purge) if ask != 0 => {
-                self.beside(from, ask, async move { Ok(done(this.obey(&purge).await?)) });
+            Body::MailPurge(purge) if ask == 0 => self.purge_later(purge),
+            body => {
+                let (links, from) = (self.inner.cluster.links.clone(), from.clone());
+                let reply = move |body| links.reply(&from, ask, body);
+                self.beside(reply, async move { this.answer(body).await });
             }
-            Body::MailPurge(purge) => {
-                if !self.inner.peers.lookups.purge(purge) {
-                    self.inner.metrics.drop_one("mailbox", "purges");
-                }
-            }
-            // A newer version's.
-            _ => self.inner.metrics.drop_one("mailbox", "unknown_frame"),
         }
     }
 
     fn link_up(&self, peer: &NodeRun) {
-        self.inner.peers.tellings.introduce(peer);
+        self.inner.peers.tellings.introduce(Audience::Node(peer.clone()));
     }
 
     fn view_changed(&self, _before: &View, now: &View) {
@@ -63,23 +62,45 @@ impl Holder for MailboxService {
 
 impl MailboxService {
     /// Works on a question beside the stream it came from, and replies.
-    fn beside(
+    pub(super) fn beside(
         &self,
-        from: &NodeRun,
-        ask: u64,
+        reply: impl FnOnce(reply::Body) + Send + 'static,
         work: impl Future<Output = Result<reply::Body, StoreError>> + Send + 'static,
     ) {
-        let (links, from) = (self.inner.cluster.links.clone(), from.clone());
         match self.inner.peers.busy.clone().try_acquire_owned() {
             Ok(place) => self.inner.supervisor.spawn_quiet(async move {
-                let body = work.await.unwrap_or_else(|error| reply::Body::Failed(error.to_string()));
-                links.reply(&from, ask, body);
+                reply(work.await.unwrap_or_else(|error| reply::Body::Failed(error.to_string())));
                 drop(place);
             }),
             Err(_) => {
                 self.inner.metrics.drop_one("mailbox", "busy");
-                links.reply(&from, ask, reply::Body::Failed("busy".to_owned()));
+                reply(reply::Body::Failed("busy".to_owned()));
             }
+        }
+    }
+
+    /// What this node answers to a question.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn answer(&self, question: Body) -> Result<reply::Body, StoreError> {
+        match question {
+            Body::MailMark(mark) => self.answer_mark(mark).await,
+            Body::MailAck(ack) => self.answer_ack(&ack).await,
+            Body::MailHolds(holds) => self.answer_holds(&holds).await,
+            Body::MailKnown(known) => self.answer_known(&known).await,
+            Body::MailPurge(purge) => Ok(done(self.obey(&purge).await?)),
+            // A newer version's.
+            _ => {
+                self.inner.metrics.drop_one("mailbox", "unknown_frame");
+                Ok(reply::Body::Failed("this is no question here".to_owned()))
+            }
+        }
+    }
+
+    fn purge_later(&self, purge: MailPurge) {
+        if !self.inner.peers.lookups.purge(purge) {
+            self.inner.metrics.drop_one("mailbox", "purges");
         }
     }
 
@@ -95,19 +116,25 @@ impl MailboxService {
                 self.inner.metrics.drop_one("mailbox", "interests");
             }
         }
-        if !interest.over && !interest.mailboxes.is_empty() {
-            self.inner.peers.lookups.check(from, interest.mailboxes);
+        if !interest.over && !interest.asks && !interest.mailboxes.is_empty() {
+            self.inner.peers.lookups.check(Asker::Node(from.clone()), interest.mailboxes);
         }
     }
 
     fn waiting(&self, from: &NodeRun, waiting: &MailWaiting) {
         let Some(mailbox) = convert::mailbox_from(&waiting.mailbox) else { return };
+        self.waits_at(&Whereabouts::Near(from.node.clone()), mailbox, waiting);
+        self.wake_callers(&from.node, mailbox, waiting.place.as_ref());
+    }
+
+    /// Wakes the sessions of a mailbox here: somebody holds something for it.
+    pub(super) fn waits_at(&self, holder: &Whereabouts, mailbox: MailboxKey, waiting: &MailWaiting) {
         let place = waiting.place.as_ref().and_then(convert::place_from);
         for session in self.inner.sessions.of(&mailbox) {
             let over = if session.device == Some(mailbox) { Over::Devices } else { Over::Blobs };
             {
                 let mut flow = session.flow.lock();
-                let holder = flow.waits_at(&from.node, over);
+                let holder = flow.waits_at(holder, over);
                 if let Some(place) = place.filter(|_| over == Over::Devices) {
                     flow.came(holder, place);
                 }
@@ -117,8 +144,24 @@ impl MailboxService {
     }
 
     fn notice(&self, notice: &MailNotice) {
+        self.noticed(notice);
+        self.notify_callers(notice);
+    }
+
+    /// Tells a sender here what became of its message.
+    pub(super) fn noticed(&self, notice: &MailNotice) {
         let status = if notice.received { Status::ReceivedByRecipient } else { Status::Delivered };
         self.tell_here(&notice.routing_id, &notice.message_id, status);
+    }
+
+    async fn answer_holds(&self, holds: &MailHolds) -> Result<reply::Body, StoreError> {
+        let mut held = BytesMut::new();
+        for mailbox in convert::mailboxes_from(&holds.mailboxes).take(MAX_ASKED) {
+            if self.inner.store.holdings(mailbox).await?.blobs > 0 {
+                held.extend_from_slice(&mailbox.0);
+            }
+        }
+        Ok(reply::Body::MailHeld(MailHeld { mailboxes: held.freeze() }))
     }
 
     async fn answer_mark(&self, mark: MailMark) -> Result<reply::Body, StoreError> {
@@ -131,12 +174,7 @@ impl MailboxService {
     async fn answer_ack(&self, ack: &MailAck) -> Result<reply::Body, StoreError> {
         let (mailbox, message) = (convert::mailbox_from(&ack.mailbox), convert::message_from(ack.message));
         let (Some(mailbox), Some(message)) = (mailbox, message) else { return Ok(nonsense()) };
-        let tell = match ack {
-            MailAck { quiet: true, .. } => Tell::Nothing,
-            MailAck { received: true, .. } => Tell::Received,
-            MailAck { .. } => Tell::Delivered,
-        };
-        Ok(done(self.acknowledge_message(mailbox, message, tell).await?))
+        Ok(done(self.acknowledge_message(mailbox, message, Tell::of(ack)).await?))
     }
 
     async fn answer_known(&self, known: &MailKnown) -> Result<reply::Body, StoreError> {
@@ -147,7 +185,11 @@ impl MailboxService {
         Ok(reply::Body::MailDone(MailDone { messages: convert::messages(&done) }))
     }
 
-    async fn answer_pull(&self, request: &PullRequest) -> Result<PullPage, StoreError> {
+    /// What this node holds of what is asked for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn answer_pull(&self, request: &PullRequest) -> Result<PullPage, StoreError> {
         let Some(mailbox) = convert::mailbox_from(&request.mailbox) else { return Ok(PullPage::default()) };
         if !request.at.is_empty() {
             return self.answer_pull_at(mailbox, request.at.iter().filter_map(convert::place_from)).await;
@@ -174,10 +216,20 @@ impl MailboxService {
     }
 }
 
-fn done(count: u64) -> reply::Body {
+impl Tell {
+    pub(super) fn of(ack: &MailAck) -> Self {
+        match ack {
+            MailAck { quiet: true, .. } => Self::Nothing,
+            MailAck { received: true, .. } => Self::Received,
+            MailAck { .. } => Self::Delivered,
+        }
+    }
+}
+
+pub(super) fn done(count: u64) -> reply::Body {
     reply::Body::Done(Done { count, yes: false })
 }
 
-fn nonsense() -> reply::Body {
+pub(super) fn nonsense() -> reply::Body {
     reply::Body::Failed("no mailbox, or no message".to_owned())
 }

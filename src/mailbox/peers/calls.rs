@@ -3,22 +3,28 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::join_all;
 
 use super::convert;
-use crate::cluster::links::AskError;
-use crate::cluster::proto::{MailAck, MailKnown, MailMark, PullPage, PullRequest, SharedRecord, frame::Body, reply};
-use crate::domain::ids::NodeRun;
+use crate::cluster::links::{AskError, LinkRefused};
+use crate::cluster::proto::{
+    MailAck, MailHolds, MailKnown, MailMark, PullPage, PullRequest, SharedRecord, frame::Body, reply,
+};
+use crate::domain::ids::{NodeId, NodeRun};
 use crate::domain::mailbox::{MailboxKey, MessageKey, Place};
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
-use crate::mailbox::flow::Owed;
-use crate::mailbox::session::Session;
+use crate::mailbox::flow::{Owed, Whereabouts};
+use crate::mailbox::session::{Over, Session};
 use crate::runtime::time;
 use crate::store::{Known, Page, PageLimit, StoreError, StoredBlob};
 
 /// How long another node may take. What it holds comes later then.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a node of another cluster may take.
+pub(super) const PATIENCE_AFAR: Duration = Duration::from_secs(4);
 
 /// The kind of the shared records that say that a message is done with, tagged with its mailbox.
 const DONE: &str = "mail-done";
@@ -34,10 +40,56 @@ impl MailboxService {
         self.inner.cluster.view.borrow().others().map(|member| member.run.clone()).collect()
     }
 
-    /// The live run of another node that holds something for a session.
-    fn run_of(&self, session: &Session, holder: usize) -> Option<NodeRun> {
-        let node = session.flow.lock().node(holder)?;
-        self.inner.cluster.view.borrow().members.get(&node).map(|member| member.run.clone())
+    /// Whether a message may lie anywhere but here.
+    pub(in crate::mailbox) fn has_elsewhere(&self) -> bool {
+        self.has_others() || !self.inner.cluster.afar.peers().is_empty()
+    }
+
+    /// The live run of a node of this cluster.
+    pub(super) fn run_of(&self, node: &NodeId) -> Option<NodeRun> {
+        self.inner.cluster.view.borrow().members.get(node).map(|member| member.run.clone())
+    }
+
+    /// Asks whoever holds something for a session.
+    async fn ask_holder(&self, session: &Session, holder: usize, body: Body) -> Result<reply::Body, AskError> {
+        let whereabouts = session.flow.lock().whereabouts(holder);
+        match whereabouts.ok_or(LinkRefused::Gone)? {
+            Whereabouts::Near(node) => {
+                let run = self.run_of(&node).ok_or(LinkRefused::Gone)?;
+                self.inner.cluster.links.ask(&run, body, PATIENCE).await
+            }
+            Whereabouts::Afar(peer, node) => {
+                let out = self.inner.cluster.afar.out.get().ok_or(LinkRefused::Gone)?;
+                out.ask(&peer, Some(&node), body, PATIENCE_AFAR).await
+            }
+        }
+    }
+
+    /// Finds out which other nodes of this cluster hold something for a new session: what they hold is sent in one
+    /// order with what lies here. Who does not say in time is heard of later.
+    pub(in crate::mailbox) async fn find_holders(&self, session: &Session) {
+        let others = self.others();
+        if others.is_empty() {
+            return;
+        }
+        let all = [Some(session.blobs), session.device];
+        let mailboxes: Bytes = all.iter().flatten().flat_map(|mailbox| mailbox.0).collect();
+        let asked = others.iter().map(|run| {
+            let holds = MailHolds { mailboxes: mailboxes.clone() };
+            self.inner.cluster.links.ask(run, Body::MailHolds(holds), PATIENCE)
+        });
+        for (run, answer) in others.iter().zip(join_all(asked).await) {
+            let held = match answer {
+                Ok(reply::Body::MailHeld(held)) => held.mailboxes,
+                // It may hold something: whether it does is found out by asking for it.
+                _ => mailboxes.clone(),
+            };
+            let mut flow = session.flow.lock();
+            for mailbox in convert::mailboxes_from(&held) {
+                let over = if session.device == Some(mailbox) { Over::Devices } else { Over::Blobs };
+                flow.waits_at(&Whereabouts::Near(run.node.clone()), over);
+            }
+        }
     }
 
     /// What waits in a mailbox at another node after a place; `None` if it does not say.
@@ -49,18 +101,14 @@ impl MailboxService {
         after: Option<Place>,
         limit: PageLimit,
     ) -> Option<Page> {
-        let page = self
-            .pull_page(
-                &self.run_of(session, holder)?,
-                PullRequest {
-                    mailbox: convert::mailbox(&mailbox),
-                    after: after.map(convert::place),
-                    blobs: u32::try_from(limit.blobs).unwrap_or(u32::MAX),
-                    bytes: u32::try_from(limit.bytes).unwrap_or(u32::MAX),
-                    ..PullRequest::default()
-                },
-            )
-            .await?;
+        let request = PullRequest {
+            mailbox: convert::mailbox(&mailbox),
+            after: after.map(convert::place),
+            blobs: u32::try_from(limit.blobs).unwrap_or(u32::MAX),
+            bytes: u32::try_from(limit.bytes).unwrap_or(u32::MAX),
+            ..PullRequest::default()
+        };
+        let page = self.pull_page(session, holder, request).await?;
         let more = page.more;
         Some(Page { blobs: page.blobs.into_iter().filter_map(convert::blob_from).collect(), more })
     }
@@ -78,18 +126,29 @@ impl MailboxService {
             at: vec![convert::place(place)],
             ..PullRequest::default()
         };
-        let page = self.pull_page(&self.run_of(session, holder)?, request).await?;
+        let page = self.pull_page(session, holder, request).await?;
         page.blobs.into_iter().find_map(convert::blob_from)
     }
 
-    async fn pull_page(&self, run: &NodeRun, request: PullRequest) -> Option<PullPage> {
-        match self.inner.cluster.links.pull(run, request, PATIENCE).await {
+    async fn pull_page(&self, session: &Session, holder: usize, request: PullRequest) -> Option<PullPage> {
+        let whereabouts = session.flow.lock().whereabouts(holder)?;
+        let page = match &whereabouts {
+            Whereabouts::Near(node) => {
+                let run = self.run_of(node)?;
+                self.inner.cluster.links.pull(&run, request, PATIENCE).await
+            }
+            Whereabouts::Afar(peer, node) => {
+                let out = self.inner.cluster.afar.out.get()?;
+                out.pull(peer, node, request, PATIENCE_AFAR).await
+            }
+        };
+        match page {
             Ok(page) => {
                 self.inner.metrics.mailbox.pulled.inc_by(page.blobs.len() as u64);
                 Some(page)
             }
             Err(error) => {
-                tracing::debug!(peer = %run, %error, "a node does not say what it holds");
+                tracing::debug!(?whereabouts, %error, "a node does not say what it holds");
                 None
             }
         }
@@ -103,11 +162,10 @@ impl MailboxService {
         mailbox: MailboxKey,
         messages: &[MessageKey],
     ) {
-        let Some(run) = self.run_of(session, holder) else { return };
         let mark = MailMark { mailbox: convert::mailbox(&mailbox), messages: convert::messages(messages) };
         // It is noted with the acknowledgment, or when the blob is sent again.
-        if let Err(error) = self.inner.cluster.links.ask(&run, Body::MailMark(mark), PATIENCE).await {
-            tracing::debug!(peer = %run, %error, "a node did not note what was delivered");
+        if let Err(error) = self.ask_holder(session, holder, Body::MailMark(mark)).await {
+            tracing::debug!(holder, %error, "a node did not note what was delivered");
         }
     }
 
@@ -118,42 +176,34 @@ impl MailboxService {
         holder: usize,
         owed: Owed,
     ) -> Option<u64> {
-        let (run, mailbox) = (self.run_of(session, holder)?, session.mailbox(owed.over)?);
-        self.acknowledge_at(&run, mailbox, owed.message, session.tells(owed)).await.ok()
+        let ack = ack(session.mailbox(owed.over)?, owed.message, session.tells(owed));
+        counted(self.ask_holder(session, holder, ack).await).ok()
     }
 
-    /// Deletes a message at all other live nodes; how many copies there were, as far as they say.
+    /// Deletes a message at all other live nodes of this cluster; how many copies there were, as far as they say.
+    pub(super) async fn acknowledge_near(&self, mailbox: MailboxKey, message: MessageKey, tell: Tell) -> u64 {
+        let others = self.others();
+        let told = others.iter().map(|run| self.inner.cluster.links.ask(run, ack(mailbox, message, tell), PATIENCE));
+        join_all(told).await.into_iter().filter_map(|answer| counted(answer).ok()).sum()
+    }
+
+    /// Deletes a message wherever else it may lie; how many copies there were, as far as anybody says.
     pub(in crate::mailbox) async fn acknowledge_at_all(
         &self,
         mailbox: MailboxKey,
         message: MessageKey,
         tell: Tell,
     ) -> u64 {
-        let others = self.others();
-        let told = others.iter().map(|run| self.acknowledge_at(run, mailbox, message, tell));
-        join_all(told).await.into_iter().filter_map(Result::ok).sum()
+        let near = self.acknowledge_near(mailbox, message, tell).await;
+        let Some(out) = self.inner.cluster.afar.out.get().filter(|_| near == 0) else { return near };
+        let told = out.peers().into_iter().map(|peer| {
+            let ack = ack(mailbox, message, tell);
+            out.ask(&peer, None, ack, PATIENCE_AFAR)
+        });
+        join_all(told).await.into_iter().filter_map(|answer| counted(answer).ok()).sum()
     }
 
-    async fn acknowledge_at(
-        &self,
-        run: &NodeRun,
-        mailbox: MailboxKey,
-        message: MessageKey,
-        tell: Tell,
-    ) -> Result<u64, AskError> {
-        let ack = MailAck {
-            mailbox: convert::mailbox(&mailbox),
-            message: convert::message(message),
-            quiet: tell == Tell::Nothing,
-            received: tell == Tell::Received,
-        };
-        match self.inner.cluster.links.ask(run, Body::MailAck(ack), PATIENCE).await? {
-            reply::Body::Done(done) => Ok(done.count),
-            _ => Err(AskError::Failed("it says something else".to_owned())),
-        }
-    }
-
-    /// Which of these the other nodes know to be done with.
+    /// Which of these the other nodes of this cluster know to be done with.
     pub(in crate::mailbox) async fn done_elsewhere(
         &self,
         mailbox: MailboxKey,
@@ -209,6 +259,23 @@ impl MailboxService {
             ..SharedRecord::default()
         };
         self.inner.cluster.shared.store(record).await
+    }
+}
+
+fn ack(mailbox: MailboxKey, message: MessageKey, tell: Tell) -> Body {
+    Body::MailAck(MailAck {
+        mailbox: convert::mailbox(&mailbox),
+        message: convert::message(message),
+        quiet: tell == Tell::Nothing,
+        received: tell == Tell::Received,
+    })
+}
+
+/// How many were deleted.
+pub(super) fn counted(answer: Result<reply::Body, AskError>) -> Result<u64, AskError> {
+    match answer? {
+        reply::Body::Done(done) => Ok(done.count),
+        _ => Err(AskError::Failed("it says something else".to_owned())),
     }
 }
 

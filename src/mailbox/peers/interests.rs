@@ -1,37 +1,33 @@
-//! Which other nodes have sessions of which mailboxes: what they said on their links, and void with their run.
+//! Who else has sessions of which mailboxes: other nodes, and callers of other clusters. What they said on their links,
+//! and void with these.
 
 use std::collections::HashMap;
 
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
-use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::MailboxKey;
 
-/// Parts of the table, each with a lock of its own.
-const SHARDS: usize = 64;
+/// Parts of the table, each with a lock of its own; as many as the sessions have, by the same byte.
+const SHARDS: usize = crate::mailbox::registry::SHARDS;
 
 /// Most mailboxes that one node may have sessions of: about 64 MiB here.
 const MAX_PER_NODE: usize = 1 << 20;
 
-/// Runs that have sessions of a mailbox.
-pub type Runs = SmallVec<[NodeRun; 2]>;
-
-/// What the other nodes have sessions of: some 60 bytes for each of their mailboxes.
-pub struct Interests {
-    nodes: RwLock<Nodes>,
+/// What others have sessions of: some 60 bytes for each of their mailboxes. `N` names one of them.
+pub struct Interests<N> {
+    nodes: RwLock<Nodes<N>>,
     shards: Vec<Mutex<HashMap<MailboxKey, SmallVec<[Mark; 2]>>>>,
 }
 
-#[derive(Default)]
-struct Nodes {
+struct Nodes<N> {
     /// By number; a number is used again when its node is gone.
-    slots: Vec<Option<Node>>,
+    slots: Vec<Option<Node<N>>>,
     last_round: u32,
 }
 
-struct Node {
-    run: NodeRun,
+struct Node<N> {
+    run: N,
     round: u32,
     mailboxes: usize,
 }
@@ -43,18 +39,18 @@ struct Mark {
     round: u32,
 }
 
-impl Nodes {
-    fn find(&self, run: &NodeRun) -> Option<usize> {
+impl<N: Clone + PartialEq> Nodes<N> {
+    fn find(&self, run: &N) -> Option<usize> {
         self.slots.iter().position(|slot| slot.as_ref().is_some_and(|node| node.run == *run))
     }
 
-    fn run_of(&self, mark: Mark) -> Option<&NodeRun> {
+    fn run_of(&self, mark: Mark) -> Option<&N> {
         let node = self.slots.get(mark.node as usize)?.as_ref()?;
         (node.round == mark.round).then_some(&node.run)
     }
 
     /// The place of a run, which is made if it has none.
-    fn enter(&mut self, run: &NodeRun) -> usize {
+    fn enter(&mut self, run: &N) -> usize {
         if let Some(at) = self.find(run) {
             return at;
         }
@@ -73,14 +69,17 @@ impl Nodes {
     }
 }
 
-impl Interests {
+impl<N: Clone + PartialEq> Interests<N> {
     /// Nobody has any.
     pub fn new() -> Self {
-        Self { nodes: RwLock::default(), shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect() }
+        Self {
+            nodes: RwLock::new(Nodes { slots: Vec::new(), last_round: 0 }),
+            shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
+        }
     }
 
     /// A node has sessions of a mailbox. False if it has too many to be remembered.
-    pub fn add(&self, run: &NodeRun, mailbox: MailboxKey) -> bool {
+    pub fn add(&self, run: &N, mailbox: MailboxKey) -> bool {
         let mut nodes = self.nodes.write();
         let at = nodes.enter(run);
         let Some(node) = &mut nodes.slots[at] else { return false };
@@ -100,7 +99,7 @@ impl Interests {
     }
 
     /// A node has no sessions of a mailbox any more.
-    pub fn remove(&self, run: &NodeRun, mailbox: &MailboxKey) {
+    pub fn remove(&self, run: &N, mailbox: &MailboxKey) {
         let mut nodes = self.nodes.write();
         let Some(at) = nodes.find(run) else { return };
         let mut shard = self.shard(mailbox).lock();
@@ -116,7 +115,7 @@ impl Interests {
     }
 
     /// What a node said before is void: it says everything anew.
-    pub fn begin(&self, run: &NodeRun) {
+    pub fn begin(&self, run: &N) {
         let mut nodes = self.nodes.write();
         let at = nodes.enter(run);
         nodes.last_round += 1;
@@ -127,7 +126,7 @@ impl Interests {
     }
 
     /// Only these runs are there any more.
-    pub fn keep(&self, is_live: impl Fn(&NodeRun) -> bool) {
+    pub fn keep(&self, is_live: impl Fn(&N) -> bool) {
         for slot in &mut self.nodes.write().slots {
             if slot.as_ref().is_some_and(|node| !is_live(&node.run)) {
                 *slot = None;
@@ -136,22 +135,31 @@ impl Interests {
     }
 
     /// The nodes that have sessions of a mailbox.
-    pub fn of(&self, mailbox: &MailboxKey) -> Runs {
+    pub fn of(&self, mailbox: &MailboxKey) -> SmallVec<[N; 2]> {
         let marks = match self.shard(mailbox).lock().get(mailbox) {
             Some(marks) => marks.clone(),
-            None => return Runs::new(),
+            None => return SmallVec::new(),
         };
         let nodes = self.nodes.read();
         marks.iter().filter_map(|mark| nodes.run_of(*mark).cloned()).collect()
     }
 
     /// Every mailbox that a node has sessions of, in parts.
-    pub fn each_part_of(&self, run: &NodeRun) -> impl Iterator<Item = Vec<MailboxKey>> {
+    pub fn each_part_of(&self, run: &N) -> impl Iterator<Item = Vec<MailboxKey>> {
         self.shards.iter().map(|shard| {
             let (nodes, shard) = (self.nodes.read(), shard.lock());
             let has = |marks: &SmallVec<[Mark; 2]>| marks.iter().any(|mark| nodes.run_of(*mark) == Some(run));
             shard.iter().filter(|(_, marks)| has(marks)).map(|(mailbox, _)| *mailbox).collect()
         })
+    }
+
+    /// The mailboxes of a part, counted as those of [`Registry`](crate::mailbox::registry::Registry), that anybody has
+    /// sessions of.
+    pub fn part(&self, part: usize) -> Vec<MailboxKey> {
+        let shard = &self.shards[part];
+        let (nodes, shard) = (self.nodes.read(), shard.lock());
+        let is_valid = |marks: &SmallVec<[Mark; 2]>| marks.iter().any(|mark| nodes.run_of(*mark).is_some());
+        shard.iter().filter(|(_, marks)| is_valid(marks)).map(|(mailbox, _)| *mailbox).collect()
     }
 
     /// Forgets what is void; how much is left.
@@ -179,13 +187,13 @@ impl Interests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::Generation;
+    use crate::domain::ids::{Generation, NodeRun};
 
     fn run(node: &str, generation: u64) -> NodeRun {
         NodeRun { node: node.parse().unwrap(), generation: Generation(generation) }
     }
 
-    fn held(interests: &Interests, name: &str) -> Vec<String> {
+    fn held(interests: &Interests<NodeRun>, name: &str) -> Vec<String> {
         interests.of(&MailboxKey::blobs(name)).iter().map(ToString::to_string).collect()
     }
 

@@ -5,16 +5,22 @@
 //! So whoever puts a blob knows without asking whom to wake, and neither can miss the other: either the put finds the
 //! interest, or the interest finds the blob.
 //!
+//! Other clusters are told of interest too. Whichever node answers there passes it on inside its cluster as its own, and
+//! hands back what it hears: which of its nodes hold something. What is asked of a node of another cluster goes through
+//! the one that answers there.
+//!
 //! | file | holds |
 //! |---|---|
-//! | `interests` | which other nodes have sessions of which mailboxes |
+//! | `interests` | who else has sessions of which mailboxes |
 //! | `todo` | what is to be told, or looked up, outside of the order of the frames |
 //! | `tell` | telling others what this node has sessions for, and what waits for theirs |
 //! | `answer` | what other nodes tell and ask |
+//! | `afar` | what nodes of other clusters tell and ask |
 //! | `calls` | what this node asks |
 //! | `purges` | purges, which must reach those who are away too |
 //! | `convert` | between the words of the links and the domain's |
 
+mod afar;
 mod answer;
 mod calls;
 mod convert;
@@ -28,6 +34,9 @@ use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::Semaphore;
 
+use crate::cluster::regions::Caller;
+use crate::domain::ids::NodeRun;
+
 use interests::Interests;
 use todo::{Lookups, Tellings};
 
@@ -36,7 +45,10 @@ const BUSY: usize = 4096;
 
 /// What the service knows of other nodes.
 pub(super) struct Peers {
-    pub interests: Interests,
+    /// What other nodes have sessions of.
+    pub interests: Interests<NodeRun>,
+    /// What nodes of other clusters have sessions of that have called this one.
+    pub callers: Interests<Caller>,
     pub tellings: Tellings,
     pub lookups: Lookups,
     /// Purges that are kept for nodes that are away.
@@ -48,6 +60,7 @@ impl Peers {
     pub fn new() -> Self {
         Self {
             interests: Interests::new(),
+            callers: Interests::new(),
             tellings: Tellings::default(),
             lookups: Lookups::default(),
             purges: AtomicUsize::new(0),

@@ -7,18 +7,17 @@ use bytes::Bytes;
 use futures::future::join_all;
 use prost::Message;
 
+use super::calls::{PATIENCE, counted};
 use super::convert;
-use crate::cluster::proto::{MailPurge, frame::Body, reply};
+use super::todo::Audience;
+use crate::cluster::links::{AskError, LinkRefused};
+use crate::cluster::proto::{MailPurge, frame::Body};
 use crate::domain::clock::{Epoch, Millis};
-use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::MailboxKey;
 use crate::mailbox::MailboxService;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::time;
 use crate::store::{Record, StoreError};
-
-/// How long another node may take to empty a mailbox before the client is answered without it.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waits between attempts to have a node that did not answer obey.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -53,31 +52,49 @@ impl MailboxService {
         let epoch = self.inner.cluster.claims.next_epoch(Epoch(0)).0;
         let purge = MailPurge { until_ms: time::now().0, epoch, now: true, ..what };
         let here = self.obey(&purge).await?;
-        let others = self.others();
-        let asked = others.iter().map(|run| self.ask_purge(run, &purge));
-        let mut deleted = here;
-        for (run, answer) in others.iter().zip(join_all(asked).await) {
+        let near = self.others().into_iter().map(Audience::Node);
+        let everybody = near.chain(self.inner.cluster.afar.peers().into_iter().map(Audience::Peer)).collect();
+        Ok(here + self.purge_at(everybody, &purge).await)
+    }
+
+    /// Has this cluster obey a purge of another; how many blobs that deleted, as far as its nodes answered in time.
+    ///
+    /// # Errors
+    /// When this node's store fails; a part may be deleted then.
+    pub(super) async fn purge_near(&self, purge: &MailPurge) -> Result<u64, StoreError> {
+        let here = self.obey(purge).await?;
+        Ok(here + self.purge_at(self.others().into_iter().map(Audience::Node).collect(), purge).await)
+    }
+
+    async fn purge_at(&self, others: Vec<Audience>, purge: &MailPurge) -> u64 {
+        let asked = others.iter().map(|other| self.ask_purge(other, purge));
+        let mut deleted = 0;
+        for (other, answer) in others.iter().zip(join_all(asked).await) {
             match answer {
-                Some(count) => deleted += count,
-                None => self.insist_on(run.clone(), purge.clone()),
+                Ok(count) => deleted += count,
+                Err(_) => self.insist_on(other.clone(), purge.clone()),
             }
         }
-        Ok(deleted)
+        deleted
     }
 
-    async fn ask_purge(&self, run: &NodeRun, purge: &MailPurge) -> Option<u64> {
-        match self.inner.cluster.links.ask(run, Body::MailPurge(purge.clone()), PATIENCE).await {
-            Ok(reply::Body::Done(done)) => Some(done.count),
-            _ => None,
-        }
+    async fn ask_purge(&self, other: &Audience, purge: &MailPurge) -> Result<u64, AskError> {
+        let (cluster, purge) = (&self.inner.cluster, Body::MailPurge(purge.clone()));
+        counted(match other {
+            Audience::Node(run) => cluster.links.ask(run, purge, PATIENCE).await,
+            Audience::Peer(peer) => {
+                cluster.afar.out.get().ok_or(LinkRefused::Gone)?.ask(peer, None, purge, PATIENCE).await
+            }
+        })
     }
 
-    /// Has a node that is there, and did not answer, obey later. One that is not there is told when it is back.
-    fn insist_on(&self, run: NodeRun, purge: MailPurge) {
+    /// Has somebody who is there, and did not answer, obey later. Who is not there is told when they are back.
+    fn insist_on(&self, other: Audience, purge: MailPurge) {
         let (this, purge) = (self.clone(), MailPurge { now: false, ..purge });
         self.inner.supervisor.spawn_quiet(async move {
             let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-            while this.inner.cluster.nodes().is_live(&run) && this.ask_purge(&run, &purge).await.is_none() {
+            let gone = AskError::Refused(LinkRefused::Gone);
+            while this.ask_purge(&other, &purge).await.is_err_and(|error| error != gone) {
                 tokio::time::sleep(backoff.next(rand::random())).await;
             }
         });

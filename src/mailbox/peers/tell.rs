@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::convert::{self, MAILBOX_BYTES};
-use super::todo::{Lookup, Telling};
+use super::todo::{Asker, Audience, Lookup, Telling};
 use crate::cluster::links::LinkRefused;
-use crate::cluster::proto::{MailInterest, MailNotice, MailPurge, MailWaiting, frame::Body};
-use crate::domain::ids::NodeRun;
+use crate::cluster::proto::{MailInterest, MailNotice, MailPlace, MailPurge, MailWaiting, frame::Body};
+use crate::domain::ids::NodeId;
 use crate::domain::mailbox::{MailboxKey, Place};
 use crate::mailbox::MailboxService;
 use crate::store::StoreError;
@@ -24,14 +24,26 @@ const FULL: Duration = Duration::from_millis(100);
 /// How often what others said and is void is forgotten.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// What has become of the sessions of a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// There is one: whoever holds something is to say so.
+    Begun,
+    /// There is one, and it asks who holds something.
+    Asks,
+    /// There are none any more.
+    Over,
+}
+
 impl MailboxService {
     /// Begins to speak to other nodes, until the node stops.
     pub(in crate::mailbox) fn meet_peers(&self) {
         let inner = &self.inner;
         inner.cluster.links.hold_with(std::sync::Arc::new(self.clone()));
         inner.cluster.services.mailbox.fill(std::sync::Arc::new(self.clone()));
+        inner.cluster.afar.mailbox.fill(std::sync::Arc::new(self.clone()));
         // Links that were made before were told of to nobody.
-        self.others().iter().for_each(|run| inner.peers.tellings.introduce(run));
+        self.others().into_iter().for_each(|run| inner.peers.tellings.introduce(Audience::Node(run)));
         self.run("mailbox tellings", |this| async move {
             loop {
                 let telling = this.inner.peers.tellings.next().await;
@@ -48,7 +60,7 @@ impl MailboxService {
         self.run("mailbox interests", |this| async move {
             loop {
                 tokio::time::sleep(SWEEP).await;
-                let left = this.inner.peers.interests.sweep();
+                let left = this.inner.peers.interests.sweep() + this.inner.peers.callers.sweep();
                 this.inner.metrics.mailbox.interests.set(left as i64);
             }
         });
@@ -65,61 +77,110 @@ impl MailboxService {
         });
     }
 
-    /// Says to every other node that this one has sessions of a mailbox, or none any more. To be called in the order
-    /// in which they come and go.
-    pub(in crate::mailbox) fn announce(&self, mailbox: &MailboxKey, over: bool) {
+    /// This node has a session of a mailbox. To be called in the order in which sessions of it come and go.
+    pub(in crate::mailbox) fn entered(&self, mailbox: &MailboxKey) {
+        self.announce_near(mailbox, Change::Asks);
+        self.announce_afar(mailbox, false);
+    }
+
+    /// This node has no session of a mailbox any more. To be called in the order in which sessions of it come and go.
+    pub(in crate::mailbox) fn left(&self, mailbox: &MailboxKey) {
+        if self.inner.peers.callers.of(mailbox).is_empty() {
+            self.announce_near(mailbox, Change::Over);
+        }
+        self.announce_afar(mailbox, true);
+    }
+
+    /// Says to every other node of this cluster that this one, or a caller of it, has sessions of a mailbox, or none any
+    /// more.
+    pub(super) fn announce_near(&self, mailbox: &MailboxKey, change: Change) {
+        let (over, asks) = (change == Change::Over, change == Change::Asks);
         for member in self.inner.cluster.view.borrow().others() {
-            let interest = MailInterest { mailboxes: convert::mailbox(mailbox), over, anew: false };
+            let interest = MailInterest { mailboxes: convert::mailbox(mailbox), over, asks, anew: false };
             if self.inner.cluster.links.send(&member.run, Body::MailInterest(interest)) == Err(LinkRefused::Full) {
-                self.inner.peers.tellings.introduce(&member.run);
+                self.inner.peers.tellings.introduce(Audience::Node(member.run.clone()));
             }
         }
     }
 
-    /// Wakes the sessions that other nodes have of a mailbox.
-    pub(in crate::mailbox) fn wake_peers(&self, mailbox: &MailboxKey, place: Option<Place>) {
-        for run in self.inner.peers.interests.of(mailbox) {
-            self.wake_peer(&run, *mailbox, place);
+    /// Says the same to other clusters, of this node's own sessions.
+    fn announce_afar(&self, mailbox: &MailboxKey, over: bool) {
+        let Some(out) = self.inner.cluster.afar.out.get() else { return };
+        for peer in out.peers() {
+            let interest = MailInterest { mailboxes: convert::mailbox(mailbox), over, ..MailInterest::default() };
+            if out.send(&peer, None, Body::MailInterest(interest)) == Err(LinkRefused::Full) {
+                self.inner.peers.tellings.introduce(Audience::Peer(peer));
+            }
         }
     }
 
-    fn wake_peer(&self, run: &NodeRun, mailbox: MailboxKey, place: Option<Place>) {
-        let waiting = MailWaiting { mailbox: convert::mailbox(&mailbox), place: place.map(convert::place) };
-        // Once the node is gone, or its link is new, it says anew what it has sessions for, and is answered.
-        if self.inner.cluster.links.send(run, Body::MailWaiting(waiting)) == Err(LinkRefused::Full)
-            && !self.inner.peers.tellings.wake(run, mailbox)
-        {
+    /// Wakes the sessions that others have of a mailbox: this node holds something.
+    pub(in crate::mailbox) fn wake_peers(&self, mailbox: &MailboxKey, place: Option<Place>) {
+        let place = place.map(convert::place);
+        for run in self.inner.peers.interests.of(mailbox) {
+            self.wake_asker(Asker::Node(run), &self.inner.cluster.me.node, *mailbox, place.as_ref());
+        }
+        self.wake_callers(&self.inner.cluster.me.node, *mailbox, place.as_ref());
+    }
+
+    /// Tells the callers that have sessions of a mailbox which node holds something.
+    pub(super) fn wake_callers(&self, holder: &NodeId, mailbox: MailboxKey, place: Option<&MailPlace>) {
+        for caller in self.inner.peers.callers.of(&mailbox) {
+            self.wake_asker(Asker::Caller(caller), holder, mailbox, place);
+        }
+    }
+
+    fn wake_asker(&self, asker: Asker, holder: &NodeId, mailbox: MailboxKey, place: Option<&MailPlace>) {
+        let waiting = Body::MailWaiting(MailWaiting { mailbox: convert::mailbox(&mailbox), place: place.cloned() });
+        let cluster = &self.inner.cluster;
+        let sent = match &asker {
+            Asker::Node(run) => cluster.links.send(run, waiting),
+            Asker::Caller(caller) => {
+                cluster.afar.out.get().map_or(Err(LinkRefused::Gone), |out| out.tell(*caller, holder, waiting))
+            }
+        };
+        // Once it is gone, or its link is new, it says anew what it has sessions for, and is answered.
+        if sent == Err(LinkRefused::Full) && !self.inner.peers.tellings.wake(asker, holder, mailbox) {
             self.inner.metrics.drop_one("mailbox", "wakes");
         }
     }
 
-    /// Has the nodes that have sessions of a sender tell it what became of a message; how many those are.
+    /// Has whoever has sessions of a sender tell it what became of a message; how many those are.
     pub(in crate::mailbox) fn notify_peers(&self, routing_id: &str, message_id: &str, status: Status) -> usize {
-        let peers = self.inner.peers.interests.of(&MailboxKey::blobs(routing_id));
-        let told = peers.iter().filter(|run| {
-            let notice = MailNotice {
-                routing_id: routing_id.to_owned(),
-                message_id: message_id.to_owned(),
-                received: status == Status::ReceivedByRecipient,
-            };
-            self.inner.cluster.links.send(run, Body::MailNotice(notice)).is_ok()
+        let notice = MailNotice {
+            routing_id: routing_id.to_owned(),
+            message_id: message_id.to_owned(),
+            received: status == Status::ReceivedByRecipient,
+        };
+        let near = self.inner.peers.interests.of(&MailboxKey::blobs(routing_id));
+        let told = near.iter().filter(|run| {
+            let notice = Body::MailNotice(notice.clone());
+            self.inner.cluster.links.send(run, notice).is_ok()
         });
-        told.count()
+        told.count() + self.notify_callers(&notice)
+    }
+
+    /// The same for callers only.
+    pub(super) fn notify_callers(&self, notice: &MailNotice) -> usize {
+        let Some(out) = self.inner.cluster.afar.out.get() else { return 0 };
+        let callers = self.inner.peers.callers.of(&MailboxKey::blobs(&notice.routing_id));
+        let me = &self.inner.cluster.me.node;
+        callers.iter().filter(|caller| out.tell(**caller, me, Body::MailNotice(notice.clone())).is_ok()).count()
     }
 
     async fn tell(&self, telling: Telling) {
         let mut full = false;
-        for run in telling.introduce {
-            match self.introduce(&run).await {
+        for to in telling.introduce {
+            match self.introduce(&to).await {
                 Ok(()) | Err(LinkRefused::Gone) => {}
                 Err(LinkRefused::Full) => {
                     full = true;
-                    self.inner.peers.tellings.introduce(&run);
+                    self.inner.peers.tellings.introduce(to);
                 }
             }
         }
-        for (run, mailbox) in telling.wakes {
-            self.wake_peer(&run, mailbox, None);
+        for (asker, holder, mailbox) in telling.wakes {
+            self.wake_asker(asker, &holder, mailbox, None);
             full = true;
         }
         if full {
@@ -127,17 +188,20 @@ impl MailboxService {
         }
     }
 
-    /// Tells a node the purges it may have missed, then all that this one has sessions for.
-    async fn introduce(&self, run: &NodeRun) -> Result<(), LinkRefused> {
-        if let Err(error) = self.repeat_purges(run).await? {
+    /// Tells somebody the purges they may have missed, then what there are sessions for.
+    async fn introduce(&self, to: &Audience) -> Result<(), LinkRefused> {
+        if let Err(error) = self.repeat_purges(to).await? {
             self.store_failed("purges", &error);
         }
-        let send = |interest| self.inner.cluster.links.send(run, Body::MailInterest(interest));
-        send(MailInterest { anew: true, ..MailInterest::default() })?;
+        self.say(to, Body::MailInterest(MailInterest { anew: true, ..MailInterest::default() }))?;
         for part in 0..self.inner.sessions.parts() {
-            self.inner.sessions.with_part(part, |mailboxes| {
+            self.inner.sessions.with_part(part, |mut mailboxes| {
+                if matches!(to, Audience::Node(_)) {
+                    mailboxes.extend(self.inner.peers.callers.part(part));
+                }
                 mailboxes.chunks(FRAME_MAILBOXES).try_for_each(|mailboxes| {
-                    send(MailInterest { mailboxes: list(mailboxes), ..MailInterest::default() })
+                    let interest = MailInterest { mailboxes: list(mailboxes), ..MailInterest::default() };
+                    self.say(to, Body::MailInterest(interest))
                 })
             })?;
             tokio::task::yield_now().await;
@@ -145,7 +209,14 @@ impl MailboxService {
         Ok(())
     }
 
-    async fn repeat_purges(&self, run: &NodeRun) -> Result<Result<(), StoreError>, LinkRefused> {
+    fn say(&self, to: &Audience, body: Body) -> Result<(), LinkRefused> {
+        match to {
+            Audience::Node(run) => self.inner.cluster.links.send(run, body),
+            Audience::Peer(peer) => self.inner.cluster.afar.out.get().ok_or(LinkRefused::Gone)?.send(peer, None, body),
+        }
+    }
+
+    async fn repeat_purges(&self, to: &Audience) -> Result<Result<(), StoreError>, LinkRefused> {
         let mut after: Option<Bytes> = None;
         loop {
             let page = match self.obeyed(after.as_deref()).await {
@@ -155,7 +226,7 @@ impl MailboxService {
             let Some((last, _)) = page.last() else { return Ok(Ok(())) };
             after = Some(last.clone());
             for (_, purge) in page {
-                self.inner.cluster.links.send(run, Body::MailPurge(purge))?;
+                self.say(to, Body::MailPurge(purge))?;
             }
         }
     }
@@ -167,26 +238,33 @@ impl MailboxService {
                     self.store_failed("purges", &error);
                 }
             }
-            Lookup::Some(run, mailboxes) => self.check(&run, convert::mailboxes_from(&mailboxes)).await,
-            Lookup::All(run) => {
+            Lookup::Some(asker, mailboxes) => self.check(&asker, convert::mailboxes_from(&mailboxes)).await,
+            Lookup::All(Asker::Node(run)) => {
                 for part in self.inner.peers.interests.each_part_of(&run) {
-                    self.check(&run, part.into_iter()).await;
+                    self.check(&Asker::Node(run.clone()), part.into_iter()).await;
+                }
+            }
+            Lookup::All(Asker::Caller(caller)) => {
+                for part in self.inner.peers.callers.each_part_of(&caller) {
+                    self.check(&Asker::Caller(caller), part.into_iter()).await;
                 }
             }
         }
     }
 
-    /// Says to a node which of these mailboxes hold something.
-    async fn check(&self, run: &NodeRun, mailboxes: impl Iterator<Item = MailboxKey>) {
+    /// Says to somebody which of these mailboxes this node holds something for.
+    async fn check(&self, asker: &Asker, mailboxes: impl Iterator<Item = MailboxKey>) {
         for mailbox in mailboxes {
-            match self.inner.store.holdings(mailbox).await {
-                Ok(held) if held.blobs == 0 => {}
-                Ok(_) => self.wake_peer(run, mailbox, None),
+            let holds = match self.inner.store.holdings(mailbox).await {
+                Ok(held) => held.blobs > 0,
                 // It may hold something, and whoever asks for it is told that it cannot be read, and tries again.
                 Err(error) => {
                     self.store_failed("lookup", &error);
-                    self.wake_peer(run, mailbox, None);
+                    true
                 }
+            };
+            if holds {
+                self.wake_asker(asker.clone(), &self.inner.cluster.me.node, mailbox, None);
             }
         }
     }

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::cluster::proto::MailPurge;
-use crate::domain::ids::NodeRun;
+use crate::cluster::regions::{Caller, PeerName};
+use crate::domain::ids::{NodeId, NodeRun};
 use crate::domain::mailbox::MailboxKey;
 
 /// Most wakes that wait for room on a link. A recipient that is not woken finds what came with its next wake.
@@ -26,28 +27,37 @@ pub struct Tellings {
     changed: Notify,
 }
 
+/// Whom this node tells what it has sessions for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audience {
+    /// Another node of this cluster: for its own sessions, and those of callers.
+    Node(NodeRun),
+    /// Another cluster: for its own sessions.
+    Peer(PeerName),
+}
+
 /// What is to be told.
 #[derive(Debug, Default)]
 pub struct Telling {
     /// To whom this node says anew what it has sessions for.
-    pub introduce: BTreeSet<NodeRun>,
-    /// Whom it tells that something waits in a mailbox.
-    pub wakes: HashSet<(NodeRun, MailboxKey)>,
+    pub introduce: BTreeSet<Audience>,
+    /// Whom it tells that a node holds something for a mailbox.
+    pub wakes: HashSet<(Asker, NodeId, MailboxKey)>,
 }
 
 impl Tellings {
-    /// A node is to be told everything.
-    pub fn introduce(&self, run: &NodeRun) {
-        self.state.lock().introduce.insert(run.clone());
+    /// Somebody is to be told everything.
+    pub fn introduce(&self, to: Audience) {
+        self.state.lock().introduce.insert(to);
         self.changed.notify_one();
     }
 
-    /// A node is to be woken. False if too many are already.
-    pub fn wake(&self, run: &NodeRun, mailbox: MailboxKey) -> bool {
+    /// Somebody is to be told that a node holds something. False if too many are already.
+    pub fn wake(&self, asker: Asker, holder: &NodeId, mailbox: MailboxKey) -> bool {
         let mut state = self.state.lock();
         let fits = state.wakes.len() < MAX_WAKES;
         if fits {
-            state.wakes.insert((run.clone(), mailbox));
+            state.wakes.insert((asker, holder.clone(), mailbox));
             self.changed.notify_one();
         }
         fits
@@ -65,6 +75,15 @@ impl Tellings {
     }
 }
 
+/// For whom something is looked up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Asker {
+    /// Another node of this cluster.
+    Node(NodeRun),
+    /// A node of another cluster.
+    Caller(Caller),
+}
+
 /// To be looked up for others.
 #[derive(Debug, Default)]
 pub struct Lookups {
@@ -75,8 +94,8 @@ pub struct Lookups {
 #[derive(Debug, Default)]
 struct Pending {
     purges: VecDeque<MailPurge>,
-    checks: VecDeque<(NodeRun, Bytes)>,
-    all_of: BTreeSet<NodeRun>,
+    checks: VecDeque<(Asker, Bytes)>,
+    all_of: BTreeSet<Asker>,
 }
 
 /// Something to be looked up.
@@ -85,9 +104,9 @@ pub enum Lookup {
     /// What is to be deleted, if it is there.
     Purge(MailPurge),
     /// Which of these mailboxes hold something that the node would be told of.
-    Some(NodeRun, Bytes),
+    Some(Asker, Bytes),
     /// Which of all those that it has sessions of.
-    All(NodeRun),
+    All(Asker),
 }
 
 impl Lookups {
@@ -102,13 +121,13 @@ impl Lookups {
         fits
     }
 
-    /// A node has sessions of these mailboxes.
-    pub fn check(&self, run: &NodeRun, mailboxes: Bytes) {
+    /// Somebody has sessions of these mailboxes.
+    pub fn check(&self, asker: Asker, mailboxes: Bytes) {
         let mut state = self.state.lock();
         if state.checks.len() < MAX_CHECKS {
-            state.checks.push_back((run.clone(), mailboxes));
+            state.checks.push_back((asker, mailboxes));
         } else {
-            state.all_of.insert(run.clone());
+            state.all_of.insert(asker);
         }
         self.changed.notify_one();
     }
@@ -133,7 +152,7 @@ impl Lookups {
 impl Pending {
     fn pop(&mut self) -> Option<Lookup> {
         let purge = self.purges.pop_front().map(Lookup::Purge);
-        let some = |this: &mut Self| this.checks.pop_front().map(|(run, mailboxes)| Lookup::Some(run, mailboxes));
+        let some = |this: &mut Self| this.checks.pop_front().map(|(asker, mailboxes)| Lookup::Some(asker, mailboxes));
         purge.or_else(|| some(self)).or_else(|| self.all_of.pop_first().map(Lookup::All))
     }
 }
@@ -151,14 +170,14 @@ mod tests {
     async fn purges_come_first_and_what_is_too_much_is_looked_up_as_a_whole() {
         let lookups = Lookups::default();
         for _ in 0..=MAX_CHECKS {
-            lookups.check(&run(), Bytes::new());
+            lookups.check(Asker::Node(run()), Bytes::new());
         }
         assert!(lookups.purge(MailPurge::default()));
         assert!(matches!(lookups.next().await, Lookup::Purge(_)));
         for _ in 0..MAX_CHECKS {
             assert!(matches!(lookups.next().await, Lookup::Some(..)));
         }
-        assert!(matches!(lookups.next().await, Lookup::All(of) if of == run()));
+        assert!(matches!(lookups.next().await, Lookup::All(of) if of == Asker::Node(run())));
         assert_eq!(lookups.len(), 0);
     }
 
@@ -166,8 +185,8 @@ mod tests {
     async fn what_is_to_be_told_is_told_once() {
         let tellings = Tellings::default();
         for _ in 0..2 {
-            tellings.introduce(&run());
-            assert!(tellings.wake(&run(), MailboxKey::blobs("x")));
+            tellings.introduce(Audience::Node(run()));
+            assert!(tellings.wake(Asker::Node(run()), &run().node, MailboxKey::blobs("x")));
         }
         let telling = tellings.next().await;
         assert_eq!((telling.introduce.len(), telling.wakes.len()), (1, 1));

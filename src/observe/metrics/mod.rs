@@ -2,6 +2,7 @@
 
 mod cluster;
 mod edge;
+mod federation;
 mod mailbox;
 mod text;
 mod vault;
@@ -16,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 pub use cluster::{ClusterMetrics, MemberState};
 pub use edge::EdgeMetrics;
+pub use federation::{FederationMetrics, PeerLabel};
 pub use mailbox::MailboxMetrics;
 pub use vault::VaultMetrics;
 
@@ -48,6 +50,8 @@ pub struct Metrics {
     pub edge: EdgeMetrics,
     /// Gossip, links, presence.
     pub cluster: ClusterMetrics,
+    /// Other clusters.
+    pub federation: FederationMetrics,
     /// Vault requests.
     pub vault: VaultMetrics,
     /// Mailboxes.
@@ -63,10 +67,21 @@ impl Metrics {
         registry.register("dropped", "Items lost by a queue, by queue and reason", dropped.clone());
         let edge = EdgeMetrics::register(&mut registry);
         let cluster = ClusterMetrics::register(&mut registry);
+        let federation = FederationMetrics::register(&mut registry);
         let vault = VaultMetrics::register(&mut registry);
         let mut borrowed = Registry::with_prefix("relay");
         let mailbox = MailboxMetrics::register(&mut registry, &mut borrowed);
-        Arc::new(Self { registry, borrowed, started: Instant::now(), dropped, edge, cluster, vault, mailbox })
+        Arc::new(Self {
+            registry,
+            borrowed,
+            started: Instant::now(),
+            dropped,
+            edge,
+            cluster,
+            federation,
+            vault,
+            mailbox,
+        })
     }
 
     /// Counts one item that `queue` lost for `reason`.

@@ -1,0 +1,110 @@
+//! Other clusters, as the services of this one see them: whom they ask, and who asks them.
+//!
+//! A *peer* is a cluster that this node calls; whichever node answers there speaks for it. A *caller* is a node of
+//! another cluster that has called this one. What crosses is what would cross between two nodes of one cluster, and it
+//! crosses once: what came from a caller is passed on inside this cluster only.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use super::links::{AskError, LinkRefused};
+use super::proto::{PullPage, PullRequest, frame::Body, reply};
+use crate::domain::ids::NodeId;
+use crate::runtime::slot::Slot;
+
+/// A cluster that this node calls, by where the operator says that it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerName(pub Arc<str>);
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One call that a node of another cluster has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Caller(pub u64);
+
+/// The way to other clusters.
+pub trait Regions: Send + Sync {
+    /// The peers that can be asked now.
+    fn peers(&self) -> Vec<PeerName>;
+
+    /// Says something to a peer: to one node of it, or to the cluster as a whole.
+    ///
+    /// # Errors
+    /// [`LinkRefused`], at once.
+    fn send(&self, peer: &PeerName, node: Option<&NodeId>, body: Body) -> Result<(), LinkRefused>;
+
+    /// Asks a peer: one node of it, or the cluster as a whole. [`AskError`] after `patience` at most.
+    fn ask(
+        &self,
+        peer: &PeerName,
+        node: Option<&NodeId>,
+        body: Body,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<reply::Body, AskError>>;
+
+    /// Asks a node of a peer for a part of a mailbox. [`AskError`] after `patience` at most.
+    fn pull(
+        &self,
+        peer: &PeerName,
+        node: &NodeId,
+        what: PullRequest,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<PullPage, AskError>>;
+
+    /// Tells a caller something about a node of this cluster that it asked to be told of.
+    ///
+    /// # Errors
+    /// [`LinkRefused`], at once.
+    fn tell(&self, caller: Caller, about: &NodeId, body: Body) -> Result<(), LinkRefused>;
+
+    /// Answers a caller's question.
+    fn reply(&self, caller: Caller, ask: u64, body: reply::Body);
+}
+
+/// A service that other clusters speak to. Called in the order of arrival; must not block.
+pub trait FromRegions: Send + Sync {
+    /// A caller says something, or asks if `ask` is not zero: one node of this cluster, or all of it.
+    fn asked(&self, caller: Caller, ask: u64, node: Option<NodeId>, body: Body);
+
+    /// A caller asks a node of this cluster for a part of a mailbox; in words why not, if it cannot be had.
+    fn pulled(&self, node: NodeId, what: PullRequest) -> BoxFuture<'static, Result<PullPage, String>>;
+
+    /// A call has ended: what the caller asked to be told of is void.
+    fn hung_up(&self, caller: Caller);
+
+    /// A peer tells something about one of its nodes.
+    fn told(&self, peer: &PeerName, about: NodeId, body: Body);
+
+    /// A link to a peer is new: what was said on an older one is void.
+    fn peer_up(&self, peer: &PeerName);
+}
+
+/// Both directions, once they are there.
+#[derive(Default)]
+pub struct Afar {
+    /// The way out; empty without federation.
+    pub out: Slot<dyn Regions>,
+    /// The service of mailboxes.
+    pub mailbox: Slot<dyn FromRegions>,
+}
+
+impl Afar {
+    /// The peers that can be asked now.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerName> {
+        self.out.get().map(|out| out.peers()).unwrap_or_default()
+    }
+
+    /// Lets go of both.
+    pub fn clear(&self) {
+        self.out.clear();
+        self.mailbox.clear();
+    }
+}

@@ -1,0 +1,187 @@
+//! The port that nodes of other clusters call.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::call::BATCH_LIMIT;
+use super::proto::federation_server::{Federation, FederationServer};
+use super::proto::{Batch, Frame, PullRequest, frame::Body};
+use super::queue::Queue;
+use super::{CallerState, Inner};
+use crate::cluster::links::accept;
+use crate::cluster::proto::{Done, PullPage, Reply, frame, reply};
+use crate::cluster::regions::Caller;
+use crate::observe::metrics::count;
+
+/// Most nodes of other clusters that may have called at one time.
+const MAX_CALLERS: usize = 256;
+
+/// Most questions of one caller that are worked on at one time; more are answered with a failure.
+const MAX_OPEN: usize = 256;
+
+/// A page of a mailbox: the largest blob, and room for what stands around it.
+pub const PAGE_LIMIT: usize = 40 << 20;
+
+/// Why the federation port cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listener has no address.
+    #[error("the federation port: {0}")]
+    Listener(#[from] io::Error),
+    /// gRPC failed as a whole.
+    #[error("the federation port: {0}")]
+    Grpc(#[from] tonic::transport::Error),
+}
+
+pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), ServeError> {
+    let stop = inner.supervisor.token();
+    let refused = {
+        let inner = inner.clone();
+        move |reason, detail: &str| inner.refuse(reason, detail)
+    };
+    let tls = inner.settings.tls.as_ref().map(|tls| tls.server.clone());
+    let accepted = accept::accepted("federation accept", listener, tls, &inner.supervisor, refused);
+    let alive = inner.settings.timeout;
+    let service = FederationServer::new(Service { inner })
+        .max_decoding_message_size(BATCH_LIMIT)
+        .max_encoding_message_size(PAGE_LIMIT);
+    let serving = tonic::transport::Server::builder()
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .http2_keepalive_interval(Some(alive))
+        .http2_keepalive_timeout(Some(alive))
+        .add_service(service)
+        .serve_with_incoming(accepted);
+    match stop.run_until_cancelled(serving).await {
+        Some(ended) => Ok(ended?),
+        None => Ok(()),
+    }
+}
+
+struct Service {
+    inner: Arc<Inner>,
+}
+
+#[tonic::async_trait]
+impl Federation for Service {
+    type LinkStream = Pin<Box<dyn Stream<Item = Result<Batch, Status>> + Send>>;
+
+    async fn link(&self, request: Request<Streaming<Batch>>) -> Result<Response<Self::LinkStream>, Status> {
+        let inner = &self.inner;
+        let mut batches = request.into_inner();
+        let first = timeout(inner.settings.timeout, batches.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello in time"))??;
+        let theirs = first.and_then(|batch| batch.hello).ok_or_else(|| Status::invalid_argument("no hello"))?;
+        self.admit(&theirs)?;
+        let (queue, outgoing) = Queue::new(inner.metrics.clone());
+        let caller = inner.next_caller.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut callers = inner.callers.lock();
+            if callers.len() >= MAX_CALLERS {
+                inner.refuse("too_many", "too many nodes of other clusters have called");
+                return Err(Status::resource_exhausted("too many callers"));
+            }
+            callers.insert(caller, CallerState { queue: queue.clone(), open: Arc::default() });
+        }
+        inner.metrics.federation.callers.inc();
+        tracing::info!(caller, relay = theirs.relay_id, region = theirs.region, "another cluster has called");
+        inner.supervisor.spawn_quiet(read(inner.clone(), caller, queue, batches));
+        let hello = Batch { hello: Some(inner.hello()), frames: Vec::new() };
+        Ok(Response::new(Box::pin(stream::once(async { hello }).chain(outgoing).map(Ok))))
+    }
+
+    async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullPage>, Status> {
+        let PullRequest { hello, node, what } = request.into_inner();
+        self.admit(&hello.ok_or_else(|| Status::invalid_argument("no hello"))?)?;
+        let node = node.parse().map_err(|_| Status::invalid_argument("no node"))?;
+        let what = what.ok_or_else(|| Status::invalid_argument("nothing asked for"))?;
+        let service = self.inner.cluster.afar.mailbox.get();
+        let service = service.ok_or_else(|| Status::unavailable("this node is starting or has stopped"))?;
+        Ok(Response::new(service.pulled(node, what).await.map_err(Status::unavailable)?))
+    }
+}
+
+impl Service {
+    fn admit(&self, hello: &super::proto::Hello) -> Result<(), Status> {
+        self.inner.check(hello).map_err(|why| {
+            self.inner.refuse("unfit", &why);
+            Status::permission_denied(why)
+        })
+    }
+}
+
+impl Inner {
+    /// Counts a caller that is refused, and logs it once a minute.
+    fn refuse(&self, reason: &'static str, detail: &str) {
+        count(&self.metrics.federation.refused, reason);
+        if let Some(left_out) = self.may_log(reason) {
+            tracing::warn!(reason, detail, left_out, "refused another cluster");
+        }
+    }
+}
+
+/// Reads what a caller says until it hangs up, or is silent for too long.
+async fn read(inner: Arc<Inner>, caller: u64, queue: Queue, mut batches: Streaming<Batch>) {
+    let stop = inner.supervisor.token();
+    let hear = async {
+        let patience: Duration = 2 * inner.settings.timeout;
+        while let Ok(Ok(Some(batch))) = timeout(patience, batches.message()).await {
+            inner.metrics.federation.frames_received.inc_by(batch.frames.len() as u64);
+            for frame in batch.frames {
+                asked(&inner, caller, frame);
+            }
+        }
+    };
+    tokio::select! {
+        () = hear => {}
+        () = inner.report_capacity(&queue) => {}
+        () = stop.cancelled() => {}
+    }
+    inner.callers.lock().remove(&caller);
+    inner.metrics.federation.callers.dec();
+    tracing::info!(caller, "another cluster has hung up");
+    if let Some(service) = inner.cluster.afar.mailbox.get() {
+        service.hung_up(Caller(caller));
+    }
+}
+
+fn asked(inner: &Inner, caller: u64, Frame { ask, body }: Frame) {
+    let Some(state) = inner.callers.lock().get(&caller).cloned() else { return };
+    let reply = |body| state.queue.push(0, Body::Reply(Reply { ask, body: Some(body) })).unwrap_or_default();
+    match body {
+        Some(Body::Ping(_)) => reply(reply::Body::Done(Done::default())),
+        Some(Body::Mail(mail)) => {
+            let body = mail.frame.and_then(|frame| frame.body).filter(is_about_mailboxes);
+            let (Some(body), Some(service)) = (body, inner.cluster.afar.mailbox.get()) else {
+                inner.metrics.drop_one("federation", "unfit_frame");
+                return reply(reply::Body::Failed("this is nothing to be asked".to_owned()));
+            };
+            if ask != 0 && state.open.fetch_add(1, Ordering::AcqRel) >= MAX_OPEN {
+                state.open.fetch_sub(1, Ordering::AcqRel);
+                inner.metrics.drop_one("federation", "busy");
+                return reply(reply::Body::Failed("busy".to_owned()));
+            }
+            service.asked(Caller(caller), ask, mail.node.parse().ok(), body);
+        }
+        // What a caller stores matters to those who call it.
+        Some(Body::Capacity(_)) => {}
+        Some(Body::Reply(_)) | None => inner.metrics.drop_one("federation", "unknown_frame"),
+    }
+}
+
+/// Nothing else of what nodes of one cluster say to one another is taken from outside.
+fn is_about_mailboxes(body: &frame::Body) -> bool {
+    matches!(
+        body,
+        frame::Body::MailInterest(_) | frame::Body::MailMark(_) | frame::Body::MailAck(_) | frame::Body::MailPurge(_)
+    )
+}

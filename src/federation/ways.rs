@@ -1,0 +1,106 @@
+//! What the services see of other clusters.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::uri::PathAndQuery;
+use tonic::client::Grpc;
+use tonic::{Request, Status};
+use tonic_prost::ProstCodec;
+
+use super::answer::PAGE_LIMIT;
+use super::peer::Peer;
+use super::proto::{Mail, PullRequest, frame};
+use super::{Federation, Inner, call};
+use crate::cluster::links::{AskError, LinkRefused};
+use crate::cluster::proto::{self, PullPage, Reply, frame::Body, reply};
+use crate::cluster::regions::{Caller, PeerName, Regions};
+use crate::domain::ids::NodeId;
+
+const PULL: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Pull");
+
+impl Regions for Federation {
+    fn peers(&self) -> Vec<PeerName> {
+        self.inner.peers.read().values().filter(|peer| peer.is_up()).map(|peer| peer.name.clone()).collect()
+    }
+
+    fn send(&self, peer: &PeerName, node: Option<&NodeId>, body: Body) -> Result<(), LinkRefused> {
+        self.peer(peer)?.push(0, mail(node, body))
+    }
+
+    fn ask(
+        &self,
+        peer: &PeerName,
+        node: Option<&NodeId>,
+        body: Body,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<reply::Body, AskError>> {
+        let (number, answer) = self.inner.asks.open();
+        let sent = self.peer(peer).and_then(|peer| peer.push(number.get(), mail(node, body)));
+        async move {
+            sent?;
+            match tokio::time::timeout(patience, answer).await {
+                Ok(Ok(reply::Body::Failed(reason))) => Err(AskError::Failed(reason)),
+                Ok(Ok(body)) => Ok(body),
+                Ok(Err(_)) | Err(_) => Err(AskError::TimedOut),
+            }
+        }
+        .boxed()
+    }
+
+    fn pull(
+        &self,
+        peer: &PeerName,
+        node: &NodeId,
+        what: proto::PullRequest,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<PullPage, AskError>> {
+        let (inner, peer) = (self.inner.clone(), self.peer(peer));
+        let request = PullRequest { hello: Some(inner.hello()), node: node.to_string(), what: Some(what) };
+        async move {
+            let peer = peer?;
+            match tokio::time::timeout(patience, pull(&inner, &peer, request)).await {
+                Ok(Ok(page)) => Ok(page),
+                Ok(Err(status)) => Err(AskError::Failed(status.message().to_owned())),
+                Err(_) => Err(AskError::TimedOut),
+            }
+        }
+        .boxed()
+    }
+
+    fn tell(&self, caller: Caller, about: &NodeId, body: Body) -> Result<(), LinkRefused> {
+        let state = self.inner.callers.lock().get(&caller.0).cloned();
+        state.ok_or(LinkRefused::Gone)?.queue.push(0, mail(Some(about), body))
+    }
+
+    fn reply(&self, caller: Caller, ask: u64, body: reply::Body) {
+        let state = self.inner.callers.lock().get(&caller.0).cloned();
+        if let Some(state) = state.filter(|_| ask != 0) {
+            state.open.fetch_sub(1, Ordering::AcqRel);
+            // An answer that cannot be sent is a question that times out; the queue has counted it.
+            state.queue.push(0, frame::Body::Reply(Reply { ask, body: Some(body) })).unwrap_or_default();
+        }
+    }
+}
+
+impl Federation {
+    fn peer(&self, name: &PeerName) -> Result<Arc<Peer>, LinkRefused> {
+        self.inner.peers.read().get(name).cloned().ok_or(LinkRefused::Gone)
+    }
+}
+
+fn mail(node: Option<&NodeId>, body: Body) -> frame::Body {
+    let node = node.map(ToString::to_string).unwrap_or_default();
+    frame::Body::Mail(Mail { node, frame: Some(body.into()) })
+}
+
+async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, request: PullRequest) -> Result<PullPage, Status> {
+    let channel = peer.pulls.get_or_init(|| call::channel(inner, peer)).clone();
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(PAGE_LIMIT);
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let page = grpc.unary(Request::new(request), PULL, ProstCodec::<PullRequest, PullPage>::default()).await?;
+    Ok(page.into_inner())
+}

@@ -1,0 +1,64 @@
+//! Figures of the links to other clusters.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use super::Reason;
+
+/// Which peer, as a label: only those that the operator lists.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PeerLabel {
+    /// Its URL.
+    pub peer: String,
+}
+
+/// Links to other clusters, and what crosses them.
+#[derive(Debug)]
+pub struct FederationMetrics {
+    /// Whether the link to a peer stands: 1 or 0.
+    pub up: Family<PeerLabel, Gauge>,
+    /// Links to peers that have ended, or were not made.
+    pub failed: Family<PeerLabel, Counter>,
+    /// Nodes of other clusters that have called.
+    pub callers: Gauge,
+    /// Callers refused, by why.
+    pub refused: Family<Reason, Counter>,
+    /// Frames sent to other clusters.
+    pub frames_sent: Counter,
+    /// Frames from other clusters.
+    pub frames_received: Counter,
+    /// Bytes of frames that wait to be sent to other clusters.
+    pub queued_bytes: Gauge,
+    /// Seconds from a word to a peer until its answer.
+    pub round_trip_seconds: Histogram,
+}
+
+impl FederationMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let m = Self {
+            up: Family::default(),
+            failed: Family::default(),
+            callers: Gauge::default(),
+            refused: Family::default(),
+            frames_sent: Counter::default(),
+            frames_received: Counter::default(),
+            queued_bytes: Gauge::default(),
+            // 0.5 ms to 16 s.
+            round_trip_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 16)),
+        };
+        let r = registry.sub_registry_with_prefix("federation");
+        r.register("up", "Whether the link to a peer stands", m.up.clone());
+        r.register("failed", "Links to peers that ended or were not made", m.failed.clone());
+        r.register("callers", "Nodes of other clusters that have called", m.callers.clone());
+        r.register("refused", "Callers refused, by reason", m.refused.clone());
+        r.register("frames_sent", "Frames sent to other clusters", m.frames_sent.clone());
+        r.register("frames_received", "Frames from other clusters", m.frames_received.clone());
+        r.register("queued_bytes", "Bytes that wait for other clusters", m.queued_bytes.clone());
+        r.register("round_trip_seconds", "Seconds to a peer and back", m.round_trip_seconds.clone());
+        m
+    }
+}

@@ -1,0 +1,58 @@
+//! Clusters that are peers of one another, each in a region of its own.
+
+use super::{TestNode, free_port, until};
+
+/// What proves clusters to one another.
+pub const FEDERATION_SECRET: (&str, &str) = ("RELAY_FEDERATION_SECRET", "a secret that only these clusters know");
+
+/// Clusters of so many nodes each, all peers of one another, linked; each with `settings`.
+pub async fn regions(sizes: &[usize], settings: &[(&str, &str)]) -> Vec<Vec<TestNode>> {
+    let ports: Vec<_> = sizes.iter().map(|_| free_port()).collect();
+    let mut regions = Vec::new();
+    for (region, size) in sizes.iter().enumerate() {
+        let others = ports.iter().enumerate().filter(|(other, _)| *other != region);
+        let peers: Vec<_> = others.map(|(_, port)| format!("http://127.0.0.1:{port}")).collect();
+        regions.push(region_of(region, ports[region], &peers, *size, settings).await);
+    }
+    for node in regions.iter().flatten() {
+        linked(node, sizes.len() - 1).await;
+    }
+    regions
+}
+
+/// A cluster whose first node is called by others at `port`.
+async fn region_of(
+    region: usize,
+    port: u16,
+    peers: &[String],
+    size: usize,
+    settings: &[(&str, &str)],
+) -> Vec<TestNode> {
+    let (name, peers) = (format!("region-{region}"), peers.join(","));
+    let mut nodes: Vec<TestNode> = Vec::new();
+    for number in 0..size {
+        let address = if number == 0 { format!("127.0.0.1:{port}") } else { "127.0.0.1:0".to_owned() };
+        let own = [
+            ("RELAY_REGION", name.as_str()),
+            ("RELAY_FEDERATION_ENABLED", "true"),
+            ("RELAY_FEDERATION_PEERS", &peers),
+            ("RELAY_FEDERATION_ADDR", &address),
+            ("RELAY_FEDERATION_PEER_TIMEOUT", "3"),
+            ("RELAY_FEDERATION_CAPACITY_INTERVAL", "1"),
+        ];
+        let settings: Vec<_> = own.iter().chain(settings).copied().collect();
+        let node = match nodes.first() {
+            None => TestNode::start(&settings).await,
+            Some(first) => first.join(&settings).await,
+        };
+        nodes.push(node);
+    }
+    super::cluster::all_meet(&nodes).await;
+    nodes
+}
+
+/// Waits until a node is linked to so many peers.
+pub async fn linked(node: &TestNode, peers: usize) {
+    let federation = node.node().federation.as_ref().unwrap();
+    until("peers are linked", || federation.peers().iter().filter(|peer| peer.up).count() == peers).await;
+}
