@@ -8,12 +8,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
 
+use super::convert;
 use super::links::{AskError, LinkRefused};
-use super::proto::{PullPage, PullRequest, frame::Body, reply};
+use super::proto::{OwnersQuery, PullPage, PullRequest, frame::Body, reply};
 use crate::domain::ids::NodeId;
+use crate::domain::principal::Principal;
 use crate::runtime::slot::Slot;
+
+/// How long a peer may take to say who owns a name. Whoever it does not say it of is taken to own nothing there.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// A cluster that this node calls, by where the operator says that it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +106,30 @@ impl Afar {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerName> {
         self.out.get().map(|out| out.peers()).unwrap_or_default()
+    }
+
+    /// The keys that own these in other clusters, as far as those that can be asked say in time.
+    pub async fn owners(&self, principals: &[Principal]) -> Vec<Option<Bytes>> {
+        let asked = self.peers().into_iter().map(|peer| async move { self.owners_at(&peer, principals).await });
+        let mut owners = vec![None; principals.len()];
+        for answer in join_all(asked).await.into_iter().flatten() {
+            for (owner, key) in owners.iter_mut().zip(answer) {
+                *owner = owner.take().or(key);
+            }
+        }
+        owners
+    }
+
+    /// The keys that own these at one peer; `None` if it does not say in time.
+    pub async fn owners_at(&self, peer: &PeerName, principals: &[Principal]) -> Option<Vec<Option<Bytes>>> {
+        let principals = principals.iter().map(convert::principal).collect();
+        let asked = self.out.get()?.ask(peer, None, Body::OwnersQuery(OwnersQuery { principals }), PATIENCE);
+        match asked.await {
+            Ok(reply::Body::Owners(found)) => {
+                Some(found.keys.into_iter().map(|key| Some(key).filter(|key| !key.is_empty())).collect())
+            }
+            _ => None,
+        }
     }
 
     /// Lets go of both.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::join_all;
 use futures::{Stream, StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -15,10 +17,11 @@ use super::call::BATCH_LIMIT;
 use super::proto::federation_server::{Federation, FederationServer};
 use super::proto::{Batch, Frame, PullRequest, frame::Body};
 use super::queue::Queue;
-use super::{CallerState, Inner};
+use super::{CallerState, Federation as Ways, Inner};
+use crate::cluster::convert;
 use crate::cluster::links::accept;
-use crate::cluster::proto::{Done, PullPage, Reply, frame, reply};
-use crate::cluster::regions::Caller;
+use crate::cluster::proto::{Done, OwnersFound, OwnersQuery, PullPage, Reply, frame, reply};
+use crate::cluster::regions::{Caller, Regions};
 use crate::observe::metrics::count;
 
 /// Most nodes of other clusters that may have called at one time.
@@ -26,6 +29,9 @@ const MAX_CALLERS: usize = 256;
 
 /// Most questions of one caller that are worked on at one time; more are answered with a failure.
 const MAX_OPEN: usize = 256;
+
+/// Most names that are asked for at a time.
+const MAX_NAMES: usize = 256;
 
 /// A page of a mailbox: the largest blob, and room for what stands around it.
 pub const PAGE_LIMIT: usize = 40 << 20;
@@ -154,7 +160,7 @@ async fn read(inner: Arc<Inner>, caller: u64, queue: Queue, mut batches: Streami
     }
 }
 
-fn asked(inner: &Inner, caller: u64, Frame { ask, body }: Frame) {
+fn asked(inner: &Arc<Inner>, caller: u64, Frame { ask, body }: Frame) {
     let Some(state) = inner.callers.lock().get(&caller).cloned() else { return };
     let reply = |body| state.queue.push(0, Body::Reply(Reply { ask, body: Some(body) })).unwrap_or_default();
     match body {
@@ -170,6 +176,9 @@ fn asked(inner: &Inner, caller: u64, Frame { ask, body }: Frame) {
                 inner.metrics.drop_one("federation", "busy");
                 return reply(reply::Body::Failed("busy".to_owned()));
             }
+            if let frame::Body::OwnersQuery(query) = body {
+                return inner.supervisor.spawn_quiet(answer_owners(inner.clone(), caller, ask, query));
+            }
             service.asked(Caller(caller), ask, mail.node.parse().ok(), body);
         }
         // What a caller stores matters to those who call it.
@@ -180,8 +189,18 @@ fn asked(inner: &Inner, caller: u64, Frame { ask, body }: Frame) {
 
 /// Nothing else of what nodes of one cluster say to one another is taken from outside.
 fn is_about_mailboxes(body: &frame::Body) -> bool {
-    matches!(
-        body,
-        frame::Body::MailInterest(_) | frame::Body::MailMark(_) | frame::Body::MailAck(_) | frame::Body::MailPurge(_)
-    )
+    use frame::Body::{MailAck, MailInterest, MailMark, MailPurge, OwnersQuery};
+    matches!(body, MailInterest(_) | MailMark(_) | MailAck(_) | MailPurge(_) | OwnersQuery(_))
+}
+
+async fn answer_owners(inner: Arc<Inner>, caller: u64, ask: u64, query: OwnersQuery) {
+    let claims = &inner.cluster.claims;
+    let asked = query.principals.iter().take(MAX_NAMES).map(|principal| async move {
+        match convert::principal_from(Some(principal)) {
+            Some(principal) => claims.owner_of(&principal).await.unwrap_or_default(),
+            None => Bytes::new(),
+        }
+    });
+    let keys = join_all(asked).await;
+    Ways { inner }.reply(Caller(caller), ask, reply::Body::Owners(OwnersFound { keys }));
 }

@@ -16,6 +16,7 @@ use super::MailboxService;
 use super::channel::Channel;
 use super::session::{Identity, Over, Session};
 use crate::cluster::claims::{ClaimError, Proof};
+use crate::cluster::regions::PeerName;
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::MailboxKey;
 use crate::domain::principal::{Kind, Principal};
@@ -29,6 +30,9 @@ const NONCE_MEMORY: Duration = Duration::from_secs(TIME_SKEW_SECS + 60);
 /// to leave the view. A session for which it is not found out only sends.
 const ATTEMPTS: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Names that another cluster is asked for at a time.
+const NAMES: usize = 256;
 
 /// Why a handshake that was well formed and well signed is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +59,11 @@ impl MailboxService {
                 Some(true) => return Err(Refused("token_is_id")),
                 None => return Err(Refused("unavailable")),
             }
-            claims.claim(&Principal::mailbox_token(&who.routing_id), &proof, true).await.map_err(refused)?;
+            let token = Principal::mailbox_token(&who.routing_id);
+            if self.owner_afar(&token).await.is_some_and(|owner| owner != proof.key) {
+                return Err(Refused("key_mismatch"));
+            }
+            claims.claim(&token, &proof, true).await.map_err(refused)?;
         }
         Ok(())
     }
@@ -111,10 +119,32 @@ impl MailboxService {
                 tokio::time::sleep(PAUSE).await;
             }
             if let Ok(owned) = self.inner.cluster.claims.is_owned(principal).await {
-                return Some(owned);
+                return Some(owned || self.owner_afar(principal).await.is_some());
             }
         }
         None
+    }
+
+    /// The key that owns a name in another cluster, as far as those that can be asked say.
+    async fn owner_afar(&self, principal: &Principal) -> Option<Bytes> {
+        self.inner.cluster.afar.owners(std::slice::from_ref(principal)).await.into_iter().next().flatten()
+    }
+
+    /// A peer can be asked again: takes from the sessions without proof what is owned there.
+    pub(super) async fn decide_again(&self, peer: &PeerName) {
+        for part in 0..self.inner.sessions.parts() {
+            let mut sessions = self.inner.sessions.in_part(part);
+            sessions.retain(|session| session.who.key.is_none());
+            for some in sessions.chunks(NAMES / 2) {
+                let names: Vec<_> = some.iter().flat_map(|session| names(&session.who)).collect();
+                let Some(owners) = self.inner.cluster.afar.owners_at(peer, &names).await else { return };
+                for (name, owner) in names.iter().zip(owners) {
+                    if let Some(owner) = owner {
+                        self.rebound(name, &owner);
+                    }
+                }
+            }
+        }
     }
 
     /// A name has, as far as this node knows, another owner than before.
@@ -122,6 +152,7 @@ impl MailboxService {
         if principal.kind != Kind::Mailbox {
             return;
         }
+        self.tell_callers_of_owner(principal, key);
         let key = <[u8; 32]>::try_from(&**key).ok();
         match principal.name.strip_prefix("token/") {
             Some(token) => self.take_mailbox(token, key),
@@ -153,4 +184,10 @@ impl MailboxService {
             }
         }
     }
+}
+
+/// What a client without proof must not be told of, if a key owns it.
+fn names(who: &Identity) -> [Principal; 2] {
+    let named = if who.has_token() { Principal::mailbox_token } else { Principal::mailbox_client };
+    [Principal::mailbox_client(&who.client_id), named(&who.routing_id)]
 }

@@ -74,6 +74,11 @@ impl Registry {
         work(shard.contains_key(mailbox))
     }
 
+    /// The sessions of a part, some of them more than once.
+    pub fn in_part(&self, part: usize) -> Vec<Arc<Session>> {
+        self.shards[part].lock().values().flatten().cloned().collect()
+    }
+
     /// How many parts there are for [`Registry::with_part`].
     pub fn parts(&self) -> usize {
         self.shards.len()

@@ -256,13 +256,7 @@ impl MailboxService {
             return 0;
         }
         let notice = acknowledgment(message_id, status);
-        let told = sessions.iter().filter(|session| {
-            // Nobody asked for it, so it must not be what cuts a slow reader off.
-            session.may_now(Over::Blobs)
-                && session.channel.outbox.has_room(notice.len())
-                && session.send(notice.clone())
-        });
-        let told = told.count();
+        let told = sessions.iter().filter(|session| session.tell(notice.clone())).count();
         self.inner.metrics.mailbox.sent.inc_by(told as u64);
         told
     }

@@ -54,6 +54,9 @@ impl Identity {
     }
 }
 
+/// Most notices that are held until it is decided whether a session may be told.
+const MAX_HELD: usize = 64;
+
 /// Whether a session may read, acknowledge and purge, or only send.
 #[derive(Debug, Default)]
 pub(super) struct Right(AtomicU8);
@@ -110,6 +113,8 @@ pub(super) struct Session {
     over_blobs: Right,
     over_devices: Right,
     decided: Notify,
+    /// What it may be told of what it has sent, before it is decided whether it may be told.
+    held: Mutex<Vec<Bytes>>,
     /// When something was last said on it, either way, in milliseconds since 1970.
     active: AtomicU64,
 }
@@ -142,6 +147,7 @@ impl Session {
             over_blobs: Right::default(),
             over_devices: Right::default(),
             decided: Notify::new(),
+            held: Mutex::default(),
             active: AtomicU64::new(time::now().0),
         }
     }
@@ -171,6 +177,29 @@ impl Session {
         // Where it was denied already, that stands.
         self.right(over).0.compare_exchange(OPEN, GRANTED, Ordering::AcqRel, Ordering::Acquire).unwrap_or_default();
         self.decided.notify_waiters();
+        if over == Over::Blobs {
+            let mut held = self.held.lock();
+            std::mem::take(&mut *held).into_iter().for_each(|notice| drop(self.tell_now(notice)));
+        }
+    }
+
+    /// Tells it what became of a message that it has sent, as soon as it is decided that it may be told. False if it is
+    /// not told.
+    pub fn tell(&self, notice: Bytes) -> bool {
+        let mut held = self.held.lock();
+        match self.right(Over::Blobs).get() {
+            Some(_) => self.tell_now(notice),
+            None if held.len() < MAX_HELD => {
+                held.push(notice);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Nobody asked for it, so it must not be what cuts a slow reader off.
+    fn tell_now(&self, notice: Bytes) -> bool {
+        self.may_now(Over::Blobs) && self.channel.outbox.has_room(notice.len()) && self.send(notice)
     }
 
     /// Takes a right away, for good. False if it was taken before.
@@ -248,6 +277,21 @@ mod tests {
         assert_eq!(proven.from, session(2, Some("other"), Some(1)).from);
         assert_eq!(proven.bucket, session(2, Some("other"), Some(1)).bucket);
         assert_ne!(proven.from, session(1, None, Some(2)).from);
+    }
+
+    #[tokio::test]
+    async fn what_became_of_its_messages_is_told_in_order_once_it_may_be_told() {
+        let (granted, denied) = (session(1, None, None), session(1, None, None));
+        for session in [&granted, &denied] {
+            assert!(session.tell("1".into()) && session.tell("2".into()));
+            assert!(session.channel.outbox.queued_bytes() == 0);
+        }
+        granted.grant(Over::Blobs);
+        denied.deny(Over::Blobs);
+        assert!(granted.channel.outbox.queued_bytes() > 0 && granted.tell("3".into()));
+        assert!(denied.channel.outbox.queued_bytes() == 0 && !denied.tell("3".into()));
+        let full = session(1, None, None);
+        assert_eq!((0..100).filter(|_| full.tell("x".into())).count(), MAX_HELD);
     }
 
     #[tokio::test]

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use crate::support::cluster::figure_is;
+use crate::support::mailbox::proven_id;
 use crate::support::regions::{FEDERATION_SECRET, linked, regions};
 use crate::support::{TestMailbox, id, until};
 
@@ -117,4 +119,37 @@ async fn a_link_that_breaks_is_made_again_and_what_came_meanwhile_arrives() {
     recipient.settle().await;
     until("it is deleted", || other.node().metrics.mailbox.blobs.get() == 0).await;
     linked(eu, 1).await;
+}
+
+#[tokio::test]
+async fn what_is_claimed_in_one_region_is_read_with_proof_only_in_every_other() {
+    let regions = regions(&[2, 2], &[]).await;
+    let (us, eu) = (&regions[0], &regions[1]);
+    let owner = proven_id(1);
+    // Connected before anybody has claimed the name.
+    let mut early = TestMailbox::plain(us[1].public, &owner).await;
+    early.settle().await;
+    let mut sender = TestMailbox::plain(us[0].public, &id('a')).await;
+    sender.store("0", &owner, b"0").await;
+    let blob = early.expect_blob(b"0").await;
+    sender.expect_status("0", "Delivered").await;
+    early.acknowledge(&blob, "Delivered").await;
+    early.settle().await;
+    let mut client = TestMailbox::proven(eu[1].public, 1).await;
+    figure_is(us[1].public, "waystation_mailbox_send_only_total", |count| count == 1.0).await;
+    sender.store("1", &owner, b"1").await;
+    let blob = client.expect_blob(b"1").await;
+    sender.expect_status("1", "Delivered").await;
+    early.settle().await;
+    for node in us {
+        let mut stranger = TestMailbox::plain(node.public, &owner).await;
+        assert_eq!(stranger.purge().await, 0);
+    }
+    client.acknowledge(&blob, "Delivered").await;
+    client.settle().await;
+    // The owner itself is served in both.
+    sender.store("2", &owner, b"2").await;
+    client.expect_blob(b"2").await;
+    let mut also = TestMailbox::proven(us[1].public, 1).await;
+    also.expect_blob(b"2").await;
 }

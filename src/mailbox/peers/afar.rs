@@ -9,6 +9,7 @@ use super::calls::PATIENCE;
 use super::convert;
 use super::tell::Change;
 use super::todo::{Asker, Audience};
+use crate::cluster::convert::principal_from;
 use crate::cluster::proto::{MailInterest, PullPage, PullRequest, frame::Body, reply};
 use crate::cluster::regions::{Caller, FromRegions, PeerName};
 use crate::domain::ids::NodeId;
@@ -64,6 +65,11 @@ impl FromRegions for MailboxService {
                 }
             }
             Body::MailNotice(notice) => self.noticed(&notice),
+            Body::Bound(bound) => {
+                if let Some(principal) = principal_from(bound.principal.as_ref()) {
+                    self.rebound(&principal, &bound.key);
+                }
+            }
             _ => self.inner.metrics.drop_one("mailbox", "unknown_frame"),
         }
     }

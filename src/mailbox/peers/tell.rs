@@ -7,10 +7,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::convert::{self, MAILBOX_BYTES};
 use super::todo::{Asker, Audience, Lookup, Telling};
+use crate::cluster::convert::principal as principal_to_wire;
 use crate::cluster::links::LinkRefused;
-use crate::cluster::proto::{MailInterest, MailNotice, MailPlace, MailPurge, MailWaiting, frame::Body};
+use crate::cluster::proto::{Bound, MailInterest, MailNotice, MailPlace, MailPurge, MailWaiting, frame::Body};
 use crate::domain::ids::NodeId;
 use crate::domain::mailbox::{MailboxKey, Place};
+use crate::domain::principal::Principal;
 use crate::mailbox::MailboxService;
 use crate::store::StoreError;
 use crate::wire::vauchi::payload::Status;
@@ -168,6 +170,17 @@ impl MailboxService {
         callers.iter().filter(|caller| out.tell(**caller, me, Body::MailNotice(notice.clone())).is_ok()).count()
     }
 
+    /// Tells callers that have sessions of a mailbox which key owns its name.
+    pub(in crate::mailbox) fn tell_callers_of_owner(&self, principal: &Principal, key: &Bytes) {
+        let Some(out) = self.inner.cluster.afar.out.get() else { return };
+        let routing_id = principal.name.strip_prefix("token/").unwrap_or(&principal.name);
+        for caller in self.inner.peers.callers.of(&MailboxKey::blobs(routing_id)) {
+            let bound = Bound { principal: Some(principal_to_wire(principal)), key: key.clone(), bound_at: 0 };
+            // A caller that cannot be told asks again when its link is new.
+            out.tell(caller, &self.inner.cluster.me.node, Body::Bound(bound)).unwrap_or_default();
+        }
+    }
+
     async fn tell(&self, telling: Telling) {
         let mut full = false;
         for to in telling.introduce {
@@ -192,6 +205,9 @@ impl MailboxService {
     async fn introduce(&self, to: &Audience) -> Result<(), LinkRefused> {
         if let Err(error) = self.repeat_purges(to).await? {
             self.store_failed("purges", &error);
+        }
+        if let Audience::Peer(peer) = to {
+            self.decide_again(peer).await;
         }
         self.say(to, Body::MailInterest(MailInterest { anew: true, ..MailInterest::default() }))?;
         for part in 0..self.inner.sessions.parts() {
