@@ -28,11 +28,15 @@ impl Database {
 
     /// Writes all changes or none; durable when it answers `Ok`.
     pub(super) fn write(&self, changes: &Changes) -> Result<(), StoreError> {
-        let mut batch = WriteBatch::default();
+        let mut batch = WriteBatch::with_capacity_bytes(changes.batch_bytes());
+        let mut handles = [None; Family::ALL.len()];
         for (family, key, value) in changes.iter() {
-            let handle = self.handle(family)?;
+            let handle = match handles[family as usize] {
+                Some(handle) => handle,
+                None => *handles[family as usize].insert(self.handle(family)?),
+            };
             match value {
-                Some(value) => batch.put_cf(handle, key, value),
+                Some(value) => batch.put_cf(handle, key, value.as_slice()),
                 None => batch.delete_cf(handle, key),
             }
         }
