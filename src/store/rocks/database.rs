@@ -27,6 +27,9 @@ impl Database {
     }
 
     /// Writes all changes or none; durable when it answers `Ok`.
+    ///
+    /// The bytes of a blob are copied here into the batch, by RocksDB into the log's buffer and a memtable, and by the
+    /// system into its cache. Before, they were copied once, to stand behind the header.
     pub(super) fn write(&self, changes: &Changes) -> Result<(), StoreError> {
         let mut batch = WriteBatch::with_capacity_bytes(changes.batch_bytes());
         let mut handles = [None; Family::ALL.len()];
