@@ -7,17 +7,18 @@
 //!
 //! `cargo bench --bench store [DIRECTORY]`. `STORE_BENCH_SHARE=0.1` does a tenth of everything.
 
+mod raw;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{env, fs, process, thread};
+use std::{env, fs, process};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use rand::RngExt as _;
-use rocksdb::{DB, DBCompressionType, Options, WriteBatch, WriteOptions};
-use tokio::sync::{mpsc, oneshot};
+use raw::{Figures, Raw, callers};
 use waystation::domain::clock::Millis;
 use waystation::domain::mailbox::{MailboxKey, MessageKey, Quota, SenderKey};
 use waystation::store::{Mailboxes, Moment, NewBlob, Put, RocksStore, SWEEP_STEP};
@@ -101,43 +102,6 @@ fn blob(mailbox: usize, message: usize) -> NewBlob {
     }
 }
 
-/// What callers who ask one after the other got.
-struct Figures {
-    per_second: f64,
-    p50: Duration,
-    p99: Duration,
-}
-
-/// Runs callers until `length` is over; `call` is given a number of its own each time.
-async fn callers<F, Fut>(count: usize, length: Duration, call: F) -> anyhow::Result<Figures>
-where
-    F: Fn(usize) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = anyhow::Result<()>> + Send,
-{
-    let (call, next) = (Arc::new(call), Arc::new(AtomicUsize::new(0)));
-    let start = Instant::now();
-    let tasks = (0..count).map(|_| {
-        let (call, next) = (call.clone(), next.clone());
-        tokio::spawn(async move {
-            let mut latencies = Vec::new();
-            while start.elapsed() < length {
-                let begin = Instant::now();
-                call(next.fetch_add(1, Ordering::Relaxed)).await?;
-                latencies.push(begin.elapsed());
-            }
-            anyhow::Ok(latencies)
-        })
-    });
-    let mut latencies = Vec::new();
-    for task in tasks.collect::<Vec<_>>() {
-        latencies.extend(task.await??);
-    }
-    let per_second = latencies.len() as f64 / start.elapsed().as_secs_f64();
-    latencies.sort_unstable();
-    let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or_default();
-    Ok(Figures { per_second, p50: at(0.5), p99: at(0.99) })
-}
-
 async fn put(store: &RocksStore, blob: NewBlob) -> anyhow::Result<()> {
     match store.put(blob, QUOTA, present()).await? {
         Put::Stored(_) => Ok(()),
@@ -145,12 +109,22 @@ async fn put(store: &RocksStore, blob: NewBlob) -> anyhow::Result<()> {
     }
 }
 
+async fn put_raw(committer: &Raw, number: usize) -> anyhow::Result<()> {
+    let NewBlob { mailbox, message, header, body, .. } = blob(number % 1_000, number);
+    let key = [&mailbox.0[..], &message.to_bytes(), &number.to_be_bytes(), &number.to_be_bytes()].concat();
+    committer.put(key.into(), [&header[..], &body].concat().into()).await
+}
+
 async fn against_raw(directory: &Path, count: usize, length: Duration) -> anyhow::Result<()> {
     let (mut raw, mut ours) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let path = directory.join(format!("raw-{count}-{round}"));
         let committer = Arc::new(Raw::open(&path)?);
-        raw.push(callers(count, length, move |number| committer.clone().put(number)).await?);
+        let call = move |number| {
+            let committer = committer.clone();
+            async move { put_raw(&committer, number).await }
+        };
+        raw.push(callers(count, length, call).await?);
         fs::remove_dir_all(path)?;
 
         let path = directory.join(format!("ours-{count}-{round}"));
@@ -162,7 +136,7 @@ async fn against_raw(directory: &Path, count: usize, length: Duration) -> anyhow
         ours.push(figures.await?);
         fs::remove_dir_all(path)?;
     }
-    let (raw, ours) = (middle(raw), middle(ours));
+    let (raw, ours) = (Figures::middle(raw), Figures::middle(ours));
     for (name, figures) in [("raw group commit", &raw), ("put", &ours)] {
         println!(
             "{count:>4} callers, {name:<17} {:>8.0} per second, p50 {:>6.2} ms, p99 {:>6.2} ms",
@@ -173,72 +147,6 @@ async fn against_raw(directory: &Path, count: usize, length: Duration) -> anyhow
     }
     println!("{count:>4} callers: {:.2} of raw", ours.per_second / raw.per_second);
     Ok(())
-}
-
-fn middle(mut figures: Vec<Figures>) -> Figures {
-    figures.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-    figures.swap_remove(figures.len() / 2)
-}
-
-/// A key, a value, and who waits for it to be written.
-type RawPut = (Bytes, Bytes, oneshot::Sender<Result<(), String>>);
-
-/// Group commit with nothing around it: one thread, one key and value a blob, one synced write a group.
-struct Raw {
-    queue: Option<mpsc::Sender<RawPut>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Raw {
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.set_write_buffer_size(32 << 20);
-        options.set_compression_type(DBCompressionType::None);
-        options.set_max_background_jobs(2);
-        options.set_bytes_per_sync(1 << 20);
-        let db = DB::open(&options, path)?;
-        let (queue, mut waiting) = mpsc::channel::<RawPut>(8192);
-        let thread = thread::spawn(move || {
-            let mut synced = WriteOptions::default();
-            synced.set_sync(true);
-            while let Some(first) = waiting.blocking_recv() {
-                let mut group = vec![first];
-                while group.len() < 256 {
-                    let Ok(next) = waiting.try_recv() else { break };
-                    group.push(next);
-                }
-                let mut batch = WriteBatch::default();
-                for (key, value, _) in &group {
-                    batch.put(key, value);
-                }
-                let written = db.write_opt(batch, &synced).map_err(|error| error.to_string());
-                for (_, _, answer) in group {
-                    drop(answer.send(written.clone()));
-                }
-            }
-        });
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
-    }
-
-    async fn put(self: Arc<Self>, number: usize) -> anyhow::Result<()> {
-        let NewBlob { mailbox, message, header, body, .. } = blob(number % 1_000, number);
-        let key = [&mailbox.0[..], &message.to_bytes(), &number.to_be_bytes(), &number.to_be_bytes()].concat();
-        let value = [&header[..], &body].concat();
-        let (answer, answered) = oneshot::channel();
-        let queue = self.queue.as_ref().context("closed")?;
-        queue.send((key.into(), value.into(), answer)).await.ok().context("closed")?;
-        answered.await?.map_err(anyhow::Error::msg)
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
-    }
 }
 
 async fn depth(path: &Path, deep: usize, rounds: usize) -> anyhow::Result<()> {

@@ -22,6 +22,8 @@ pub struct Server {
     pub child: Child,
     /// Where clients reach it.
     pub url: RelayUrl,
+    /// The same, as text.
+    pub address: String,
     /// A relay's directory, which has to outlive it.
     _directory: tempfile::TempDir,
 }
@@ -46,8 +48,8 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        let url = format!("ws://127.0.0.1:{port}").parse()?;
-        let mut server = Self { name, child, url, _directory: directory };
+        let address = format!("ws://127.0.0.1:{port}");
+        let mut server = Self { name, child, url: address.parse()?, address, _directory: directory };
         server.await_port(port)?;
         Ok(server)
     }
@@ -74,20 +76,33 @@ impl Server {
 
     /// A relay that limits nothing and stores nothing on disk; `gossip` is its own port, `seed` that of another.
     pub fn relay(name: &'static str, gossip: u16, seed: Option<u16>) -> anyhow::Result<Self> {
-        let port = free_port()?;
         let seeds = seed.map(local).unwrap_or_default();
+        Self::serve(name, gossip, &[("RELAY_STORAGE_BACKEND", "memory"), ("RELAY_CLUSTER_SEEDS", &seeds)])
+    }
+
+    /// A relay of its own that stores on disk, as much as anybody likes.
+    pub fn relay_on_disk(name: &'static str) -> anyhow::Result<Self> {
+        let settings = [
+            ("RELAY_RATE_LIMIT", "10000000"),
+            ("RELAY_MAX_BLOBS_PER_USER", "0"),
+            ("RELAY_MAX_STORAGE_PER_USER", "0"),
+            ("RELAY_MAX_STORAGE_BYTES", "1099511627776"),
+        ];
+        Self::serve(name, free_port()?, &settings)
+    }
+
+    fn serve(name: &'static str, gossip: u16, further: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let port = free_port()?;
         let settings = [
             ("RELAY_LISTEN_ADDR", local(port)),
-            ("RELAY_STORAGE_BACKEND", "memory".into()),
             ("RELAY_GRPC_ADDR", local(free_port()?)),
             ("RELAY_GOSSIP_ADDR", local(gossip)),
-            ("RELAY_CLUSTER_SEEDS", seeds),
             ("RELAY_VAULT_RATE_LIMIT", "10000000".into()),
             ("RELAY_ADDRESS_RATE_LIMIT", "100000000".into()),
             ("RELAY_CONNECTION_RATE_LIMIT", "100000000".into()),
         ];
         let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
-        Self::start(name, &["serve"], &settings, port)
+        Self::start(name, &["serve"], &[&settings, further].concat(), port)
     }
 }
 

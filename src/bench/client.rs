@@ -35,6 +35,8 @@ pub struct ConnectOptions {
 impl ConnectOptions {
     /// For a connection that carries many messages: reads several at once.
     pub const BUSY: Self = Self { source: None, read_buffer_bytes: 16 * 1024 };
+    /// For a connection that gets nothing but short answers, one at a time: the buffer is cleared for every read.
+    pub const ANSWERED: Self = Self { source: None, read_buffer_bytes: 1024 };
     /// For one connection of very many: costs little memory.
     pub const IDLE: Self = Self { source: None, read_buffer_bytes: 2 * 1024 };
 }

@@ -26,8 +26,12 @@ pub(super) struct MailboxClient {
 
 impl MailboxClient {
     /// Connects, says who it is, and waits for the relay's first frame, which is its `HandshakeAck`.
-    pub(super) async fn connect(url: &MailboxUrl, client_id: &str) -> Result<Self, ClientError> {
-        let mut socket = open(&url.relay, &url.relay.mailbox(), ConnectOptions::BUSY).await?;
+    pub(super) async fn connect(
+        url: &MailboxUrl,
+        client_id: &str,
+        options: ConnectOptions,
+    ) -> Result<Self, ClientError> {
+        let mut socket = open(&url.relay, &url.relay.mailbox(), options).await?;
         let noise = match &url.key {
             Some(key) => Some(in_time(OPEN_TIMEOUT, agree(&mut socket, key)).await?),
             None => None,

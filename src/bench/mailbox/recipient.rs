@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::{MailboxClient, uuid};
 use super::tally::MailboxTally;
 use super::url::MailboxUrl;
+use crate::bench::client::ConnectOptions;
 use crate::bench::error::ClientError;
 use crate::bench::vault::reconnected;
 use crate::wire::vauchi::incoming::Incoming;
@@ -34,7 +35,7 @@ impl Recipient {
 
     /// Opens the client's connection.
     pub(super) async fn connect(&self) -> Result<MailboxClient, ClientError> {
-        MailboxClient::connect(&self.url, &self.client_id).await
+        MailboxClient::connect(&self.url, &self.client_id, ConnectOptions::BUSY).await
     }
 
     /// Reads until `stop`; a lost connection is opened again.

@@ -11,6 +11,7 @@ use super::MailboxLoad;
 use super::client::MailboxClient;
 use super::tally::MailboxTally;
 use super::url::MailboxUrl;
+use crate::bench::client::ConnectOptions;
 use crate::bench::error::ClientError;
 use crate::bench::flights::{Flights, PACE};
 use crate::bench::vault::reconnected;
@@ -49,7 +50,7 @@ impl Sender {
 
     /// Opens the client's connection.
     pub(super) async fn connect(&self) -> Result<MailboxClient, ClientError> {
-        MailboxClient::connect(&self.url, &self.client_id).await
+        MailboxClient::connect(&self.url, &self.client_id, ConnectOptions::ANSWERED).await
     }
 
     /// Stores until `stop`; a lost connection is opened again.

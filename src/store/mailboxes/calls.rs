@@ -1,5 +1,6 @@
 //! [`Mailboxes`] for every backend: checks the bounds, hands changes in, and works lists off in steps.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,7 +38,7 @@ impl<B: Backend> Mailboxes for B {
         let size = Size { writes: ENTRY_WRITES, bytes: value.len() + ENTRY_BYTES };
         let room = self.has_room(size.bytes);
         let NewBlob { mailbox, message, rank, from, receipt, body, .. } = blob;
-        let ready = Ready { mailbox, message, rank, from, receipt, value, body_bytes: body.len(), room };
+        let ready = Arc::new(Ready { mailbox, message, rank, from, receipt, value, body_bytes: body.len(), room });
         let again = ready.clone();
         let attempt = self.commit(size, move |stage| changes::put(stage, &ready, &quota, at)).await?;
         if !attempt.stale {

@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::layout::{
     Live, Message, TOTALS, Tally, Totals, age_key, blob_key, decode_message, decode_share, decode_tally, decode_totals,
-    done_key, encode_age, encode_message, encode_share, encode_tally, encode_totals, message_key, share_key, tally_key,
-    unreadable,
+    done_key, encode_age, encode_live, encode_message, encode_share, encode_tally, encode_totals, message_key,
+    share_key, tally_key, unreadable,
 };
 use super::{Acked, Moment, Put};
 use crate::domain::clock::Millis;
@@ -16,7 +16,7 @@ use crate::store::backend::Verdict;
 use crate::store::stage::{Family, Stage};
 
 /// A blob as it is handed to the committing thread: the largest part of the work is done.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Ready {
     pub(super) mailbox: MailboxKey,
     pub(super) message: MessageKey,
@@ -71,12 +71,12 @@ pub(super) fn put(
     let id = BlobId::new(totals.last, blob.message);
     let since = if tally.held.blobs == 0 { id.time() } else { tally.since };
     let place = Place { rank: blob.rank, id };
-    let live = Live { place, charge, from: blob.from, delivered: false, receipt: blob.receipt.clone() };
-    stage.put(Family::Blobs, blob_key(blob.mailbox, place), blob.value.clone());
-    stage.put(Family::Messages, message_key(blob.mailbox, blob.message), encode_message(&Message::Live(live)));
-    stage.put(Family::Ages, age_key(id), encode_age(blob.mailbox, blob.rank));
-    stage.put(Family::Usage, tally_key(blob.mailbox), encode_tally(Tally { held, since }));
-    stage.put(Family::Usage, share_key(blob.mailbox, blob.from), encode_share(share));
+    let live = encode_live(place, charge, blob.from, false, &blob.receipt);
+    stage.put_shared(Family::Blobs, &blob_key(blob.mailbox, place), &blob.value);
+    stage.put(Family::Messages, &message_key(blob.mailbox, blob.message), &live);
+    stage.put(Family::Ages, &age_key(id), &encode_age(blob.mailbox, blob.rank));
+    stage.put(Family::Usage, &tally_key(blob.mailbox), &encode_tally(Tally { held, since }));
+    stage.put(Family::Usage, &share_key(blob.mailbox, blob.from), &encode_share(share));
     set_totals(stage, &totals);
     Ok(Verdict::Keep(Attempt { put: Put::Stored(id), stale: false }))
 }
@@ -113,7 +113,7 @@ pub(super) fn mark_delivered(
         receipts.push(new.as_ref().map(|live| live.receipt.clone()));
         if let Some(mut live) = new {
             live.delivered = true;
-            stage.put(Family::Messages, message_key(mailbox, *message), encode_message(&Message::Live(live)));
+            stage.put(Family::Messages, &message_key(mailbox, *message), &encode_message(&Message::Live(live)));
         }
     }
     Ok(Verdict::Keep(receipts))
@@ -153,7 +153,7 @@ pub(super) fn expire(stage: &mut Stage<'_>, expired: &[(MailboxKey, Place)]) -> 
                 deleted += 1;
             }
             // Deleted since the list was made.
-            _ => stage.delete(Family::Ages, age_key(place.id)),
+            _ => stage.delete(Family::Ages, &age_key(place.id)),
         }
     }
     Ok(Verdict::Keep(deleted))
@@ -167,7 +167,7 @@ pub(super) fn note_oldest(
 ) -> Result<Verdict<()>, StoreError> {
     if let Some(tally) = tally(stage, mailbox)? {
         let since = since.max(tally.since);
-        stage.put(Family::Usage, tally_key(mailbox), encode_tally(Tally { since, ..tally }));
+        stage.put(Family::Usage, &tally_key(mailbox), &encode_tally(Tally { since, ..tally }));
     }
     Ok(Verdict::Keep(()))
 }
@@ -183,7 +183,7 @@ pub(super) fn forget_all(
             forget(stage, *until, *mailbox, *key)?;
             forgotten += 1;
         } else {
-            stage.delete(Family::Done, done_key(*until, *mailbox, *key));
+            stage.delete(Family::Done, &done_key(*until, *mailbox, *key));
         }
     }
     Ok(Verdict::Keep(forgotten))
@@ -200,38 +200,38 @@ enum Fate {
 
 fn remove(stage: &mut Stage<'_>, mailbox: MailboxKey, live: &Live, fate: Fate) -> Result<(), StoreError> {
     let (place, key) = (live.place, live.place.id.message());
-    stage.delete(Family::Blobs, blob_key(mailbox, place));
-    stage.delete(Family::Ages, age_key(place.id));
+    stage.delete(Family::Blobs, &blob_key(mailbox, place));
+    stage.delete(Family::Ages, &age_key(place.id));
     let miscounted = || unreadable("the count of a mailbox");
     let mut totals = totals(stage)?;
     totals.held = totals.held.minus(live.charge).ok_or_else(miscounted)?;
     match fate {
         Fate::Done { until, now } if now < until => {
-            stage.put(Family::Messages, message_key(mailbox, key), encode_message(&Message::Done(until)));
-            stage.put(Family::Done, done_key(until, mailbox, key), Bytes::new());
+            stage.put(Family::Messages, &message_key(mailbox, key), &encode_message(&Message::Done(until)));
+            stage.put(Family::Done, &done_key(until, mailbox, key), &[]);
             totals.done += 1;
         }
-        Fate::Done { .. } | Fate::Forgotten => stage.delete(Family::Messages, message_key(mailbox, key)),
+        Fate::Done { .. } | Fate::Forgotten => stage.delete(Family::Messages, &message_key(mailbox, key)),
     }
     set_totals(stage, &totals);
 
     let tally = tally(stage, mailbox)?.unwrap_or_default();
     let held = tally.held.minus(live.charge).ok_or_else(miscounted)?;
     match held.blobs {
-        0 => stage.delete(Family::Usage, tally_key(mailbox)),
-        _ => stage.put(Family::Usage, tally_key(mailbox), encode_tally(Tally { held, ..tally })),
+        0 => stage.delete(Family::Usage, &tally_key(mailbox)),
+        _ => stage.put(Family::Usage, &tally_key(mailbox), &encode_tally(Tally { held, ..tally })),
     }
     let share = share(stage, mailbox, live.from)?.minus(live.charge).ok_or_else(miscounted)?;
     match share.blobs {
-        0 => stage.delete(Family::Usage, share_key(mailbox, live.from)),
-        _ => stage.put(Family::Usage, share_key(mailbox, live.from), encode_share(share)),
+        0 => stage.delete(Family::Usage, &share_key(mailbox, live.from)),
+        _ => stage.put(Family::Usage, &share_key(mailbox, live.from), &encode_share(share)),
     }
     Ok(())
 }
 
 fn forget(stage: &mut Stage<'_>, until: Millis, mailbox: MailboxKey, key: MessageKey) -> Result<(), StoreError> {
-    stage.delete(Family::Messages, message_key(mailbox, key));
-    stage.delete(Family::Done, done_key(until, mailbox, key));
+    stage.delete(Family::Messages, &message_key(mailbox, key));
+    stage.delete(Family::Done, &done_key(until, mailbox, key));
     let mut totals = totals(stage)?;
     totals.done = totals.done.checked_sub(1).ok_or_else(|| unreadable("the count of what is done"))?;
     set_totals(stage, &totals);
@@ -239,7 +239,7 @@ fn forget(stage: &mut Stage<'_>, until: Millis, mailbox: MailboxKey, key: Messag
 }
 
 fn message(stage: &Stage<'_>, mailbox: MailboxKey, key: MessageKey) -> Result<Option<Message>, StoreError> {
-    stage.get(Family::Messages, &message_key(mailbox, key))?.map(decode_message).transpose()
+    stage.get(Family::Messages, &message_key(mailbox, key))?.map(|value| decode_message(&value)).transpose()
 }
 
 fn live(stage: &Stage<'_>, mailbox: MailboxKey, key: MessageKey) -> Result<Option<Live>, StoreError> {
@@ -255,7 +255,7 @@ fn totals(stage: &Stage<'_>) -> Result<Totals, StoreError> {
 
 fn set_totals(stage: &mut Stage<'_>, totals: &Totals) {
     // The last word of a group is written once, however many changes are in it.
-    stage.put(Family::Usage, Bytes::from_static(TOTALS), encode_totals(totals));
+    stage.put(Family::Usage, TOTALS, &encode_totals(totals));
 }
 
 fn tally(stage: &Stage<'_>, mailbox: MailboxKey) -> Result<Option<Tally>, StoreError> {

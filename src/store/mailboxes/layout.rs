@@ -12,6 +12,7 @@
 //! | usage | mailbox 32, sender 16 | blobs 8, bytes 8 |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
+use smallvec::SmallVec;
 
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Holdings, MailboxKey, MessageKey, Place, SenderKey, Stamp};
@@ -57,12 +58,8 @@ pub(super) struct Tally {
     pub(super) since: Millis,
 }
 
-pub(super) fn blob_key(mailbox: MailboxKey, place: Place) -> Bytes {
-    let mut key = BytesMut::with_capacity(56);
-    key.put_slice(&mailbox.0);
-    key.put_u64(place.rank);
-    key.put_slice(&place.id.to_bytes());
-    key.freeze()
+pub(super) fn blob_key(mailbox: MailboxKey, place: Place) -> [u8; 56] {
+    joined([&mailbox.0, &place.rank.to_be_bytes(), &place.id.to_bytes()])
 }
 
 pub(super) fn decode_blob_key(mut key: &[u8]) -> Result<Place, StoreError> {
@@ -89,11 +86,8 @@ pub(super) fn decode_blob(mut value: Bytes) -> Result<(Bytes, Bytes), StoreError
     }
 }
 
-pub(super) fn message_key(mailbox: MailboxKey, message: MessageKey) -> Bytes {
-    let mut key = BytesMut::with_capacity(40);
-    key.put_slice(&mailbox.0);
-    key.put_slice(&message.to_bytes());
-    key.freeze()
+pub(super) fn message_key(mailbox: MailboxKey, message: MessageKey) -> [u8; 40] {
+    joined([&mailbox.0, &message.to_bytes()])
 }
 
 pub(super) fn decode_message_key(mut key: &[u8]) -> Result<MessageKey, StoreError> {
@@ -104,27 +98,32 @@ pub(super) fn decode_message_key(mut key: &[u8]) -> Result<MessageKey, StoreErro
     read().map_err(|Damaged| unreadable("a key of a message"))
 }
 
-pub(super) fn encode_message(message: &Message) -> Bytes {
-    let mut value = BytesMut::with_capacity(64);
+/// An entry of a message, without an allocation for the receipts there are.
+pub(super) type MessageEntry = SmallVec<[u8; 256]>;
+
+pub(super) fn encode_message(message: &Message) -> MessageEntry {
     match message {
-        Message::Live(live) => {
-            value.put_u8(LIVE);
-            value.put_u64(live.place.rank);
-            value.put_slice(&live.place.id.to_bytes());
-            value.put_u64(live.charge);
-            value.put_slice(&live.from.0);
-            value.put_u8(u8::from(live.delivered));
-            value.put_slice(&live.receipt);
+        Message::Live(Live { place, charge, from, delivered, receipt }) => {
+            encode_live(*place, *charge, *from, *delivered, receipt)
         }
         Message::Done(until) => {
-            value.put_u8(DONE);
-            value.put_u64(until.0);
+            let mut value = MessageEntry::from_slice(&[DONE]);
+            value.extend_from_slice(&until.0.to_be_bytes());
+            value
         }
     }
-    value.freeze()
 }
 
-pub(super) fn decode_message(mut value: Bytes) -> Result<Message, StoreError> {
+/// The entry of a message whose blob waits: see [`Live`].
+pub(super) fn encode_live(place: Place, charge: u64, from: SenderKey, delivered: bool, receipt: &[u8]) -> MessageEntry {
+    let (rank, id, charge) = (place.rank.to_be_bytes(), place.id.to_bytes(), charge.to_be_bytes());
+    let fixed: [u8; 50] = joined([&[LIVE], &rank, &id, &charge, &from.0, &[u8::from(delivered)]]);
+    let mut value = MessageEntry::from_slice(&fixed);
+    value.extend_from_slice(receipt);
+    value
+}
+
+pub(super) fn decode_message(mut value: &[u8]) -> Result<Message, StoreError> {
     let mut read = || match value.try_get_u8()? {
         LIVE => Ok(Message::Live(Live {
             place: Place { rank: value.try_get_u64()?, id: take_id(&mut value)? },
@@ -135,7 +134,7 @@ pub(super) fn decode_message(mut value: Bytes) -> Result<Message, StoreError> {
                 1 => true,
                 _ => return Err(Damaged),
             },
-            receipt: value.split_off(0),
+            receipt: Bytes::copy_from_slice(value),
         })),
         DONE => Ok(Message::Done(Millis(value.try_get_u64()?))),
         _ => Err(Damaged),
@@ -143,8 +142,8 @@ pub(super) fn decode_message(mut value: Bytes) -> Result<Message, StoreError> {
     read().map_err(|Damaged| unreadable("an entry of a message"))
 }
 
-pub(super) fn age_key(id: BlobId) -> Bytes {
-    Bytes::copy_from_slice(&id.to_bytes())
+pub(super) fn age_key(id: BlobId) -> [u8; 16] {
+    id.to_bytes()
 }
 
 /// The least key that a blob with this stamp can have.
@@ -152,11 +151,8 @@ pub(super) fn age_start(stamp: u64) -> Vec<u8> {
     [&(stamp >> 12 << 16 | 0x7000 | (stamp & 0xfff)).to_be_bytes()[..], &[0; 8]].concat()
 }
 
-pub(super) fn encode_age(mailbox: MailboxKey, rank: u64) -> Bytes {
-    let mut value = BytesMut::with_capacity(40);
-    value.put_slice(&mailbox.0);
-    value.put_u64(rank);
-    value.freeze()
+pub(super) fn encode_age(mailbox: MailboxKey, rank: u64) -> [u8; 40] {
+    joined([&mailbox.0, &rank.to_be_bytes()])
 }
 
 pub(super) fn decode_age(mut key: &[u8], mut value: &[u8]) -> Result<(MailboxKey, Place), StoreError> {
@@ -167,12 +163,8 @@ pub(super) fn decode_age(mut key: &[u8], mut value: &[u8]) -> Result<(MailboxKey
     read().map_err(|Damaged| unreadable("an entry of the order by age"))
 }
 
-pub(super) fn done_key(until: Millis, mailbox: MailboxKey, message: MessageKey) -> Bytes {
-    let mut key = BytesMut::with_capacity(48);
-    key.put_u64(until.0);
-    key.put_slice(&mailbox.0);
-    key.put_slice(&message.to_bytes());
-    key.freeze()
+pub(super) fn done_key(until: Millis, mailbox: MailboxKey, message: MessageKey) -> [u8; 48] {
+    joined([&until.0.to_be_bytes(), &mailbox.0, &message.to_bytes()])
 }
 
 pub(super) fn decode_done_key(mut key: &[u8]) -> Result<(Millis, MailboxKey, MessageKey), StoreError> {
@@ -180,11 +172,11 @@ pub(super) fn decode_done_key(mut key: &[u8]) -> Result<(Millis, MailboxKey, Mes
     read().map_err(|Damaged| unreadable("an entry of what is done"))
 }
 
-pub(super) fn tally_key(mailbox: MailboxKey) -> Bytes {
-    Bytes::copy_from_slice(&mailbox.0)
+pub(super) fn tally_key(mailbox: MailboxKey) -> [u8; 32] {
+    mailbox.0
 }
 
-pub(super) fn encode_tally(tally: Tally) -> Bytes {
+pub(super) fn encode_tally(tally: Tally) -> [u8; 24] {
     numbers([tally.held.blobs, tally.held.bytes, tally.since.0])
 }
 
@@ -193,14 +185,11 @@ pub(super) fn decode_tally(value: &[u8]) -> Result<Tally, StoreError> {
     Ok(Tally { held: Holdings { blobs, bytes }, since: Millis(since) })
 }
 
-pub(super) fn share_key(mailbox: MailboxKey, sender: SenderKey) -> Bytes {
-    let mut key = BytesMut::with_capacity(48);
-    key.put_slice(&mailbox.0);
-    key.put_slice(&sender.0);
-    key.freeze()
+pub(super) fn share_key(mailbox: MailboxKey, sender: SenderKey) -> [u8; 48] {
+    joined([&mailbox.0, &sender.0])
 }
 
-pub(super) fn encode_share(held: Holdings) -> Bytes {
+pub(super) fn encode_share(held: Holdings) -> [u8; 16] {
     numbers([held.blobs, held.bytes])
 }
 
@@ -209,7 +198,7 @@ pub(super) fn decode_share(value: &[u8]) -> Result<Holdings, StoreError> {
     Ok(Holdings { blobs, bytes })
 }
 
-pub(super) fn encode_totals(totals: &Totals) -> Bytes {
+pub(super) fn encode_totals(totals: &Totals) -> [u8; 32] {
     numbers([totals.held.blobs, totals.held.bytes, totals.last.get(), totals.done])
 }
 
@@ -224,8 +213,18 @@ pub(super) fn unreadable(what: &str) -> StoreError {
     StoreError::Read { detail: format!("{what} is damaged") }
 }
 
-fn numbers<const N: usize>(numbers: [u64; N]) -> Bytes {
-    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+/// Parts one behind the other, of `BYTES` bytes in all.
+fn joined<const PARTS: usize, const BYTES: usize>(parts: [&[u8]; PARTS]) -> [u8; BYTES] {
+    let mut joined = [0; BYTES];
+    let mut rest = &mut joined[..];
+    parts.iter().for_each(|part| rest.put_slice(part));
+    debug_assert!(rest.is_empty());
+    joined
+}
+
+fn numbers<const N: usize, const BYTES: usize>(numbers: [u64; N]) -> [u8; BYTES] {
+    let bytes = numbers.map(u64::to_be_bytes);
+    joined(bytes.each_ref().map(<[u8; 8]>::as_slice))
 }
 
 fn read_numbers<const N: usize>(mut value: &[u8]) -> Result<[u64; N], StoreError> {
@@ -301,7 +300,7 @@ mod tests {
         ) {
             prop_assert_eq!(decode_blob_key(&blob_key(mailbox, place)), Ok(place));
             prop_assert_eq!(decode_blob(encode_blob(&header, &body)), Ok((header.into(), body.into())));
-            prop_assert_eq!(decode_message(encode_message(&message)), Ok(message));
+            prop_assert_eq!(decode_message(&encode_message(&message)), Ok(message));
             let key = place.id.message();
             prop_assert_eq!(decode_message_key(&message_key(mailbox, key)), Ok(key));
             let age = (age_key(place.id), encode_age(mailbox, place.rank));
@@ -327,7 +326,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            if let Ok(message) = decode_message(bytes.clone().into()) {
+            if let Ok(message) = decode_message(&bytes) {
                 let encoded = encode_message(&message);
                 prop_assert!(bytes.starts_with(&encoded));
             }

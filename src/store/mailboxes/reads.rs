@@ -80,7 +80,7 @@ pub(super) fn known(
 ) -> Result<Vec<Known>, StoreError> {
     let known = |message: &MessageKey| {
         let stored = database.get(Family::Messages, &message_key(mailbox, *message))?;
-        Ok(match stored.map(decode_message).transpose()? {
+        Ok(match stored.map(|value| decode_message(&value)).transpose()? {
             Some(Message::Live(live)) if !at.is_past(live.place.id.time()) => Known::Live,
             Some(Message::Done(until)) if at.now < until => Known::Done,
             Some(Message::Live(_) | Message::Done(_)) | None => Known::Absent,
@@ -130,7 +130,7 @@ pub(super) fn stored_until(
             return Ok(false);
         }
         looked += 1;
-        if let Message::Live(live) = decode_message(Bytes::copy_from_slice(value))? {
+        if let Message::Live(live) = decode_message(value)? {
             let time = live.place.id.time();
             if time <= until {
                 part.places.push(live.place);
@@ -163,7 +163,7 @@ pub(super) fn expired(
     // everybody would there.
     for (mailbox, place) in &expired {
         let stored = database.get(Family::Messages, &message_key(*mailbox, place.id.message()))?;
-        if let Some(Message::Live(live)) = stored.map(decode_message).transpose()? {
+        if let Some(Message::Live(live)) = stored.map(|value| decode_message(&value)).transpose()? {
             database.get(Family::Usage, &mailbox.0)?;
             database.get(Family::Usage, &share_key(*mailbox, live.from))?;
         }

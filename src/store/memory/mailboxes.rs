@@ -72,7 +72,7 @@ impl Maps {
         for (family, key, value) in changes.iter() {
             let map = &mut self.0[family as usize];
             match value {
-                Some(value) => drop(map.insert(key.clone(), value.clone())),
+                Some(value) => drop(map.insert(Bytes::copy_from_slice(key), value.to_bytes())),
                 None => drop(map.remove(key)),
             }
         }

@@ -1,4 +1,4 @@
-//! The database as the committing thread sees it: opened again by itself after a write has failed.
+//! The database as the committing threads see it: opened again by itself after a write has failed.
 //!
 //! After a write to its log has failed, RocksDB 11.8 takes no more writes. From a full disk it recovers by a thread
 //! of its own, which flushes one family after the other; if the process dies meanwhile, a batch that was in the log

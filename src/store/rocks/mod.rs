@@ -1,11 +1,11 @@
-//! The durable backend: one RocksDB, one thread that writes to it.
+//! The durable backend: one RocksDB, one line of changes to it.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `options` | every RocksDB option, and the memory they add up to |
 //! | `open` | opening a directory, and refusing one that is not ours, damaged or of another format |
 //! | `database` | the open RocksDB: reads, and one synced write of many changes |
-//! | `engine` | the database as the committing thread sees it: opened again after a write has failed |
+//! | `engine` | the database as the committing threads see it: opened again after a write has failed |
 //! | `commit` | group commit: gathers changes, writes them once, answers everybody |
 //! | `reserve` | how much of the disk is left for new blobs |
 //! | `records`, `codec` | [`Records`](super::Records) in these terms, and as bytes |

@@ -93,23 +93,24 @@ fn expired(database: &dyn Scan, now: Millis, limit: usize) -> Result<Vec<(Millis
 
 fn stage_writes(stage: &mut Stage<'_>, writes: Vec<Write>, now: Millis) -> Result<Verdict<Applied>, StoreError> {
     for (index, write) in writes.into_iter().enumerate() {
-        let stored = stage.get(Family::Records, write.key())?.map(decode_record).transpose()?;
+        let stored =
+            stage.get(Family::Records, write.key())?.map(|stored| decode_record(stored.into_bytes())).transpose()?;
         if !write.holds(stored.as_ref().filter(|record| record.is_live(now))) {
             return Ok(Verdict::Discard(Applied::Refused { index }));
         }
         // Read before every write, so that the index has one entry for a record however often it is renewed.
         let (key, record) = write.into_parts();
         if let Some(expires) = stored.and_then(|record| record.expires) {
-            stage.delete(Family::RecordsExpiry, encode_expiry(expires, &key));
+            stage.delete(Family::RecordsExpiry, &encode_expiry(expires, &key));
         }
         match record {
             Some(record) => {
                 if let Some(expires) = record.expires {
-                    stage.put(Family::RecordsExpiry, encode_expiry(expires, &key), Bytes::new());
+                    stage.put(Family::RecordsExpiry, &encode_expiry(expires, &key), &[]);
                 }
-                stage.put(Family::Records, key, encode_record(&record));
+                stage.put(Family::Records, &key, &encode_record(&record));
             }
-            None => stage.delete(Family::Records, key),
+            None => stage.delete(Family::Records, &key),
         }
     }
     Ok(Verdict::Keep(Applied::Done))
@@ -119,10 +120,10 @@ fn stage_sweep(stage: &mut Stage<'_>, expired: Vec<(Millis, Bytes)>) -> Result<V
     let mut swept = 0;
     for (expires, key) in expired {
         // The record may have been renewed since the index was read.
-        let stored = stage.get(Family::Records, &key)?.map(decode_record).transpose()?;
-        stage.delete(Family::RecordsExpiry, encode_expiry(expires, &key));
+        let stored = stage.get(Family::Records, &key)?.map(|stored| decode_record(stored.into_bytes())).transpose()?;
+        stage.delete(Family::RecordsExpiry, &encode_expiry(expires, &key));
         if stored.is_some_and(|record| record.expires == Some(expires)) {
-            stage.delete(Family::Records, key);
+            stage.delete(Family::Records, &key);
             swept += 1;
         }
     }

@@ -1,6 +1,7 @@
 //! A walk over the members of JSON objects that leaves every value where it is.
 //!
-//! serde_json reads the values, one at a time; only commas, colons and braces are read here. That lets an array
+//! serde_json reads the values, one at a time; only commas, colons and braces are read here, and strings without
+//! escapes. That lets an array
 //! of bytes be decoded where it stands: found by serde_json as a [`RawValue`] it would be read twice, and the
 //! first time costs several times the second (`benches/vauchi_json.rs` measures it). Nothing recurses, however
 //! deep a value is nested.
@@ -44,7 +45,7 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         loop {
-            let Text(name) = self.value()?;
+            let name = self.text()?;
             if self.next() != Some(b':') {
                 return Err(DecodeError::Malformed);
             }
@@ -55,6 +56,30 @@ impl<'a> Cursor<'a> {
                 _ => return Err(DecodeError::Malformed),
             }
         }
+    }
+
+    /// Reads the next value, which is a string.
+    pub(super) fn text(&mut self) -> Result<Cow<'a, str>, DecodeError> {
+        match self.plain_text() {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.value().map(|Text(text)| text),
+        }
+    }
+
+    /// Reads a string without escapes: nearly all are, and to find its end is all there is to do. Stays where it is
+    /// if the next value is anything else.
+    pub(super) fn plain_text(&mut self) -> Option<&'a str> {
+        if self.peek()? != b'"' {
+            return None;
+        }
+        let rest = self.json.get(self.at + 1..)?;
+        let len = rest.iter().position(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\'))?;
+        if rest.get(len) != Some(&b'"') {
+            return None;
+        }
+        let text = std::str::from_utf8(rest.get(..len)?).ok()?;
+        self.at += len + 2;
+        Some(text)
     }
 
     /// Reads the next value.

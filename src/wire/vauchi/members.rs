@@ -5,6 +5,7 @@ use std::mem;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::value::BorrowedStrDeserializer;
 use serde_json::value::RawValue;
 
 use super::cursor::{Cursor, Text};
@@ -51,6 +52,8 @@ enum Member<'a> {
     #[default]
     Absent,
     Bytes(Bytes),
+    /// A string without escapes.
+    Text(&'a str),
     Other(&'a RawValue),
     /// There more than once. Undecodable only if the type of the payload has such a member.
     Repeated,
@@ -73,7 +76,10 @@ impl<'a> Members<'a> {
         let bytes = if BYTE_ARRAYS.contains(&name) { cursor.bytes() } else { None };
         *member = match bytes {
             Some(bytes) => Member::Bytes(bytes),
-            None => Member::Other(cursor.value()?),
+            None => match cursor.plain_text() {
+                Some(text) => Member::Text(text),
+                None => Member::Other(cursor.value()?),
+            },
         };
         Ok(())
     }
@@ -85,23 +91,19 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Takes the member that is named; `None` if it is not there.
-    fn get(&mut self, name: &str) -> Result<Option<&'a RawValue>, DecodeError> {
-        match self.find(name).map(mem::take) {
-            None | Some(Member::Absent) => Ok(None),
-            Some(Member::Other(value)) => Ok(Some(value)),
-            Some(Member::Bytes(_) | Member::Repeated) => Err(DecodeError::Malformed),
-        }
+    /// Takes the member that is named.
+    fn remove(&mut self, name: &str) -> Member<'a> {
+        self.find(name).map(mem::take).unwrap_or_default()
     }
 
     /// A member that is needed.
     pub(super) fn required<T: Deserialize<'a>>(&mut self, name: &str) -> Result<T, DecodeError> {
-        of(self.get(name)?.ok_or(DecodeError::Malformed)?)
+        self.remove(name).read()?.ok_or(DecodeError::Malformed)
     }
 
     /// A member that may be absent, but not null.
     pub(super) fn or_default<T: Deserialize<'a> + Default>(&mut self, name: &str) -> Result<T, DecodeError> {
-        self.get(name)?.map_or(Ok(T::default()), of)
+        Ok(self.remove(name).read()?.unwrap_or_default())
     }
 
     /// A member that may be absent or null.
@@ -111,25 +113,37 @@ impl<'a> Members<'a> {
 
     /// A text that is needed.
     pub(super) fn text(&mut self, name: &str) -> Result<Cow<'a, str>, DecodeError> {
-        self.required(name).map(|Text(text)| text)
+        self.optional_text(name)?.ok_or(DecodeError::Malformed)
     }
 
     /// A text that may be absent or null.
     pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, DecodeError> {
-        Ok(self.optional(name)?.map(|Text(text)| text))
+        match self.remove(name) {
+            Member::Text(text) => Ok(Some(Cow::Borrowed(text))),
+            other => Ok(other.read::<Option<Text<'a>>>()?.flatten().map(|Text(text)| text)),
+        }
     }
 
     /// An array of bytes that is needed.
     pub(super) fn bytes(&mut self, name: &str) -> Result<Bytes, DecodeError> {
-        match self.find(name).map(mem::take) {
-            Some(Member::Bytes(bytes)) => Ok(bytes),
+        match self.remove(name) {
+            Member::Bytes(bytes) => Ok(bytes),
             _ => Err(DecodeError::Malformed),
         }
     }
 }
 
-fn of<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Result<T, DecodeError> {
-    serde_json::from_str(value.get()).map_err(|_| DecodeError::Malformed)
+impl<'a> Member<'a> {
+    /// Its value; `None` if it is not there.
+    fn read<T: Deserialize<'a>>(self) -> Result<Option<T>, DecodeError> {
+        let value = match self {
+            Self::Absent => return Ok(None),
+            Self::Text(text) => T::deserialize(BorrowedStrDeserializer::<serde_json::Error>::new(text)),
+            Self::Other(value) => T::deserialize(value),
+            Self::Bytes(_) | Self::Repeated => return Err(DecodeError::Malformed),
+        };
+        value.map(Some).map_err(|_| DecodeError::Malformed)
+    }
 }
 
 #[cfg(test)]

@@ -121,7 +121,12 @@ impl Writer {
     pub(super) fn string(&mut self, text: &str) {
         let mut rest = text.as_bytes();
         self.raw(b"\"");
-        while let Some(at) = rest.iter().position(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\')) {
+        // Asked of all at once, for that is many at a time, and nearly always nothing is.
+        if !rest.iter().fold(false, |any, byte| any | is_escaped(*byte)) {
+            self.raw(rest);
+            return self.raw(b"\"");
+        }
+        while let Some(at) = rest.iter().position(|byte| is_escaped(*byte)) {
             let (plain, escaped) = rest.split_at(at);
             self.raw(plain);
             match escaped.first() {
@@ -153,6 +158,10 @@ impl Writer {
         }
         self.raw(digits.get(start..).unwrap_or_default());
     }
+}
+
+fn is_escaped(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 #[cfg(test)]
