@@ -59,6 +59,7 @@ async fn a_recipient_gets_what_all_nodes_hold_in_order_and_its_acknowledgments_d
         again.settle().await;
     }
     let mut last = TestMailbox::plain(nodes[0].public, &id('b')).await;
+    expect_all(&mut last, &bodies[6..]).await;
     assert_eq!(last.purge().await, 3);
     for node in &nodes {
         assert_eq!(node.node().metrics.mailbox.blobs.get(), 0);

@@ -26,31 +26,28 @@ impl Frames for MailboxService {
     fn frame(&self, from: &NodeRun, ask: u64, body: Body) {
         let this = self.clone();
         match body {
-            Body::MailInterest(interest) => self.interest(from, interest),
+            Body::MailInterest(interest) => {
+                self.interest(from, interest);
+                self.inner.cluster.links.reply(from, ask, done(0));
+            }
             Body::MailWaiting(waiting) => self.waiting(from, &waiting),
             Body::MailNotice(notice) => self.notice(&notice),
             Body::MailMark(mark) => self.beside(from, ask, async move { this.answer_mark(mark).await }),
             Body::MailAck(ack) => self.beside(from, ask, async move { this.answer_ack(&ack).await }),
             Body::MailKnown(known) => self.beside(from, ask, async move { this.answer_known(&known).await }),
-            Body::MailPurge(purge) if ask != 0 => {
-                self.beside(from, ask, async move { Ok(done(this.obey(&purge).await?)) });
-            }
-            Body::MailPurge(purge) => {
-                if !self.inner.peers.lookups.purge(purge) {
-                    self.inner.metrics.drop_one("mailbox", "purges");
-                }
-            }
+            Body::MailPurge(purge) => self.beside(from, ask, async move { Ok(done(this.obey(&purge).await?)) }),
             // A newer version's.
             _ => self.inner.metrics.drop_one("mailbox", "unknown_frame"),
         }
     }
 
     fn link_up(&self, peer: &NodeRun) {
-        self.inner.peers.tellings.introduce(peer);
+        self.inner.peers.tellings.meet(peer);
     }
 
     fn view_changed(&self, _before: &View, now: &View) {
         self.inner.peers.interests.keep(|run| now.is_live(run));
+        self.inner.peers.tellings.keep(|run| now.is_live(run));
     }
 }
 

@@ -18,7 +18,7 @@ use crate::runtime::time;
 use crate::store::{Known, Page, PageLimit, StoreError, StoredBlob};
 
 /// How long another node may take. What it holds comes later then.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The kind of the shared records that say that a message is done with, tagged with its mailbox.
 const DONE: &str = "mail-done";
@@ -83,6 +83,10 @@ impl MailboxService {
     }
 
     async fn pull_page(&self, run: &NodeRun, request: PullRequest) -> Option<PullPage> {
+        // It may hold what was purged while it was away.
+        if !self.inner.peers.tellings.has_told_purges(run) {
+            return None;
+        }
         match self.inner.cluster.links.pull(run, request, PATIENCE).await {
             Ok(page) => {
                 self.inner.metrics.mailbox.pulled.inc_by(page.blobs.len() as u64);

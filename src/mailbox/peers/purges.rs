@@ -1,11 +1,12 @@
 //! Purges that reach every node: obeyed at once by those that are there, and kept for those that are not.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
 use prost::Message;
+use tokio::sync::oneshot;
 
 use super::convert;
 use crate::cluster::proto::{MailPurge, frame::Body, reply};
@@ -21,7 +22,7 @@ use crate::store::{Record, StoreError};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waits between attempts to have a node that did not answer obey.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// Purges that are read from the store at a time.
 const PAGE: usize = 256;
@@ -51,18 +52,19 @@ impl MailboxService {
 
     async fn purge_all(&self, what: MailPurge) -> Result<u64, StoreError> {
         let epoch = self.inner.cluster.claims.next_epoch(Epoch(0)).0;
-        let purge = MailPurge { until_ms: time::now().0, epoch, now: true, ..what };
-        let here = self.obey(&purge).await?;
-        let others = self.others();
-        let asked = others.iter().map(|run| self.ask_purge(run, &purge));
-        let mut deleted = here;
-        for (run, answer) in others.iter().zip(join_all(asked).await) {
-            match answer {
-                Some(count) => deleted += count,
-                None => self.insist_on(run.clone(), purge.clone()),
-            }
-        }
-        Ok(deleted)
+        let purge = MailPurge { until_ms: time::now().0, epoch, ..what };
+        // What is there goes whatever its time: the clock may have run back.
+        let here = self.obey(&MailPurge { your_until_ms: u64::MAX, ..purge.clone() }).await?;
+        let asked = self.others().into_iter().map(|run| {
+            let (this, purge, (sender, answer)) = (self.clone(), purge.clone(), oneshot::channel());
+            // Goes on though the client is answered without it.
+            self.inner.supervisor.spawn_quiet(async move {
+                sender.send(this.insist_on(&run, purge).await).unwrap_or_default();
+            });
+            tokio::time::timeout(PATIENCE, answer)
+        });
+        let answers = join_all(asked).await;
+        Ok(here + answers.into_iter().filter_map(|answer| answer.ok()?.ok()).sum::<u64>())
     }
 
     async fn ask_purge(&self, run: &NodeRun, purge: &MailPurge) -> Option<u64> {
@@ -72,32 +74,43 @@ impl MailboxService {
         }
     }
 
-    /// Has a node that is there, and did not answer, obey later. One that is not there is told when it is back.
-    fn insist_on(&self, run: NodeRun, purge: MailPurge) {
-        let (this, purge) = (self.clone(), MailPurge { now: false, ..purge });
-        self.inner.supervisor.spawn_quiet(async move {
-            let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-            while this.inner.cluster.nodes().is_live(&run) && this.ask_purge(&run, &purge).await.is_none() {
-                tokio::time::sleep(backoff.next(rand::random())).await;
+    /// Has a node obey, however often it must be asked; how many blobs that deleted. One that is not there any more is
+    /// told when it is back.
+    async fn insist_on(&self, run: &NodeRun, mut purge: MailPurge) -> u64 {
+        let (mut backoff, begun) = (Backoff::new(RETRY.0, RETRY.1), Instant::now());
+        while self.inner.cluster.nodes().is_live(run) {
+            if purge.your_until_ms == 0
+                && let Some(theirs) = self.ask_purge(run, &MailPurge::default()).await
+                // Later, the client has been answered, and what came since must stay.
+                && begun.elapsed() < PATIENCE
+            {
+                purge.your_until_ms = theirs;
             }
-        });
+            if (purge.your_until_ms > 0 || begun.elapsed() >= PATIENCE)
+                && let Some(count) = self.ask_purge(run, &purge).await
+            {
+                return count;
+            }
+            tokio::time::sleep(backoff.next(rand::random())).await;
+        }
+        0
     }
 
-    /// Obeys a purge, unless it or a later one of the same was obeyed before; how many blobs that deleted.
+    /// Obeys a purge, unless it is repeated, and it or a later one of the same was obeyed before; how many blobs that
+    /// deleted. Of one that names nothing, the time here.
     ///
     /// # Errors
     /// When the store fails; a part may be deleted then.
     pub(super) async fn obey(&self, purge: &MailPurge) -> Result<u64, StoreError> {
-        let Some(key) = key(purge) else { return Ok(0) };
         let (now, records) = (time::now(), &self.inner.records);
+        let Some(key) = key(purge) else { return Ok(now.0) };
         let known = records.get(&key, now).await?;
         let newest = known.as_ref().and_then(|record| MailPurge::decode(record.value.clone()).ok());
         let is_known = newest.is_some_and(|newest| newest.epoch >= purge.epoch);
-        if is_known && !purge.now {
+        if is_known && purge.your_until_ms == 0 {
             return Ok(0);
         }
-        // What is there now goes whatever its time: its clock may be ahead.
-        let until = Millis(if purge.now { u64::MAX } else { purge.until_ms });
+        let until = Millis(purge.until_ms.max(purge.your_until_ms));
         let mut deleted = 0;
         for mailbox in self.emptied_by(purge).await? {
             deleted += self.empty(mailbox, until).await?;
@@ -109,7 +122,7 @@ impl MailboxService {
             self.inner.metrics.drop_one("mailbox", "purges_kept");
             return Ok(deleted);
         }
-        let kept = MailPurge { now: false, ..purge.clone() }.encode_to_vec();
+        let kept = MailPurge { your_until_ms: 0, ..purge.clone() }.encode_to_vec();
         // What it would delete has expired by then.
         let ttl = self.inner.settings.ttl;
         records.put(key, Record::until(kept, Millis(purge.until_ms).plus(ttl)), now).await?;

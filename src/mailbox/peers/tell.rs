@@ -4,19 +4,23 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
 
+use super::calls::PATIENCE;
 use super::convert::{self, MAILBOX_BYTES};
 use super::todo::{Lookup, Telling};
-use crate::cluster::links::LinkRefused;
-use crate::cluster::proto::{MailInterest, MailNotice, MailPurge, MailWaiting, frame::Body};
+use crate::cluster::links::{AskError, LinkRefused};
+use crate::cluster::proto::{MailInterest, MailNotice, MailWaiting, frame::Body, reply};
 use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::{MailboxKey, Place};
 use crate::mailbox::MailboxService;
-use crate::store::StoreError;
 use crate::wire::vauchi::payload::Status;
 
 /// Mailboxes in one frame.
 const FRAME_MAILBOXES: usize = 1024;
+
+/// Mailboxes that are told before the other node has heard those before them.
+const SAID_AT_ONCE: usize = 1 << 13;
 
 /// The pause after a link was full.
 const FULL: Duration = Duration::from_millis(100);
@@ -31,7 +35,7 @@ impl MailboxService {
         inner.cluster.links.hold_with(std::sync::Arc::new(self.clone()));
         inner.cluster.services.mailbox.fill(std::sync::Arc::new(self.clone()));
         // Links that were made before were told of to nobody.
-        self.others().iter().for_each(|run| inner.peers.tellings.introduce(run));
+        self.others().iter().for_each(|run| inner.peers.tellings.meet(run));
         self.run("mailbox tellings", |this| async move {
             loop {
                 let telling = this.inner.peers.tellings.next().await;
@@ -108,65 +112,68 @@ impl MailboxService {
     }
 
     async fn tell(&self, telling: Telling) {
-        let mut full = false;
-        for run in telling.introduce {
-            match self.introduce(&run).await {
-                Ok(()) | Err(LinkRefused::Gone) => {}
-                Err(LinkRefused::Full) => {
-                    full = true;
-                    self.inner.peers.tellings.introduce(&run);
-                }
-            }
-        }
+        let mut full = !telling.wakes.is_empty();
         for (run, mailbox) in telling.wakes {
             self.wake_peer(&run, mailbox, None);
-            full = true;
+        }
+        let introduced = join_all(telling.introduce.iter().map(|run| self.introduce(run))).await;
+        for (run, introduced) in telling.introduce.iter().zip(introduced) {
+            if introduced == Err(LinkRefused::Full) {
+                full = true;
+                self.inner.peers.tellings.introduce(run);
+            }
         }
         if full {
             tokio::time::sleep(FULL).await;
         }
     }
 
-    /// Tells a node the purges it may have missed, then all that this one has sessions for.
+    /// Has a node obey the purges that it may have missed, then tells it all that this one has sessions for. No more is
+    /// under way to it at a time than a link takes.
     async fn introduce(&self, run: &NodeRun) -> Result<(), LinkRefused> {
-        if let Err(error) = self.repeat_purges(run).await? {
-            self.store_failed("purges", &error);
+        if !self.inner.peers.tellings.has_told_purges(run) {
+            self.repeat_purges(run).await?;
+            self.inner.peers.tellings.note_told_purges(run);
         }
         let send = |interest| self.inner.cluster.links.send(run, Body::MailInterest(interest));
         send(MailInterest { anew: true, ..MailInterest::default() })?;
+        let mut said = 0;
         for part in 0..self.inner.sessions.parts() {
             self.inner.sessions.with_part(part, |mailboxes| {
+                said += mailboxes.len();
                 mailboxes.chunks(FRAME_MAILBOXES).try_for_each(|mailboxes| {
                     send(MailInterest { mailboxes: list(mailboxes), ..MailInterest::default() })
                 })
             })?;
+            if said >= SAID_AT_ONCE {
+                said = 0;
+                heard(self.inner.cluster.links.ask(run, Body::MailInterest(MailInterest::default()), PATIENCE).await)?;
+            }
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    async fn repeat_purges(&self, run: &NodeRun) -> Result<Result<(), StoreError>, LinkRefused> {
+    async fn repeat_purges(&self, run: &NodeRun) -> Result<(), LinkRefused> {
         let mut after: Option<Bytes> = None;
         loop {
             let page = match self.obeyed(after.as_deref()).await {
                 Ok(page) => page,
-                Err(error) => return Ok(Err(error)),
+                Err(error) => {
+                    self.store_failed("purges", &error);
+                    return Ok(());
+                }
             };
-            let Some((last, _)) = page.last() else { return Ok(Ok(())) };
+            let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
-            for (_, purge) in page {
-                self.inner.cluster.links.send(run, Body::MailPurge(purge))?;
-            }
+            let links = &self.inner.cluster.links;
+            let asked = page.into_iter().map(|(_, purge)| links.ask(run, Body::MailPurge(purge), PATIENCE));
+            join_all(asked).await.into_iter().try_for_each(heard)?;
         }
     }
 
     async fn look_up(&self, lookup: Lookup) {
         match lookup {
-            Lookup::Purge(purge) => {
-                if let Err(error) = self.obey(&MailPurge { now: false, ..purge }).await {
-                    self.store_failed("purges", &error);
-                }
-            }
             Lookup::Some(run, mailboxes) => self.check(&run, convert::mailboxes_from(&mailboxes)).await,
             Lookup::All(run) => {
                 for part in self.inner.peers.interests.each_part_of(&run) {
@@ -196,4 +203,13 @@ fn list(mailboxes: &[MailboxKey]) -> Bytes {
     let mut list = BytesMut::with_capacity(mailboxes.len() * MAILBOX_BYTES);
     mailboxes.iter().for_each(|mailbox| list.extend_from_slice(&mailbox.0));
     list.freeze()
+}
+
+/// Whether a node has heard what it was told, whatever it could do about it.
+fn heard(answer: Result<reply::Body, AskError>) -> Result<(), LinkRefused> {
+    match answer {
+        Ok(_) | Err(AskError::Failed(_)) => Ok(()),
+        Err(AskError::Refused(refused)) => Err(refused),
+        Err(AskError::TimedOut) => Err(LinkRefused::Full),
+    }
 }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::cluster::proto::MailPurge;
 use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::MailboxKey;
 
@@ -16,13 +15,11 @@ const MAX_WAKES: usize = 1 << 16;
 /// Most lists of mailboxes that are to be looked up; beyond, everything that a node asked for is looked up again.
 const MAX_CHECKS: usize = 1 << 14;
 
-/// Most purges that are to be obeyed; the rest is told again with the next link.
-const MAX_PURGES: usize = 1 << 16;
-
 /// To be told to others.
 #[derive(Debug, Default)]
 pub struct Tellings {
     state: Mutex<Telling>,
+    told_purges: Mutex<BTreeSet<NodeRun>>,
     changed: Notify,
 }
 
@@ -36,7 +33,28 @@ pub struct Telling {
 }
 
 impl Tellings {
-    /// A node is to be told everything.
+    /// A link to a node is new: it is to be told everything, and first the purges that it may have missed.
+    pub fn meet(&self, run: &NodeRun) {
+        self.told_purges.lock().remove(run);
+        self.introduce(run);
+    }
+
+    /// A node has obeyed all purges that it may have missed.
+    pub fn note_told_purges(&self, run: &NodeRun) {
+        self.told_purges.lock().insert(run.clone());
+    }
+
+    /// Whether a node has obeyed all purges that this node knows.
+    pub fn has_told_purges(&self, run: &NodeRun) -> bool {
+        self.told_purges.lock().contains(run)
+    }
+
+    /// Only these runs are there any more.
+    pub fn keep(&self, is_live: impl Fn(&NodeRun) -> bool) {
+        self.told_purges.lock().retain(|run| is_live(run));
+    }
+
+    /// A node is to be told anew what this node has sessions for.
     pub fn introduce(&self, run: &NodeRun) {
         self.state.lock().introduce.insert(run.clone());
         self.changed.notify_one();
@@ -74,7 +92,6 @@ pub struct Lookups {
 
 #[derive(Debug, Default)]
 struct Pending {
-    purges: VecDeque<MailPurge>,
     checks: VecDeque<(NodeRun, Bytes)>,
     all_of: BTreeSet<NodeRun>,
 }
@@ -82,8 +99,6 @@ struct Pending {
 /// Something to be looked up.
 #[derive(Debug)]
 pub enum Lookup {
-    /// What is to be deleted, if it is there.
-    Purge(MailPurge),
     /// Which of these mailboxes hold something that the node would be told of.
     Some(NodeRun, Bytes),
     /// Which of all those that it has sessions of.
@@ -91,17 +106,6 @@ pub enum Lookup {
 }
 
 impl Lookups {
-    /// A purge that may have been obeyed before. False if too many wait.
-    pub fn purge(&self, purge: MailPurge) -> bool {
-        let mut state = self.state.lock();
-        let fits = state.purges.len() < MAX_PURGES;
-        if fits {
-            state.purges.push_back(purge);
-            self.changed.notify_one();
-        }
-        fits
-    }
-
     /// A node has sessions of these mailboxes.
     pub fn check(&self, run: &NodeRun, mailboxes: Bytes) {
         let mut state = self.state.lock();
@@ -116,10 +120,10 @@ impl Lookups {
     /// How much waits.
     pub fn len(&self) -> usize {
         let state = self.state.lock();
-        state.purges.len() + state.checks.len() + state.all_of.len()
+        state.checks.len() + state.all_of.len()
     }
 
-    /// What is next: purges before what they may empty.
+    /// What is next.
     pub async fn next(&self) -> Lookup {
         loop {
             if let Some(next) = self.state.lock().pop() {
@@ -132,9 +136,8 @@ impl Lookups {
 
 impl Pending {
     fn pop(&mut self) -> Option<Lookup> {
-        let purge = self.purges.pop_front().map(Lookup::Purge);
-        let some = |this: &mut Self| this.checks.pop_front().map(|(run, mailboxes)| Lookup::Some(run, mailboxes));
-        purge.or_else(|| some(self)).or_else(|| self.all_of.pop_first().map(Lookup::All))
+        let some = self.checks.pop_front().map(|(run, mailboxes)| Lookup::Some(run, mailboxes));
+        some.or_else(|| self.all_of.pop_first().map(Lookup::All))
     }
 }
 
@@ -148,13 +151,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn purges_come_first_and_what_is_too_much_is_looked_up_as_a_whole() {
+    async fn too_much_is_looked_up_as_a_whole() {
         let lookups = Lookups::default();
         for _ in 0..=MAX_CHECKS {
             lookups.check(&run(), Bytes::new());
         }
-        assert!(lookups.purge(MailPurge::default()));
-        assert!(matches!(lookups.next().await, Lookup::Purge(_)));
         for _ in 0..MAX_CHECKS {
             assert!(matches!(lookups.next().await, Lookup::Some(..)));
         }
