@@ -34,7 +34,10 @@ impl Frames for MailboxService {
             Body::MailNotice(notice) => self.notice(&notice),
             Body::MailMark(mark) => self.beside(from, ask, async move { this.answer_mark(mark).await }),
             Body::MailAck(ack) => self.beside(from, ask, async move { this.answer_ack(&ack).await }),
-            Body::MailKnown(known) => self.beside(from, ask, async move { this.answer_known(&known).await }),
+            Body::MailKnown(known) => {
+                let asker = from.clone();
+                self.beside(from, ask, async move { this.answer_known(&asker, &known).await });
+            }
             Body::MailPurge(purge) => self.beside(from, ask, async move { Ok(done(this.obey(&purge).await?)) }),
             // A newer version's.
             _ => self.inner.metrics.drop_one("mailbox", "unknown_frame"),
@@ -42,12 +45,14 @@ impl Frames for MailboxService {
     }
 
     fn link_up(&self, peer: &NodeRun) {
+        self.inner.peers.silent.forget(peer);
         self.inner.peers.tellings.meet(peer);
     }
 
     fn view_changed(&self, _before: &View, now: &View) {
         self.inner.peers.interests.keep(|run| now.is_live(run));
         self.inner.peers.tellings.keep(|run| now.is_live(run));
+        self.inner.peers.silent.keep(|run| now.is_live(run));
     }
 }
 
@@ -136,12 +141,17 @@ impl MailboxService {
         Ok(done(self.acknowledge_message(mailbox, message, tell).await?))
     }
 
-    async fn answer_known(&self, known: &MailKnown) -> Result<reply::Body, StoreError> {
+    async fn answer_known(&self, asker: &NodeRun, known: &MailKnown) -> Result<reply::Body, StoreError> {
+        if !self.inner.peers.tellings.has_told_purges(asker) {
+            return Ok(reply::Body::Failed("purges are to be heard first".to_owned()));
+        }
         let Some(mailbox) = convert::mailbox_from(&known.mailbox) else { return Ok(nonsense()) };
         let mut messages = convert::messages_from(&known.messages);
         messages.truncate(MAX_MESSAGES);
-        let done = self.done_here(mailbox, messages).await?;
-        Ok(reply::Body::MailDone(MailDone { messages: convert::messages(&done) }))
+        let known = self.known_here(mailbox, messages).await?;
+        let messages = known.done.iter().map(|message| convert::message(*message)).collect();
+        let waiting = known.waiting.into_iter().map(|(_, place)| convert::place(place)).collect();
+        Ok(reply::Body::MailDone(MailDone { messages, waiting }))
     }
 
     async fn answer_pull(&self, request: &PullRequest) -> Result<PullPage, StoreError> {

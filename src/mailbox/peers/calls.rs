@@ -1,27 +1,22 @@
 //! What this node asks of others about mailboxes.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::future::join_all;
 
 use super::convert;
 use crate::cluster::links::AskError;
-use crate::cluster::proto::{MailAck, MailKnown, MailMark, PullPage, PullRequest, SharedRecord, frame::Body, reply};
+use crate::cluster::proto::{MailAck, MailMark, PullPage, PullRequest, frame::Body, reply};
 use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::{MailboxKey, MessageKey, Place};
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
 use crate::mailbox::flow::Owed;
 use crate::mailbox::session::Session;
-use crate::runtime::time;
-use crate::store::{Known, Page, PageLimit, StoreError, StoredBlob};
+use crate::store::{Page, PageLimit, StoredBlob};
 
 /// How long another node may take. What it holds comes later then.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The kind of the shared records that say that a message is done with, tagged with its mailbox.
-const DONE: &str = "mail-done";
 
 impl MailboxService {
     /// Whether other nodes are live.
@@ -35,7 +30,7 @@ impl MailboxService {
     }
 
     /// The live run of another node that holds something for a session.
-    fn run_of(&self, session: &Session, holder: usize) -> Option<NodeRun> {
+    pub(in crate::mailbox) fn run_of(&self, session: &Session, holder: usize) -> Option<NodeRun> {
         let node = session.flow.lock().node(holder)?;
         self.inner.cluster.view.borrow().members.get(&node).map(|member| member.run.clone())
     }
@@ -126,16 +121,17 @@ impl MailboxService {
         self.acknowledge_at(&run, mailbox, owed.message, session.tells(owed)).await.ok()
     }
 
-    /// Deletes a message at all other live nodes; how many copies there were, as far as they say.
+    /// Deletes a message at all other live nodes; how many copies there were, as far as they say, and whether all do.
     pub(in crate::mailbox) async fn acknowledge_at_all(
         &self,
         mailbox: MailboxKey,
         message: MessageKey,
         tell: Tell,
-    ) -> u64 {
+    ) -> (u64, bool) {
         let others = self.others();
-        let told = others.iter().map(|run| self.acknowledge_at(run, mailbox, message, tell));
-        join_all(told).await.into_iter().filter_map(Result::ok).sum()
+        let told = join_all(others.iter().map(|run| self.acknowledge_at(run, mailbox, message, tell))).await;
+        let all = told.iter().all(Result::is_ok);
+        (told.into_iter().filter_map(Result::ok).sum(), all)
     }
 
     async fn acknowledge_at(
@@ -156,66 +152,4 @@ impl MailboxService {
             _ => Err(AskError::Failed("it says something else".to_owned())),
         }
     }
-
-    /// Which of these the other nodes know to be done with.
-    pub(in crate::mailbox) async fn done_elsewhere(
-        &self,
-        mailbox: MailboxKey,
-        messages: &[MessageKey],
-    ) -> HashSet<MessageKey> {
-        let others = self.others();
-        let asked = others.iter().map(|run| {
-            let known = MailKnown { mailbox: convert::mailbox(&mailbox), messages: convert::messages(messages) };
-            self.inner.cluster.links.ask(run, Body::MailKnown(known), PATIENCE)
-        });
-        let done = join_all(asked).await.into_iter().filter_map(|answer| match answer {
-            Ok(reply::Body::MailDone(done)) => Some(convert::messages_from(&done.messages)),
-            // Who does not say may let a copy come once more.
-            _ => None,
-        });
-        done.flatten().collect()
-    }
-
-    /// Which of these this node knows to be done with.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(in crate::mailbox) async fn done_here(
-        &self,
-        mailbox: MailboxKey,
-        messages: Vec<MessageKey>,
-    ) -> Result<Vec<MessageKey>, StoreError> {
-        let known = self.inner.store.known(mailbox, messages.clone(), self.moment()).await?;
-        let noted = self.inner.cluster.shared.ids_tagged_here(DONE, &hex::encode(mailbox.0)).await?;
-        let is_done = |(message, known): &(MessageKey, Known)| {
-            *known == Known::Done || (!noted.is_empty() && noted.contains(&done_id(mailbox, *message)))
-        };
-        Ok(messages.into_iter().zip(known).filter(is_done).map(|(message, _)| message).collect())
-    }
-
-    /// Notes that a message is done with of which a copy lies where it cannot be deleted now. Durable here when this
-    /// returns.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(in crate::mailbox) async fn note_done(
-        &self,
-        mailbox: MailboxKey,
-        message: MessageKey,
-    ) -> Result<(), StoreError> {
-        let record = SharedRecord {
-            kind: DONE.to_owned(),
-            id: done_id(mailbox, message),
-            tag: hex::encode(mailbox.0),
-            version: 1,
-            // The copy is gone by then.
-            expires_ms: time::now().plus(self.inner.settings.ttl).0,
-            ..SharedRecord::default()
-        };
-        self.inner.cluster.shared.store(record).await
-    }
-}
-
-fn done_id(mailbox: MailboxKey, message: MessageKey) -> String {
-    format!("{}{}", hex::encode(mailbox.0), hex::encode(message.to_bytes()))
 }

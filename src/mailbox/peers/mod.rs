@@ -12,6 +12,7 @@
 //! | `tell` | telling others what this node has sessions for, and what waits for theirs |
 //! | `answer` | what other nodes tell and ask |
 //! | `calls` | what this node asks |
+//! | `known` | which messages are done with, and where copies of the others wait |
 //! | `purges` | purges, which must reach those who are away too |
 //! | `convert` | between the words of the links and the domain's |
 
@@ -19,6 +20,7 @@ mod answer;
 mod calls;
 mod convert;
 mod interests;
+mod known;
 mod purges;
 mod tell;
 mod todo;
@@ -29,6 +31,8 @@ use std::sync::atomic::AtomicUsize;
 use tokio::sync::Semaphore;
 
 use interests::Interests;
+pub(super) use known::Knowledge;
+use known::Silent;
 use todo::{Lookups, Tellings};
 
 /// Frames of other nodes whose handling touches the disk, at once; more are answered with a failure.
@@ -39,6 +43,7 @@ pub(super) struct Peers {
     pub interests: Interests,
     pub tellings: Tellings,
     pub lookups: Lookups,
+    silent: Silent,
     /// Purges that are kept for nodes that are away.
     pub purges: AtomicUsize,
     busy: Arc<Semaphore>,
@@ -50,6 +55,7 @@ impl Peers {
             interests: Interests::new(),
             tellings: Tellings::default(),
             lookups: Lookups::default(),
+            silent: Silent::default(),
             purges: AtomicUsize::new(0),
             busy: Arc::new(Semaphore::new(BUSY)),
         }
