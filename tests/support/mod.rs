@@ -10,6 +10,7 @@ pub mod http;
 pub mod mailbox;
 pub mod node;
 pub mod process;
+pub mod seat;
 pub mod socket;
 pub mod tls;
 pub mod vault;
@@ -25,6 +26,7 @@ pub use http::{Reply, get, http, post};
 pub use mailbox::{TestMailbox, id};
 pub use node::TestNode;
 pub use process::Process;
+pub use seat::Seat;
 pub use socket::Socket;
 pub use vault::{TestVault, registration};
 
