@@ -3,7 +3,6 @@
 //! A record lives on the two owners of its id and on the node that wrote it; the largest version stands. It is
 //! found by id on this node, then on its owners, then anywhere; or, with all others of its tag, everywhere.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::domain::clock::Millis;
 use crate::domain::ids::NodeRun;
 use crate::domain::placement::KeyHash;
 use crate::runtime::time;
-use crate::store::{Applied, MAX_PAGE_RECORDS, Record, Records, StoreError, Write};
+use crate::store::{Applied, Record, Records, StoreError, Write};
 
 /// How long another node may take.
 const PATIENCE: Duration = Duration::from_millis(750);
@@ -51,18 +50,28 @@ impl Shared {
     /// # Errors
     /// When this node's store fails.
     pub async fn store(&self, record: SharedRecord) -> Result<(), StoreError> {
-        self.merge(&record).await?;
+        self.store_at_all(&record).await.map(|_| ())
+    }
+
+    /// As [`Shared::store`]; false if an owner was silent.
+    ///
+    /// # Errors
+    /// When this node's store fails.
+    pub async fn store_at_all(&self, record: &SharedRecord) -> Result<bool, StoreError> {
+        self.merge(record).await?;
         let view = self.view.borrow().clone();
         let told = view.owners(place(&record.kind, &record.id)).filter(|owner| owner.run != self.me).map(|owner| {
             let body = Body::StoreShared(StoreShared { record: Some(record.clone()) });
             self.links.ask(&owner.run, body, PATIENCE)
         });
+        let mut all = true;
         for answer in join_all(told).await {
             if let Err(error) = answer {
                 tracing::warn!(%error, kind = record.kind, "an owner did not take a record");
+                all = false;
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// The record of that kind and id, wherever it is.
@@ -104,15 +113,12 @@ impl Shared {
         Ok(self.records.scan(&tag_prefix(kind, tag), None, MAX_TAGGED, time::now()).await?.len())
     }
 
-    /// The ids of the live records of that kind and tag that this node itself keeps; 1,024 at most.
+    /// Whether this node itself keeps a live record of that kind and id.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn ids_tagged_here(&self, kind: &str, tag: &str) -> Result<HashSet<String>, StoreError> {
-        let prefix = tag_prefix(kind, tag);
-        let found = self.records.scan(&prefix, None, MAX_PAGE_RECORDS, time::now()).await?;
-        let id = |(key, _): &(Bytes, Record)| std::str::from_utf8(&key[prefix.len()..]).map(str::to_owned).ok();
-        Ok(found.iter().filter_map(id).collect())
+    pub async fn is_here(&self, kind: &str, id: &str) -> Result<bool, StoreError> {
+        Ok(self.records.get(&row(kind, id), time::now()).await?.is_some())
     }
 
     /// Another node's record.

@@ -49,14 +49,14 @@ impl MailboxService {
         let (this, of, owed) = (self.clone(), session.clone(), Owed { over, message: id.message(), received });
         self.work(session, false, frame_bytes, async move {
             if of.may(over).await {
-                this.acknowledge_everywhere(&of, mailbox, owed).await;
+                this.acknowledge_everywhere(&of, mailbox, id, owed).await;
             }
             Done::default()
         });
     }
 
     /// Deletes a message wherever copies of it lie.
-    async fn acknowledge_everywhere(&self, session: &Session, mailbox: MailboxKey, owed: Owed) {
+    async fn acknowledge_everywhere(&self, session: &Session, mailbox: MailboxKey, id: BlobId, owed: Owed) {
         if session.tells(owed) != Tell::Nothing {
             // A sender is told of the delivery before it is told of this.
             drop(session.notices.lock().await);
@@ -80,7 +80,13 @@ impl MailboxService {
         }
         if deleted == 0 && known.is_empty() {
             // It was sent on another connection, or long ago: whoever holds it knows.
-            deleted = self.acknowledge_at_all(mailbox, owed.message, session.tells(owed)).await;
+            let (count, all) = self.acknowledge_at_all(mailbox, owed.message, session.tells(owed)).await;
+            deleted = count;
+            let mut holders = session.flow.lock().may_have_sent(owed.over, id);
+            holders.retain(|holder| !all || !self.is_there(session, *holder));
+            if count == 0 && !holders.is_empty() && session.flow.lock().guess() {
+                self.insist(session, "acknowledgment", || self.note_done(mailbox, owed.message)).await;
+            }
         }
         if deleted == 0 {
             self.inner.metrics.mailbox.acknowledged_nothing.inc();

@@ -5,7 +5,6 @@
 //! so that what comes while it is connected is sent once, in order, and after that only to its next connection until
 //! it is acknowledged.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +15,12 @@ use super::MailboxService;
 use super::flow::{HERE, Owed};
 use super::labels::{BlobHeader, DeviceHeader};
 use super::merge::Merge;
+use super::peers::Knowledge;
 use super::sent::Verdict;
 use super::service::frame_as;
 use super::session::{Over, Session};
-use crate::domain::mailbox::{MailboxKey, MessageKey};
+use crate::domain::clock::Millis;
+use crate::domain::mailbox::{BlobId, MailboxKey, MessageKey};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::time;
 use crate::store::{Page, PageLimit, StoreError, StoredBlob};
@@ -213,7 +214,7 @@ impl MailboxService {
         mailbox: MailboxKey,
         batch: &[(usize, StoredBlob)],
     ) -> Result<(), Stop> {
-        let done = self.done_with(mailbox, batch).await?;
+        let known = self.known_of(mailbox, batch).await?;
         // Where there is one holder only, what stands before its cursor is enough to know.
         let remember = over == Over::Devices || self.has_elsewhere();
         let mut sent: Vec<(usize, MessageKey)> = Vec::with_capacity(batch.len());
@@ -222,9 +223,9 @@ impl MailboxService {
                 return Ok(());
             }
             let id = blob.place.id;
-            let verdict = match done.contains(&id.message()) {
+            let verdict = match known.done.contains(&id.message()) {
                 true => Verdict::Acknowledged,
-                false if remember => session.flow.lock().judge(over, id, *holder),
+                false if remember => session.flow.lock().judge(over, id, *holder, &known.waiting),
                 false => Verdict::New,
             };
             match verdict {
@@ -263,24 +264,15 @@ impl MailboxService {
         Ok(())
     }
 
-    /// Of what has waited for long: what is acknowledged or purged as far as anybody knows.
-    async fn done_with(
-        &self,
-        mailbox: MailboxKey,
-        batch: &[(usize, StoredBlob)],
-    ) -> Result<HashSet<MessageKey>, StoreError> {
+    /// What is known of those that have waited for long, or come from a node whose clock is another.
+    async fn known_of(&self, mailbox: MailboxKey, batch: &[(usize, StoredBlob)]) -> Result<Knowledge, StoreError> {
         let now = time::now();
-        let is_old = |blob: &StoredBlob| now.since(blob.place.id.time()) > OLD;
-        let old: Vec<_> =
-            batch.iter().filter(|(_, blob)| is_old(blob)).map(|(_, blob)| blob.place.id.message()).collect();
-        if old.is_empty() || !self.has_others() {
-            return Ok(HashSet::new());
+        let old = batch.iter().map(|(_, blob)| blob.place.id).filter(|id| is_old(*id, now));
+        let old: Vec<_> = old.map(BlobId::message).collect();
+        match old.is_empty() || !self.has_others() {
+            true => Ok(Knowledge::default()),
+            false => self.known(mailbox, old).await,
         }
-        let mut done = self.done_elsewhere(mailbox, &old).await;
-        if batch.iter().any(|(holder, _)| *holder != HERE) {
-            done.extend(self.done_here(mailbox, old).await?);
-        }
-        Ok(done)
     }
 
     /// Deletes a copy of a message that is done with.
@@ -320,6 +312,11 @@ impl MailboxService {
     }
 }
 
+/// Whether a copy has waited for long. One that is not stored yet has, for what is known: its node's clock is another.
+fn is_old(id: BlobId, now: Millis) -> bool {
+    now.since(id.time()) > OLD || id.time().since(now) > OLD
+}
+
 /// A blob as the frame that delivers it; `None` if it was not stored by this service.
 fn spell(session: &Session, blob: &StoredBlob, over: Over) -> Option<bytes::Bytes> {
     let id = blob.place.id.to_string();
@@ -343,4 +340,17 @@ fn spell(session: &Session, blob: &StoredBlob, over: Over) -> Option<bytes::Byte
         ciphertext: &blob.body,
     };
     Some(frame_as(&id, payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::mailbox::Stamp;
+
+    #[test]
+    fn a_copy_from_a_node_whose_clock_is_ahead_is_asked_about_as_an_old_one_is() {
+        let id = |millis: u64| BlobId::new(Stamp::new(millis << 12).unwrap(), MessageKey::of("s", "r", "m"));
+        let now = Millis(1_000_000);
+        assert_eq!([998_999, 999_000, 1_001_000, 1_001_001].map(|at| is_old(id(at), now)), [true, false, false, true]);
+    }
 }

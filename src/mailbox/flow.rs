@@ -18,6 +18,9 @@ const MAX_CAME: usize = 256;
 /// Acknowledgments that a holder still has to hear of.
 const MAX_OWED: usize = 256;
 
+/// Acknowledgments of what the session is not known to have been sent that are noted for holders that are away.
+const MAX_GUESSES: usize = 4096;
+
 /// How far a session has been sent its mailboxes. Holders are numbered: this node, then each other one that said that
 /// it holds something, in the order in which they said so.
 #[derive(Debug, Default)]
@@ -34,6 +37,7 @@ pub(super) struct Flow {
     /// they stand behind the cursor.
     came: Vec<(usize, Place)>,
     sent: Sent,
+    guesses: usize,
 }
 
 /// How far one holder has been read.
@@ -227,9 +231,48 @@ impl Flow {
         self.away_mut(holder).map(|away| std::mem::take(&mut away.owed)).unwrap_or_default()
     }
 
-    /// What is to be done with a copy that lies at a holder.
-    pub fn judge(&mut self, over: Over, id: BlobId, holder: usize) -> Verdict {
-        self.sent.judge(over, id, holder)
+    /// What is to be done with a copy that lies at a holder, if others lie at these places; without a node: here.
+    pub fn judge(&mut self, over: Over, id: BlobId, holder: usize, others: &[(Option<NodeId>, Place)]) -> Verdict {
+        let verdict = self.sent.judge(over, id, holder);
+        if verdict != Verdict::New || over != Over::Blobs {
+            return verdict;
+        }
+        // What a holder has been read up to was sent.
+        let sent = others.iter().filter(|(_, other)| other.id.message() == id.message()).find_map(|(node, other)| {
+            let number = self.number(node.as_ref())?;
+            (number != holder && self.cursor(over, number) >= Some(*other)).then_some((number, other.id))
+        });
+        let Some((number, other)) = sent else { return Verdict::New };
+        self.sent.note(over, other, number);
+        self.sent.note(over, id, holder);
+        Verdict::Repeat
+    }
+
+    /// The number of a node among the holders.
+    fn number(&self, node: Option<&NodeId>) -> Option<usize> {
+        match node {
+            None => Some(HERE),
+            Some(node) => {
+                let is_it = |away: &Away| matches!(&away.whereabouts, Whereabouts::Near(near) if near == node);
+                self.away.iter().position(is_it).map(|at| at + 1)
+            }
+        }
+    }
+
+    /// Other nodes by which a copy may have been sent so long ago that it is not remembered.
+    pub fn may_have_sent(&self, over: Over, id: BlobId) -> SmallVec<[usize; 2]> {
+        let is_sent = |cursor: Option<Place>| match over {
+            Over::Blobs => cursor >= Some(Place { rank: 0, id }),
+            Over::Devices => cursor.is_some(),
+        };
+        (1..=self.away.len()).filter(|holder| is_sent(self.cursor(over, *holder))).collect()
+    }
+
+    /// Whether it may be noted that a message is done with which the session is not known to have been sent. Not too
+    /// often: a client can name any.
+    pub fn guess(&mut self) -> bool {
+        self.guesses += 1;
+        self.guesses <= MAX_GUESSES
     }
 
     /// The session is sent a copy.

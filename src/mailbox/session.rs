@@ -179,7 +179,9 @@ impl Session {
         self.decided.notify_waiters();
         if over == Over::Blobs {
             let mut held = self.held.lock();
-            std::mem::take(&mut *held).into_iter().for_each(|notice| drop(self.tell_now(notice)));
+            for notice in std::mem::take(&mut *held) {
+                self.tell_now(notice);
+            }
         }
     }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use waystation::bench::client::{AgentClient, ConnectOptions, VaultClient};
@@ -15,8 +14,8 @@ use waystation::bench::frames::{Head, error_of};
 use waystation::bench::identity::VaultIdentity;
 use waystation::bench::target::RelayUrl;
 
-use crate::support::cluster::{SECRET, figures_sum_to, live_nodes_are};
-use crate::support::{LONG_PATIENCE, Process, until, within};
+use crate::support::cluster::{figures_sum_to, live_nodes_are};
+use crate::support::{LONG_PATIENCE, Seat, until, within};
 
 const VAULTS: usize = 4;
 
@@ -33,41 +32,6 @@ const LOST: Duration = Duration::from_secs(20);
 
 fn vault_name(n: usize) -> String {
     format!("vault_{n}")
-}
-
-/// A process that keeps its id, its ports and its disk.
-struct Seat {
-    settings: Vec<(&'static str, String)>,
-    _disk: TempDir,
-}
-
-impl Seat {
-    /// The seats of a cluster, on a loopback address that nothing else uses.
-    fn cluster() -> Vec<Self> {
-        let [_, _, high, low] = std::process::id().to_be_bytes();
-        let host = format!("127.77.{high}.{low}");
-        let seeds = (0..3).map(|n| format!("{host}:{}", 7510 + n)).collect::<Vec<_>>().join(",");
-        let seat = |n: usize| {
-            let disk = tempfile::tempdir().unwrap();
-            let settings = vec![
-                (SECRET.0, SECRET.1.to_owned()),
-                ("RELAY_NODE_ID", format!("seat-{n}")),
-                ("RELAY_LISTEN_ADDR", format!("{host}:{}", 8080 + n)),
-                ("RELAY_GRPC_ADDR", format!("{host}:{}", 7400 + n)),
-                ("RELAY_GOSSIP_ADDR", format!("{host}:{}", 7510 + n)),
-                ("RELAY_CLUSTER_SEEDS", seeds.clone()),
-                ("RELAY_STORAGE_BACKEND", "rocksdb".to_owned()),
-                ("RELAY_DATA_DIR", disk.path().to_str().unwrap().to_owned()),
-            ];
-            Self { settings, _disk: disk }
-        };
-        (0..3).map(seat).collect()
-    }
-
-    async fn start(&self) -> Process {
-        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Process::start(&settings).await
-    }
 }
 
 /// The nodes as a balancer in front of them has them: clients take the next one each time.
@@ -201,7 +165,7 @@ fn agents(balancer: &Balancer, tally: &Arc<Tally>, stop: &CancellationToken) -> 
 
 #[tokio::test]
 async fn a_rolling_restart_loses_no_accepted_request() {
-    let seats = Seat::cluster();
+    let seats = Seat::cluster(77, &[]);
     let mut processes = Vec::new();
     for seat in &seats {
         processes.push(seat.start().await);

@@ -26,6 +26,24 @@ async fn expect_all(client: &mut TestMailbox, bodies: &[Vec<u8>]) -> Vec<String>
     ids
 }
 
+/// Lets nothing pass between two nodes, which are all there are, and waits until they take each other for dead.
+async fn cut(nodes: &[TestNode]) {
+    nodes[0].cut_from(&nodes[1]);
+    for node in nodes {
+        node.view_is(1).await;
+    }
+}
+
+/// Stores more blobs than a session remembers to have been sent.
+async fn store_many(node: &TestNode, recipient: &str) -> Vec<Vec<u8>> {
+    let mut sender = TestMailbox::plain(node.public, &id('a')).await;
+    let bodies: Vec<_> = (0..300_u32).map(|number| number.to_be_bytes().to_vec()).collect();
+    for (number, body) in bodies.iter().enumerate() {
+        sender.store(&format!("many {number}"), recipient, body).await;
+    }
+    bodies
+}
+
 #[tokio::test]
 async fn a_blob_put_on_one_node_reaches_a_recipient_on_another_and_its_sender_is_told() {
     let nodes = TestNode::cluster(3, &[SECRET]).await;
@@ -40,6 +58,21 @@ async fn a_blob_put_on_one_node_reaches_a_recipient_on_another_and_its_sender_is
     recipient.close().await;
     let mut again = TestMailbox::plain(nodes[2].public, &id('b')).await;
     assert_eq!(again.purge().await, 0);
+}
+
+#[tokio::test]
+async fn a_sender_that_has_moved_is_told_where_it_is() {
+    let nodes = TestNode::cluster(2, &[]).await;
+    let mut sender = TestMailbox::plain(nodes[0].public, &id('a')).await;
+    sender.store("m", &id('b'), b"hello").await;
+    sender.close().await;
+    let mut sender = TestMailbox::plain(nodes[1].public, &id('a')).await;
+    sender.settle().await;
+    let mut recipient = TestMailbox::plain(nodes[0].public, &id('b')).await;
+    let blob = recipient.expect_blob(b"hello").await;
+    sender.expect_status("m", "Delivered").await;
+    recipient.acknowledge(&blob, "ReceivedByRecipient").await;
+    sender.expect_status("m", "ReceivedByRecipient").await;
 }
 
 #[tokio::test]
@@ -245,4 +278,89 @@ async fn a_recipient_moves_to_another_node_when_its_own_dies() {
     }
     recipient.settle().await;
     assert_eq!(nodes[0].node().metrics.mailbox.blobs.get(), 0);
+}
+
+#[tokio::test]
+async fn a_copy_that_turns_up_long_after_the_other_does_not_come_too() {
+    let nodes = TestNode::cluster(2, &[]).await;
+    for node in &nodes {
+        let mut sender = TestMailbox::plain(node.public, &id('a')).await;
+        sender.store("m", &id('b'), b"x").await;
+        sender.close().await;
+    }
+    cut(&nodes).await;
+    let bodies = store_many(&nodes[0], &id('b')).await;
+    let mut recipient = TestMailbox::plain(nodes[0].public, &id('b')).await;
+    let copy = recipient.expect_blob(b"x").await;
+    expect_all(&mut recipient, &bodies).await;
+    let mut sender = TestMailbox::plain(nodes[1].public, &id('a')).await;
+    sender.store("last", &id('b'), b"last").await;
+    nodes[0].mend_with(&nodes[1]);
+    recipient.expect_blob(b"last").await;
+    recipient.acknowledge(&copy, "ReceivedByRecipient").await;
+    recipient.settle().await;
+    assert_eq!(nodes[0].node().metrics.mailbox.blobs.get(), 300);
+    assert_eq!(nodes[1].node().metrics.mailbox.blobs.get(), 1);
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_long_after_it_came_while_its_node_is_lost_does_not_come_again() {
+    let nodes = TestNode::cluster(2, &[]).await;
+    let mut sender = TestMailbox::plain(nodes[1].public, &id('a')).await;
+    sender.store("l", &id('b'), b"w").await;
+    sender.store("m", &id('b'), b"x").await;
+    let bodies = store_many(&nodes[0], &id('b')).await;
+    let mut recipient = TestMailbox::plain(nodes[0].public, &id('b')).await;
+    let first = recipient.expect_blob(b"w").await;
+    let blob = recipient.expect_blob(b"x").await;
+    expect_all(&mut recipient, &bodies).await;
+    recipient.acknowledge(&first, "Delivered").await;
+    recipient.settle().await;
+    assert_eq!(nodes[1].node().metrics.mailbox.blobs.get(), 1);
+    cut(&nodes).await;
+    recipient.acknowledge(&blob, "ReceivedByRecipient").await;
+    recipient.settle().await;
+    recipient.close().await;
+    let mut recipient = TestMailbox::plain(nodes[0].public, &id('b')).await;
+    for blob in expect_all(&mut recipient, &bodies).await {
+        recipient.acknowledge(&blob, "Delivered").await;
+    }
+    recipient.settle().await;
+    recipient.close().await;
+    nodes[0].mend_with(&nodes[1]);
+    all_meet(&nodes).await;
+    let mut sender = TestMailbox::plain(nodes[1].public, &id('d')).await;
+    sender.store("n", &id('b'), b"y").await;
+    let mut recipient = TestMailbox::plain(nodes[0].public, &id('b')).await;
+    recipient.expect_blob(b"y").await;
+    recipient.settle().await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_back_delivers_nothing_of_what_was_purged_or_acknowledged_while_it_was_away() {
+    let nodes = TestNode::cluster(2, &[]).await;
+    let mut sender = TestMailbox::plain(nodes[1].public, &id('a')).await;
+    for recipient in ['b', 'c'] {
+        sender.store("m", &id(recipient), b"x").await;
+    }
+    let mut acknowledging = TestMailbox::plain(nodes[0].public, &id('b')).await;
+    let mut purging = TestMailbox::plain(nodes[0].public, &id('c')).await;
+    let blob = acknowledging.expect_blob(b"x").await;
+    purging.expect_blob(b"x").await;
+    for _ in 0..2 {
+        sender.expect_status("m", "Delivered").await;
+    }
+    cut(&nodes).await;
+    acknowledging.acknowledge(&blob, "Delivered").await;
+    acknowledging.settle().await;
+    assert_eq!(purging.purge().await, 0);
+    for recipient in ['b', 'c'] {
+        sender.store("n", &id(recipient), b"y").await;
+    }
+    nodes[0].mend_with(&nodes[1]);
+    nodes[1].view_is(2).await;
+    for recipient in ['b', 'c'] {
+        let mut recipient = TestMailbox::plain(nodes[1].public, &id(recipient)).await;
+        recipient.expect_blob(b"y").await;
+    }
 }

@@ -11,6 +11,7 @@ pub mod mailbox;
 pub mod node;
 pub mod process;
 pub mod regions;
+pub mod seat;
 pub mod socket;
 pub mod tls;
 pub mod vault;
@@ -26,6 +27,7 @@ pub use http::{Reply, get, http, post};
 pub use mailbox::{TestMailbox, id};
 pub use node::TestNode;
 pub use process::Process;
+pub use seat::Seat;
 pub use socket::Socket;
 pub use vault::{TestVault, registration};
 

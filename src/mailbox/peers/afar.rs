@@ -21,7 +21,11 @@ use crate::store::StoreError;
 impl FromRegions for MailboxService {
     fn asked(&self, caller: Caller, ask: u64, node: Option<NodeId>, body: Body) {
         if let Body::MailInterest(interest) = body {
-            return self.caller_interest(caller, interest);
+            self.caller_interest(caller, interest);
+            if let Some(out) = self.inner.cluster.afar.out.get() {
+                out.reply(caller, ask, done(0));
+            }
+            return;
         }
         let (this, afar) = (self.clone(), self.inner.cluster.afar.clone());
         let reply = move |body| {
@@ -75,7 +79,7 @@ impl FromRegions for MailboxService {
     }
 
     fn peer_up(&self, peer: &PeerName) {
-        self.inner.peers.tellings.introduce(Audience::Peer(peer.clone()));
+        self.inner.peers.tellings.meet(Audience::Peer(peer.clone()));
     }
 }
 
@@ -122,7 +126,7 @@ impl MailboxService {
                 let (mailbox, message) = (convert::mailbox_from(&ack.mailbox), convert::message_from(ack.message));
                 let (Some(mailbox), Some(message)) = (mailbox, message) else { return Ok(nonsense()) };
                 let tell = Tell::of(&ack);
-                let (here, near) = tokio::join!(
+                let (here, (near, _)) = tokio::join!(
                     self.acknowledge_message(mailbox, message, tell),
                     self.acknowledge_near(mailbox, message, tell)
                 );

@@ -9,8 +9,8 @@ use super::todo::{Asker, Audience};
 use crate::cluster::Frames;
 use crate::cluster::links::Holder;
 use crate::cluster::proto::{
-    Done, MailAck, MailDone, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailNotice, MailPurge,
-    MailWaiting, PullPage, PullRequest, frame::Body, reply,
+    Done, MailAck, MailDone, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailNotice, MailWaiting, PullPage,
+    PullRequest, frame::Body, reply,
 };
 use crate::cluster::view::View;
 use crate::domain::ids::NodeRun;
@@ -32,24 +32,35 @@ impl Frames for MailboxService {
     fn frame(&self, from: &NodeRun, ask: u64, body: Body) {
         let this = self.clone();
         match body {
-            Body::MailInterest(interest) => self.interest(from, interest),
+            Body::MailInterest(interest) => {
+                self.interest(from, interest);
+                self.inner.cluster.links.reply(from, ask, done(0));
+            }
             Body::MailWaiting(waiting) => self.waiting(from, &waiting),
             Body::MailNotice(notice) => self.notice(&notice),
-            Body::MailPurge(purge) if ask == 0 => self.purge_later(purge),
             body => {
                 let (links, from) = (self.inner.cluster.links.clone(), from.clone());
+                let asker = Audience::Node(from.clone());
                 let reply = move |body| links.reply(&from, ask, body);
-                self.beside(reply, async move { this.answer(body).await });
+                self.beside(reply, async move {
+                    match body {
+                        Body::MailKnown(known) => this.answer_known(&asker, &known).await,
+                        body => this.answer(body).await,
+                    }
+                });
             }
         }
     }
 
     fn link_up(&self, peer: &NodeRun) {
-        self.inner.peers.tellings.introduce(Audience::Node(peer.clone()));
+        self.inner.peers.silent.forget(peer);
+        self.inner.peers.tellings.meet(Audience::Node(peer.clone()));
     }
 
     fn view_changed(&self, _before: &View, now: &View) {
         self.inner.peers.interests.keep(|run| now.is_live(run));
+        self.inner.peers.tellings.keep(|run| now.is_live(run));
+        self.inner.peers.silent.keep(|run| now.is_live(run));
     }
 }
 
@@ -88,19 +99,12 @@ impl MailboxService {
             Body::MailMark(mark) => self.answer_mark(mark).await,
             Body::MailAck(ack) => self.answer_ack(&ack).await,
             Body::MailHolds(holds) => self.answer_holds(&holds).await,
-            Body::MailKnown(known) => self.answer_known(&known).await,
             Body::MailPurge(purge) => Ok(done(self.obey(&purge).await?)),
             // A newer version's.
             _ => {
                 self.inner.metrics.drop_one("mailbox", "unknown_frame");
                 Ok(reply::Body::Failed("this is no question here".to_owned()))
             }
-        }
-    }
-
-    fn purge_later(&self, purge: MailPurge) {
-        if !self.inner.peers.lookups.purge(purge) {
-            self.inner.metrics.drop_one("mailbox", "purges");
         }
     }
 
@@ -177,12 +181,17 @@ impl MailboxService {
         Ok(done(self.acknowledge_message(mailbox, message, Tell::of(ack)).await?))
     }
 
-    async fn answer_known(&self, known: &MailKnown) -> Result<reply::Body, StoreError> {
+    async fn answer_known(&self, asker: &Audience, known: &MailKnown) -> Result<reply::Body, StoreError> {
+        if !self.inner.peers.tellings.has_told_purges(asker) {
+            return Ok(reply::Body::Failed("purges are to be heard first".to_owned()));
+        }
         let Some(mailbox) = convert::mailbox_from(&known.mailbox) else { return Ok(nonsense()) };
         let mut messages = convert::messages_from(&known.messages);
         messages.truncate(MAX_MESSAGES);
-        let done = self.done_here(mailbox, messages).await?;
-        Ok(reply::Body::MailDone(MailDone { messages: convert::messages(&done) }))
+        let known = self.known_here(mailbox, messages).await?;
+        let messages = known.done.iter().map(|message| convert::message(*message)).collect();
+        let waiting = known.waiting.into_iter().map(|(_, place)| convert::place(place)).collect();
+        Ok(reply::Body::MailDone(MailDone { messages, waiting }))
     }
 
     /// What this node holds of what is asked for.

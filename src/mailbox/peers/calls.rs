@@ -1,33 +1,27 @@
 //! What this node asks of others about mailboxes.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
 
 use super::convert;
+use super::todo::Audience;
 use crate::cluster::links::{AskError, LinkRefused};
-use crate::cluster::proto::{
-    MailAck, MailHolds, MailKnown, MailMark, PullPage, PullRequest, SharedRecord, frame::Body, reply,
-};
+use crate::cluster::proto::{MailAck, MailHolds, MailMark, PullPage, PullRequest, frame::Body, reply};
 use crate::domain::ids::{NodeId, NodeRun};
 use crate::domain::mailbox::{MailboxKey, MessageKey, Place};
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
 use crate::mailbox::flow::{Owed, Whereabouts};
 use crate::mailbox::session::{Over, Session};
-use crate::runtime::time;
-use crate::store::{Known, Page, PageLimit, StoreError, StoredBlob};
+use crate::store::{Page, PageLimit, StoredBlob};
 
 /// How long another node may take. What it holds comes later then.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a node of another cluster may take.
 pub(super) const PATIENCE_AFAR: Duration = Duration::from_secs(4);
-
-/// The kind of the shared records that say that a message is done with, tagged with its mailbox.
-const DONE: &str = "mail-done";
 
 impl MailboxService {
     /// Whether other nodes are live.
@@ -48,6 +42,16 @@ impl MailboxService {
     /// The live run of a node of this cluster.
     pub(super) fn run_of(&self, node: &NodeId) -> Option<NodeRun> {
         self.inner.cluster.view.borrow().members.get(node).map(|member| member.run.clone())
+    }
+
+    /// Whether whoever holds something for a session is there.
+    pub(in crate::mailbox) fn is_there(&self, session: &Session, holder: usize) -> bool {
+        let whereabouts = session.flow.lock().whereabouts(holder);
+        match whereabouts {
+            None => true,
+            Some(Whereabouts::Near(node)) => self.run_of(&node).is_some(),
+            Some(Whereabouts::Afar(peer, _)) => self.inner.cluster.afar.peers().contains(&peer),
+        }
     }
 
     /// Asks whoever holds something for a session.
@@ -132,13 +136,18 @@ impl MailboxService {
 
     async fn pull_page(&self, session: &Session, holder: usize, request: PullRequest) -> Option<PullPage> {
         let whereabouts = session.flow.lock().whereabouts(holder)?;
+        let has_told_purges = |to| self.inner.peers.tellings.has_told_purges(&to);
         let page = match &whereabouts {
             Whereabouts::Near(node) => {
-                let run = self.run_of(node)?;
+                // It may hold what was purged while it was away.
+                let run = self.run_of(node).filter(|run| has_told_purges(Audience::Node(run.clone())))?;
                 self.inner.cluster.links.pull(&run, request, PATIENCE).await
             }
             Whereabouts::Afar(peer, node) => {
                 let out = self.inner.cluster.afar.out.get()?;
+                if !has_told_purges(Audience::Peer(peer.clone())) {
+                    return None;
+                }
                 out.pull(peer, node, request, PATIENCE_AFAR).await
             }
         };
@@ -180,85 +189,30 @@ impl MailboxService {
         counted(self.ask_holder(session, holder, ack).await).ok()
     }
 
-    /// Deletes a message at all other live nodes of this cluster; how many copies there were, as far as they say.
-    pub(super) async fn acknowledge_near(&self, mailbox: MailboxKey, message: MessageKey, tell: Tell) -> u64 {
+    /// Deletes a message at all other live nodes of this cluster; how many copies there were, as far as they say, and
+    /// whether all do.
+    pub(super) async fn acknowledge_near(&self, mailbox: MailboxKey, message: MessageKey, tell: Tell) -> (u64, bool) {
         let others = self.others();
         let told = others.iter().map(|run| self.inner.cluster.links.ask(run, ack(mailbox, message, tell), PATIENCE));
-        join_all(told).await.into_iter().filter_map(|answer| counted(answer).ok()).sum()
+        sum(join_all(told).await)
     }
 
-    /// Deletes a message wherever else it may lie; how many copies there were, as far as anybody says.
+    /// Deletes a message wherever else it may lie; how many copies there were, as far as anybody says, and whether all
+    /// that were asked do.
     pub(in crate::mailbox) async fn acknowledge_at_all(
         &self,
         mailbox: MailboxKey,
         message: MessageKey,
         tell: Tell,
-    ) -> u64 {
-        let near = self.acknowledge_near(mailbox, message, tell).await;
-        let Some(out) = self.inner.cluster.afar.out.get().filter(|_| near == 0) else { return near };
+    ) -> (u64, bool) {
+        let (near, all_near) = self.acknowledge_near(mailbox, message, tell).await;
+        let Some(out) = self.inner.cluster.afar.out.get().filter(|_| near == 0) else { return (near, all_near) };
         let told = out.peers().into_iter().map(|peer| {
             let ack = ack(mailbox, message, tell);
             out.ask(&peer, None, ack, PATIENCE_AFAR)
         });
-        join_all(told).await.into_iter().filter_map(|answer| counted(answer).ok()).sum()
-    }
-
-    /// Which of these the other nodes of this cluster know to be done with.
-    pub(in crate::mailbox) async fn done_elsewhere(
-        &self,
-        mailbox: MailboxKey,
-        messages: &[MessageKey],
-    ) -> HashSet<MessageKey> {
-        let others = self.others();
-        let asked = others.iter().map(|run| {
-            let known = MailKnown { mailbox: convert::mailbox(&mailbox), messages: convert::messages(messages) };
-            self.inner.cluster.links.ask(run, Body::MailKnown(known), PATIENCE)
-        });
-        let done = join_all(asked).await.into_iter().filter_map(|answer| match answer {
-            Ok(reply::Body::MailDone(done)) => Some(convert::messages_from(&done.messages)),
-            // Who does not say may let a copy come once more.
-            _ => None,
-        });
-        done.flatten().collect()
-    }
-
-    /// Which of these this node knows to be done with.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(in crate::mailbox) async fn done_here(
-        &self,
-        mailbox: MailboxKey,
-        messages: Vec<MessageKey>,
-    ) -> Result<Vec<MessageKey>, StoreError> {
-        let known = self.inner.store.known(mailbox, messages.clone(), self.moment()).await?;
-        let noted = self.inner.cluster.shared.ids_tagged_here(DONE, &hex::encode(mailbox.0)).await?;
-        let is_done = |(message, known): &(MessageKey, Known)| {
-            *known == Known::Done || (!noted.is_empty() && noted.contains(&done_id(mailbox, *message)))
-        };
-        Ok(messages.into_iter().zip(known).filter(is_done).map(|(message, _)| message).collect())
-    }
-
-    /// Notes that a message is done with of which a copy lies where it cannot be deleted now. Durable here when this
-    /// returns.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(in crate::mailbox) async fn note_done(
-        &self,
-        mailbox: MailboxKey,
-        message: MessageKey,
-    ) -> Result<(), StoreError> {
-        let record = SharedRecord {
-            kind: DONE.to_owned(),
-            id: done_id(mailbox, message),
-            tag: hex::encode(mailbox.0),
-            version: 1,
-            // The copy is gone by then.
-            expires_ms: time::now().plus(self.inner.settings.ttl).0,
-            ..SharedRecord::default()
-        };
-        self.inner.cluster.shared.store(record).await
+        let (afar, all_afar) = sum(join_all(told).await);
+        (afar, all_near && all_afar)
     }
 }
 
@@ -279,6 +233,9 @@ pub(super) fn counted(answer: Result<reply::Body, AskError>) -> Result<u64, AskE
     }
 }
 
-fn done_id(mailbox: MailboxKey, message: MessageKey) -> String {
-    format!("{}{}", hex::encode(mailbox.0), hex::encode(message.to_bytes()))
+/// How many were deleted, as far as anybody says, and whether all do.
+fn sum(answers: Vec<Result<reply::Body, AskError>>) -> (u64, bool) {
+    let counts: Vec<_> = answers.into_iter().map(counted).collect();
+    let all = counts.iter().all(Result::is_ok);
+    (counts.into_iter().flatten().sum(), all)
 }

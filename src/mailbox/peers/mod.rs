@@ -17,6 +17,7 @@
 //! | `answer` | what other nodes tell and ask |
 //! | `afar` | what nodes of other clusters tell and ask |
 //! | `calls` | what this node asks |
+//! | `known` | which messages are done with, and where copies of the others wait |
 //! | `purges` | purges, which must reach those who are away too |
 //! | `convert` | between the words of the links and the domain's |
 
@@ -25,6 +26,7 @@ mod answer;
 mod calls;
 mod convert;
 mod interests;
+mod known;
 mod purges;
 mod tell;
 mod todo;
@@ -38,6 +40,8 @@ use crate::cluster::regions::Caller;
 use crate::domain::ids::NodeRun;
 
 use interests::Interests;
+pub(super) use known::Knowledge;
+use known::Silent;
 use todo::{Lookups, Tellings};
 
 /// Frames of other nodes whose handling touches the disk, at once; more are answered with a failure.
@@ -51,6 +55,7 @@ pub(super) struct Peers {
     pub callers: Interests<Caller>,
     pub tellings: Tellings,
     pub lookups: Lookups,
+    silent: Silent,
     /// Purges that are kept for nodes that are away.
     pub purges: AtomicUsize,
     busy: Arc<Semaphore>,
@@ -63,6 +68,7 @@ impl Peers {
             callers: Interests::new(),
             tellings: Tellings::default(),
             lookups: Lookups::default(),
+            silent: Silent::default(),
             purges: AtomicUsize::new(0),
             busy: Arc::new(Semaphore::new(BUSY)),
         }

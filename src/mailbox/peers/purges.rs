@@ -1,16 +1,16 @@
 //! Purges that reach every node: obeyed at once by those that are there, and kept for those that are not.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
 use prost::Message;
+use tokio::sync::oneshot;
 
-use super::calls::{PATIENCE, counted};
+use super::calls::counted;
 use super::convert;
 use super::todo::Audience;
-use crate::cluster::links::{AskError, LinkRefused};
 use crate::cluster::proto::{MailPurge, frame::Body};
 use crate::domain::clock::{Epoch, Millis};
 use crate::domain::mailbox::MailboxKey;
@@ -19,8 +19,11 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::time;
 use crate::store::{Record, StoreError};
 
+/// How long others may take to empty a mailbox before the client is answered without them.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Waits between attempts to have a node that did not answer obey.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// Purges that are read from the store at a time.
 const PAGE: usize = 256;
@@ -50,71 +53,95 @@ impl MailboxService {
 
     async fn purge_all(&self, what: MailPurge) -> Result<u64, StoreError> {
         let epoch = self.inner.cluster.claims.next_epoch(Epoch(0)).0;
-        let purge = MailPurge { until_ms: time::now().0, epoch, now: true, ..what };
-        let here = self.obey(&purge).await?;
+        let purge = MailPurge { until_ms: time::now().0, epoch, ..what };
+        // What is there goes whatever its time: the clock may have run back.
+        let here = self.obey(&MailPurge { your_until_ms: u64::MAX, ..purge.clone() }).await?;
         let near = self.others().into_iter().map(Audience::Node);
-        let everybody = near.chain(self.inner.cluster.afar.peers().into_iter().map(Audience::Peer)).collect();
+        let everybody = near.chain(self.inner.cluster.afar.peers().into_iter().map(Audience::Peer));
         Ok(here + self.purge_at(everybody, &purge).await)
     }
 
-    /// Has this cluster obey a purge of another; how many blobs that deleted, as far as its nodes answered in time.
+    /// Has this cluster obey a purge of another; how many blobs that deleted, as far as its nodes answered in time. Of
+    /// one that names nothing, the time here.
     ///
     /// # Errors
     /// When this node's store fails; a part may be deleted then.
     pub(super) async fn purge_near(&self, purge: &MailPurge) -> Result<u64, StoreError> {
         let here = self.obey(purge).await?;
-        Ok(here + self.purge_at(self.others().into_iter().map(Audience::Node).collect(), purge).await)
-    }
-
-    async fn purge_at(&self, others: Vec<Audience>, purge: &MailPurge) -> u64 {
-        let asked = others.iter().map(|other| self.ask_purge(other, purge));
-        let mut deleted = 0;
-        for (other, answer) in others.iter().zip(join_all(asked).await) {
-            match answer {
-                Ok(count) => deleted += count,
-                Err(_) => self.insist_on(other.clone(), purge.clone()),
-            }
+        if key(purge).is_none() {
+            return Ok(here);
         }
-        deleted
+        let others = self.others().into_iter().map(Audience::Node);
+        if purge.your_until_ms > 0 {
+            // That time is this node's.
+            return Ok(here + self.purge_at(others, &MailPurge { your_until_ms: 0, ..purge.clone() }).await);
+        }
+        let others: Vec<_> = others.collect();
+        let repeated = join_all(others.iter().map(|other| self.ask_purge(other, purge))).await;
+        Ok(here + repeated.into_iter().flatten().sum::<u64>())
     }
 
-    async fn ask_purge(&self, other: &Audience, purge: &MailPurge) -> Result<u64, AskError> {
-        let (cluster, purge) = (&self.inner.cluster, Body::MailPurge(purge.clone()));
-        counted(match other {
-            Audience::Node(run) => cluster.links.ask(run, purge, PATIENCE).await,
-            Audience::Peer(peer) => {
-                cluster.afar.out.get().ok_or(LinkRefused::Gone)?.ask(peer, None, purge, PATIENCE).await
-            }
-        })
-    }
-
-    /// Has somebody who is there, and did not answer, obey later. Who is not there is told when they are back.
-    fn insist_on(&self, other: Audience, purge: MailPurge) {
-        let (this, purge) = (self.clone(), MailPurge { now: false, ..purge });
-        self.inner.supervisor.spawn_quiet(async move {
-            let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-            let gone = AskError::Refused(LinkRefused::Gone);
-            while this.ask_purge(&other, &purge).await.is_err_and(|error| error != gone) {
-                tokio::time::sleep(backoff.next(rand::random())).await;
-            }
+    async fn purge_at(&self, others: impl Iterator<Item = Audience>, purge: &MailPurge) -> u64 {
+        let asked = others.map(|other| {
+            let (this, purge, (sender, answer)) = (self.clone(), purge.clone(), oneshot::channel());
+            // Goes on though the client is answered without it.
+            self.inner.supervisor.spawn_quiet(async move {
+                sender.send(this.insist_on(&other, purge).await).unwrap_or_default();
+            });
+            tokio::time::timeout(PATIENCE, answer)
         });
+        let answers = join_all(asked).await;
+        answers.into_iter().filter_map(|answer| answer.ok()?.ok()).sum()
     }
 
-    /// Obeys a purge, unless it or a later one of the same was obeyed before; how many blobs that deleted.
+    async fn ask_purge(&self, other: &Audience, purge: &MailPurge) -> Option<u64> {
+        counted(self.ask_audience(other, Body::MailPurge(purge.clone())).await).ok()
+    }
+
+    fn is_live(&self, other: &Audience) -> bool {
+        match other {
+            Audience::Node(run) => self.inner.cluster.nodes().is_live(run),
+            Audience::Peer(peer) => self.inner.cluster.afar.peers().contains(peer),
+        }
+    }
+
+    /// Has somebody obey, however often they must be asked; how many blobs that deleted. Who is not there any more is
+    /// told when they are back.
+    async fn insist_on(&self, other: &Audience, mut purge: MailPurge) -> u64 {
+        let (mut backoff, begun) = (Backoff::new(RETRY.0, RETRY.1), Instant::now());
+        while self.is_live(other) {
+            if purge.your_until_ms == 0
+                && let Some(theirs) = self.ask_purge(other, &MailPurge::default()).await
+                // Later, the client has been answered, and what came since must stay.
+                && begun.elapsed() < PATIENCE
+            {
+                purge.your_until_ms = theirs;
+            }
+            if (purge.your_until_ms > 0 || begun.elapsed() >= PATIENCE)
+                && let Some(count) = self.ask_purge(other, &purge).await
+            {
+                return count;
+            }
+            tokio::time::sleep(backoff.next(rand::random())).await;
+        }
+        0
+    }
+
+    /// Obeys a purge, unless it is repeated, and it or a later one of the same was obeyed before; how many blobs that
+    /// deleted. Of one that names nothing, the time here.
     ///
     /// # Errors
     /// When the store fails; a part may be deleted then.
     pub(super) async fn obey(&self, purge: &MailPurge) -> Result<u64, StoreError> {
-        let Some(key) = key(purge) else { return Ok(0) };
         let (now, records) = (time::now(), &self.inner.records);
+        let Some(key) = key(purge) else { return Ok(now.0) };
         let known = records.get(&key, now).await?;
         let newest = known.as_ref().and_then(|record| MailPurge::decode(record.value.clone()).ok());
         let is_known = newest.is_some_and(|newest| newest.epoch >= purge.epoch);
-        if is_known && !purge.now {
+        if is_known && purge.your_until_ms == 0 {
             return Ok(0);
         }
-        // What is there now goes whatever its time: its clock may be ahead.
-        let until = Millis(if purge.now { u64::MAX } else { purge.until_ms });
+        let until = Millis(purge.until_ms.max(purge.your_until_ms));
         let mut deleted = 0;
         for mailbox in self.emptied_by(purge).await? {
             deleted += self.empty(mailbox, until).await?;
@@ -126,7 +153,7 @@ impl MailboxService {
             self.inner.metrics.drop_one("mailbox", "purges_kept");
             return Ok(deleted);
         }
-        let kept = MailPurge { now: false, ..purge.clone() }.encode_to_vec();
+        let kept = MailPurge { your_until_ms: 0, ..purge.clone() }.encode_to_vec();
         // What it would delete has expired by then.
         let ttl = self.inner.settings.ttl;
         records.put(key, Record::until(kept, Millis(purge.until_ms).plus(ttl)), now).await?;

@@ -4,21 +4,25 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
 
+use super::calls::{PATIENCE, PATIENCE_AFAR};
 use super::convert::{self, MAILBOX_BYTES};
 use super::todo::{Asker, Audience, Lookup, Telling};
 use crate::cluster::convert::principal as principal_to_wire;
-use crate::cluster::links::LinkRefused;
-use crate::cluster::proto::{Bound, MailInterest, MailNotice, MailPlace, MailPurge, MailWaiting, frame::Body};
+use crate::cluster::links::{AskError, LinkRefused};
+use crate::cluster::proto::{Bound, MailInterest, MailNotice, MailPlace, MailWaiting, frame::Body, reply};
 use crate::domain::ids::NodeId;
 use crate::domain::mailbox::{MailboxKey, Place};
 use crate::domain::principal::Principal;
 use crate::mailbox::MailboxService;
-use crate::store::StoreError;
 use crate::wire::vauchi::payload::Status;
 
 /// Mailboxes in one frame.
 const FRAME_MAILBOXES: usize = 1024;
+
+/// Mailboxes that are told before the other has heard those before them.
+const SAID_AT_ONCE: usize = 1 << 13;
 
 /// The pause after a link was full.
 const FULL: Duration = Duration::from_millis(100);
@@ -45,7 +49,7 @@ impl MailboxService {
         inner.cluster.services.mailbox.fill(std::sync::Arc::new(self.clone()));
         inner.cluster.afar.mailbox.fill(std::sync::Arc::new(self.clone()));
         // Links that were made before were told of to nobody.
-        self.others().into_iter().for_each(|run| inner.peers.tellings.introduce(Audience::Node(run)));
+        self.others().into_iter().for_each(|run| inner.peers.tellings.meet(Audience::Node(run)));
         self.run("mailbox tellings", |this| async move {
             loop {
                 let telling = this.inner.peers.tellings.next().await;
@@ -182,47 +186,63 @@ impl MailboxService {
     }
 
     async fn tell(&self, telling: Telling) {
-        let mut full = false;
-        for to in telling.introduce {
-            match self.introduce(&to).await {
-                Ok(()) | Err(LinkRefused::Gone) => {}
-                Err(LinkRefused::Full) => {
-                    full = true;
-                    self.inner.peers.tellings.introduce(to);
-                }
-            }
-        }
+        let mut full = !telling.wakes.is_empty();
         for (asker, holder, mailbox) in telling.wakes {
             self.wake_asker(asker, &holder, mailbox, None);
-            full = true;
+        }
+        let introduced = join_all(telling.introduce.iter().map(|to| self.introduce(to))).await;
+        for (to, introduced) in telling.introduce.iter().zip(introduced) {
+            if introduced == Err(LinkRefused::Full) {
+                full = true;
+                self.inner.peers.tellings.introduce(to.clone());
+            }
         }
         if full {
             tokio::time::sleep(FULL).await;
         }
     }
 
-    /// Tells somebody the purges they may have missed, then what there are sessions for.
+    /// Has somebody obey the purges that they may have missed, then tells them what there are sessions for. No more is
+    /// under way to them at a time than a link takes.
     async fn introduce(&self, to: &Audience) -> Result<(), LinkRefused> {
-        if let Err(error) = self.repeat_purges(to).await? {
-            self.store_failed("purges", &error);
+        if !self.inner.peers.tellings.has_told_purges(to) {
+            self.repeat_purges(to).await?;
+            self.inner.peers.tellings.note_told_purges(to);
         }
         if let Audience::Peer(peer) = to {
             self.decide_again(peer).await;
         }
         self.say(to, Body::MailInterest(MailInterest { anew: true, ..MailInterest::default() }))?;
+        let mut said = 0;
         for part in 0..self.inner.sessions.parts() {
             self.inner.sessions.with_part(part, |mut mailboxes| {
                 if matches!(to, Audience::Node(_)) {
                     mailboxes.extend(self.inner.peers.callers.part(part));
                 }
+                said += mailboxes.len();
                 mailboxes.chunks(FRAME_MAILBOXES).try_for_each(|mailboxes| {
                     let interest = MailInterest { mailboxes: list(mailboxes), ..MailInterest::default() };
                     self.say(to, Body::MailInterest(interest))
                 })
             })?;
+            if said >= SAID_AT_ONCE {
+                said = 0;
+                heard(self.ask_audience(to, Body::MailInterest(MailInterest::default())).await)?;
+            }
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// Asks another node, or another cluster as a whole.
+    pub(super) async fn ask_audience(&self, to: &Audience, body: Body) -> Result<reply::Body, AskError> {
+        match to {
+            Audience::Node(run) => self.inner.cluster.links.ask(run, body, PATIENCE).await,
+            Audience::Peer(peer) => {
+                let out = self.inner.cluster.afar.out.get().ok_or(LinkRefused::Gone)?;
+                out.ask(peer, None, body, PATIENCE_AFAR).await
+            }
+        }
     }
 
     fn say(&self, to: &Audience, body: Body) -> Result<(), LinkRefused> {
@@ -232,28 +252,25 @@ impl MailboxService {
         }
     }
 
-    async fn repeat_purges(&self, to: &Audience) -> Result<Result<(), StoreError>, LinkRefused> {
+    async fn repeat_purges(&self, to: &Audience) -> Result<(), LinkRefused> {
         let mut after: Option<Bytes> = None;
         loop {
             let page = match self.obeyed(after.as_deref()).await {
                 Ok(page) => page,
-                Err(error) => return Ok(Err(error)),
+                Err(error) => {
+                    self.store_failed("purges", &error);
+                    return Ok(());
+                }
             };
-            let Some((last, _)) = page.last() else { return Ok(Ok(())) };
+            let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
-            for (_, purge) in page {
-                self.say(to, Body::MailPurge(purge))?;
-            }
+            let asked = page.into_iter().map(|(_, purge)| self.ask_audience(to, Body::MailPurge(purge)));
+            join_all(asked).await.into_iter().try_for_each(heard)?;
         }
     }
 
     async fn look_up(&self, lookup: Lookup) {
         match lookup {
-            Lookup::Purge(purge) => {
-                if let Err(error) = self.obey(&MailPurge { now: false, ..purge }).await {
-                    self.store_failed("purges", &error);
-                }
-            }
             Lookup::Some(asker, mailboxes) => self.check(&asker, convert::mailboxes_from(&mailboxes)).await,
             Lookup::All(Asker::Node(run)) => {
                 for part in self.inner.peers.interests.each_part_of(&run) {
@@ -283,6 +300,15 @@ impl MailboxService {
                 self.wake_asker(asker.clone(), &self.inner.cluster.me.node, mailbox, None);
             }
         }
+    }
+}
+
+/// Whether somebody has heard what they were told, whatever they could do about it.
+fn heard(answer: Result<reply::Body, AskError>) -> Result<(), LinkRefused> {
+    match answer {
+        Ok(_) | Err(AskError::Failed(_)) => Ok(()),
+        Err(AskError::Refused(refused)) => Err(refused),
+        Err(AskError::TimedOut) => Err(LinkRefused::Full),
     }
 }
 

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::cluster::proto::MailPurge;
 use crate::cluster::regions::{Caller, PeerName};
 use crate::domain::ids::{NodeId, NodeRun};
 use crate::domain::mailbox::MailboxKey;
@@ -17,13 +16,11 @@ const MAX_WAKES: usize = 1 << 16;
 /// Most lists of mailboxes that are to be looked up; beyond, everything that a node asked for is looked up again.
 const MAX_CHECKS: usize = 1 << 14;
 
-/// Most purges that are to be obeyed; the rest is told again with the next link.
-const MAX_PURGES: usize = 1 << 16;
-
 /// To be told to others.
 #[derive(Debug, Default)]
 pub struct Tellings {
     state: Mutex<Telling>,
+    told_purges: Mutex<BTreeSet<Audience>>,
     changed: Notify,
 }
 
@@ -46,7 +43,31 @@ pub struct Telling {
 }
 
 impl Tellings {
-    /// Somebody is to be told everything.
+    /// A link is new: somebody is to be told everything, and first the purges that they may have missed.
+    pub fn meet(&self, to: Audience) {
+        self.told_purges.lock().remove(&to);
+        self.introduce(to);
+    }
+
+    /// Somebody has obeyed all purges that they may have missed.
+    pub fn note_told_purges(&self, to: &Audience) {
+        self.told_purges.lock().insert(to.clone());
+    }
+
+    /// Whether somebody has obeyed all purges that this node knows.
+    pub fn has_told_purges(&self, to: &Audience) -> bool {
+        self.told_purges.lock().contains(to)
+    }
+
+    /// Of this cluster, only these runs are there any more.
+    pub fn keep(&self, is_live: impl Fn(&NodeRun) -> bool) {
+        self.told_purges.lock().retain(|to| match to {
+            Audience::Node(run) => is_live(run),
+            Audience::Peer(_) => true,
+        });
+    }
+
+    /// Somebody is to be told anew what there are sessions for.
     pub fn introduce(&self, to: Audience) {
         self.state.lock().introduce.insert(to);
         self.changed.notify_one();
@@ -93,7 +114,6 @@ pub struct Lookups {
 
 #[derive(Debug, Default)]
 struct Pending {
-    purges: VecDeque<MailPurge>,
     checks: VecDeque<(Asker, Bytes)>,
     all_of: BTreeSet<Asker>,
 }
@@ -101,8 +121,6 @@ struct Pending {
 /// Something to be looked up.
 #[derive(Debug)]
 pub enum Lookup {
-    /// What is to be deleted, if it is there.
-    Purge(MailPurge),
     /// Which of these mailboxes hold something that the node would be told of.
     Some(Asker, Bytes),
     /// Which of all those that it has sessions of.
@@ -110,17 +128,6 @@ pub enum Lookup {
 }
 
 impl Lookups {
-    /// A purge that may have been obeyed before. False if too many wait.
-    pub fn purge(&self, purge: MailPurge) -> bool {
-        let mut state = self.state.lock();
-        let fits = state.purges.len() < MAX_PURGES;
-        if fits {
-            state.purges.push_back(purge);
-            self.changed.notify_one();
-        }
-        fits
-    }
-
     /// Somebody has sessions of these mailboxes.
     pub fn check(&self, asker: Asker, mailboxes: Bytes) {
         let mut state = self.state.lock();
@@ -135,10 +142,10 @@ impl Lookups {
     /// How much waits.
     pub fn len(&self) -> usize {
         let state = self.state.lock();
-        state.purges.len() + state.checks.len() + state.all_of.len()
+        state.checks.len() + state.all_of.len()
     }
 
-    /// What is next: purges before what they may empty.
+    /// What is next.
     pub async fn next(&self) -> Lookup {
         loop {
             if let Some(next) = self.state.lock().pop() {
@@ -151,9 +158,8 @@ impl Lookups {
 
 impl Pending {
     fn pop(&mut self) -> Option<Lookup> {
-        let purge = self.purges.pop_front().map(Lookup::Purge);
-        let some = |this: &mut Self| this.checks.pop_front().map(|(asker, mailboxes)| Lookup::Some(asker, mailboxes));
-        purge.or_else(|| some(self)).or_else(|| self.all_of.pop_first().map(Lookup::All))
+        let some = self.checks.pop_front().map(|(asker, mailboxes)| Lookup::Some(asker, mailboxes));
+        some.or_else(|| self.all_of.pop_first().map(Lookup::All))
     }
 }
 
@@ -167,13 +173,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn purges_come_first_and_what_is_too_much_is_looked_up_as_a_whole() {
+    async fn too_much_is_looked_up_as_a_whole() {
         let lookups = Lookups::default();
         for _ in 0..=MAX_CHECKS {
             lookups.check(Asker::Node(run()), Bytes::new());
         }
-        assert!(lookups.purge(MailPurge::default()));
-        assert!(matches!(lookups.next().await, Lookup::Purge(_)));
         for _ in 0..MAX_CHECKS {
             assert!(matches!(lookups.next().await, Lookup::Some(..)));
         }

@@ -138,8 +138,8 @@ pub struct Acked {
 pub enum Known {
     /// Nothing, or nothing any more.
     Absent,
-    /// It waits.
-    Live,
+    /// It waits at that place.
+    Live(Place),
     /// It was acknowledged or purged not long ago.
     Done,
 }

@@ -81,7 +81,7 @@ pub(super) fn known(
     let known = |message: &MessageKey| {
         let stored = database.get(Family::Messages, &message_key(mailbox, *message))?;
         Ok(match stored.map(|value| decode_message(&value)).transpose()? {
-            Some(Message::Live(live)) if !at.is_past(live.place.id.time()) => Known::Live,
+            Some(Message::Live(live)) if !at.is_past(live.place.id.time()) => Known::Live(live.place),
             Some(Message::Done(until)) if at.now < until => Known::Done,
             Some(Message::Live(_) | Message::Done(_)) | None => Known::Absent,
         })

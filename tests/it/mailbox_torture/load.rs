@@ -1,21 +1,22 @@
 //! Senders that pipeline, and recipients that read, acknowledge some, purge now and then, and come and go.
 
 use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Cut, Heard};
-use super::model::Model;
+use super::doors::{Door, Doors};
+use super::model::{MayBe, Model};
 use crate::support::id;
 use crate::support::mailbox::{proof, proven_id, with};
 
-pub const SENDERS: usize = 3;
+const SENDERS: usize = 3;
 
 pub const RECIPIENTS: usize = 3;
 
@@ -62,11 +63,11 @@ pub fn label_of(whole: &[u8]) -> Result<String, String> {
 /// What the clients of one round share.
 #[derive(Clone)]
 pub struct Round {
-    pub address: SocketAddr,
+    pub doors: Doors,
     pub number: u64,
     pub model: Arc<Mutex<Model>>,
-    /// The node is about to be killed: connections may end.
-    pub killed: CancellationToken,
+    /// Senders are to wait for their answers, and recipients to have their acknowledgments answered, and to end.
+    pub over: CancellationToken,
 }
 
 /// Why a client stopped.
@@ -89,38 +90,50 @@ impl From<String> for Stop {
 }
 
 impl Round {
-    /// Sends until the node is killed.
-    pub async fn sender(self, number: usize, seed: u64) -> Result<(), String> {
-        let stopped = self.send(number, &mut StdRng::seed_from_u64(seed)).await;
-        stopped.or_else(|stop| self.only_cut(stop))
+    /// All senders and recipients, at work.
+    pub fn clients(&self, rng: &mut StdRng) -> JoinSet<Result<(), String>> {
+        let mut clients = JoinSet::new();
+        for client in 0..SENDERS {
+            clients.spawn(self.clone().sender(client, rng.random()));
+        }
+        for client in 0..RECIPIENTS {
+            clients.spawn(self.clone().recipient(client, rng.random()));
+        }
+        clients
     }
 
-    /// Receives until the node is killed.
+    /// Sends until the round is over, or no node is left.
+    pub async fn sender(self, number: usize, seed: u64) -> Result<(), String> {
+        let (mut rng, mut named) = (StdRng::seed_from_u64(seed), 0);
+        while let Some(door) = self.door(&mut rng) {
+            let sent = self.send(&door, number, &mut named, &mut rng).await;
+            sent.or_else(|stop| only_killed(&door, stop))?;
+        }
+        Ok(())
+    }
+
+    /// Receives until the round is over, or no node is left.
     pub async fn recipient(self, number: usize, seed: u64) -> Result<(), String> {
         let mut rng = StdRng::seed_from_u64(seed);
-        loop {
-            if let Err(stop) = self.receive(number, &mut rng).await {
-                return self.only_cut(stop);
-            }
+        while let Some(door) = self.door(&mut rng) {
+            let received = self.receive(&door, number, &mut rng).await;
+            received.or_else(|stop| only_killed(&door, stop))?;
         }
+        Ok(())
     }
 
-    fn only_cut(&self, stop: Stop) -> Result<(), String> {
-        match stop {
-            Stop::Cut if self.killed.is_cancelled() => Ok(()),
-            Stop::Cut => Err("a connection ended while the node lived".to_owned()),
-            Stop::Broken(promise) => Err(promise),
-        }
+    fn door(&self, rng: &mut StdRng) -> Option<Door> {
+        if self.over.is_cancelled() { None } else { self.doors.pick(rng) }
     }
 
-    /// One connection of a sender.
-    async fn send(&self, number: usize, rng: &mut StdRng) -> Result<(), Stop> {
+    /// One connection of a sender, which has given so many messages names in this round.
+    async fn send(&self, door: &Door, number: usize, named: &mut usize, rng: &mut StdRng) -> Result<(), Stop> {
         let prefix = format!("s{number}-");
         let mut again: VecDeque<_> = self.model.lock().unanswered(&prefix).into();
-        let mut client = Client::connect(self.address, &plain(&id(['a', 'b', 'c'][number]), false)).await?;
+        let mut client = Client::connect(door.address, &plain(&id(['a', 'b', 'c'][number]), false)).await?;
         let mut asked = VecDeque::new();
         let mut answered: Vec<(String, usize)> = Vec::new();
-        for count in 0.. {
+        while !self.over.is_cancelled() {
             while asked.len() >= IN_FLIGHT || (!asked.is_empty() && rng.random_bool(0.2)) {
                 self.hear_answer(&mut client, &mut asked, &mut answered).await?;
             }
@@ -130,11 +143,17 @@ impl Round {
                 None if !answered.is_empty() && rng.random_bool(0.05) => {
                     answered[rng.random_range(0..answered.len())].clone()
                 }
-                None => (format!("{prefix}{}-{count}", self.number), rng.random_range(0..RECIPIENTS)),
+                None => {
+                    *named += 1;
+                    (format!("{prefix}{}-{named}", self.number), rng.random_range(0..RECIPIENTS))
+                }
             };
-            self.model.lock().sends(&label, recipient);
+            self.model.lock().sends(&label, recipient, door.number);
             client.update(&label, &mailbox(recipient), &body(&label)).await?;
             asked.push_back((label, recipient));
+        }
+        while !asked.is_empty() {
+            self.hear_answer(&mut client, &mut asked, &mut answered).await?;
         }
         Ok(())
     }
@@ -161,15 +180,24 @@ impl Round {
     }
 
     /// One connection of a recipient.
-    async fn receive(&self, recipient: usize, rng: &mut StdRng) -> Result<(), Stop> {
-        let mut client = Client::connect(self.address, &handshake(recipient)).await?;
+    async fn receive(&self, door: &Door, recipient: usize, rng: &mut StdRng) -> Result<(), Stop> {
+        let mut client = Client::connect(door.address, &handshake(recipient)).await?;
         let (mut seen, mut purged) = (HashSet::new(), HashSet::new());
         // What each question that is asked proves deleted, once it is answered.
         let mut questions: VecDeque<Vec<String>> = VecDeque::new();
         let mut acknowledged = Vec::new();
-        let stay = rng.random_range(50..1000);
+        let mut stay = rng.random_range(50..1000);
         while seen.len() < stay || !questions.is_empty() {
-            match client.hear().await? {
+            let heard = tokio::select! {
+                heard = client.hear() => heard?,
+                () = self.over.cancelled(), if stay > 0 => {
+                    stay = 0;
+                    questions.push_back(std::mem::take(&mut acknowledged));
+                    client.settle().await?;
+                    continue;
+                }
+            };
+            match heard {
                 Heard::Status { .. } => return Err(Stop::Broken("a recipient was sent a status".to_owned())),
                 Heard::Settled => {
                     let proven = questions.pop_front().unwrap_or_default();
@@ -184,11 +212,12 @@ impl Round {
                 }
                 Heard::Blob { id, body } => {
                     let label = label_of(&body)?;
-                    self.model.lock().came(recipient, &label, &id, purged.contains(&label))?;
+                    let may_be = if purged.contains(&label) { MayBe::OnItsWay } else { MayBe::PutTwice };
+                    self.model.lock().came(recipient, &label, &id, may_be)?;
                     if !seen.insert(label.clone()) {
-                        return Err(Stop::Broken(format!("{label} came twice on one connection")));
+                        self.model.lock().came_twice(&label, MayBe::PutTwice)?;
                     }
-                    if rng.random_bool(0.8) {
+                    if stay > 0 && rng.random_bool(0.8) {
                         self.model.lock().acknowledges(&label);
                         let status = ["ReceivedByRecipient", "Delivered", "Failed"][rng.random_range(0..3)];
                         acknowledged.push(label);
@@ -205,7 +234,16 @@ impl Round {
                 }
             }
         }
-        // Acknowledgments are in flight here, too.
+        // Acknowledgments are in flight here, too, unless the round is over.
         if rng.random_bool(0.5) { Ok(client.close().await?) } else { Ok(()) }
+    }
+}
+
+/// A connection ends when its node is killed, and no sooner.
+fn only_killed(door: &Door, stop: Stop) -> Result<(), String> {
+    match stop {
+        Stop::Cut if door.killed.is_cancelled() => Ok(()),
+        Stop::Cut => Err(format!("a connection to node {} ended while it lived", door.number)),
+        Stop::Broken(promise) => Err(promise),
     }
 }

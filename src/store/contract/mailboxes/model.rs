@@ -113,10 +113,11 @@ impl Model {
     }
 
     pub(super) fn known(&self, mailbox: MailboxKey, messages: &[MessageKey], at: Moment) -> Vec<Known> {
-        let known = |message: &MessageKey| match self.done.get(&(mailbox, *message)) {
-            _ if self.live(mailbox, *message, at).is_some() => Known::Live,
-            Some(until) if at.now < *until => Known::Done,
-            _ => Known::Absent,
+        let is_done = |message: &MessageKey| self.done.get(&(mailbox, *message)).is_some_and(|until| at.now < *until);
+        let known = |message: &MessageKey| match self.live(mailbox, *message, at) {
+            Some(place) => Known::Live(place),
+            None if is_done(message) => Known::Done,
+            None => Known::Absent,
         };
         messages.iter().map(known).collect()
     }

@@ -1,0 +1,179 @@
+//! What is known of a message on all nodes: whether it is done with, and where copies of it wait.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use futures::future::{join_all, try_join_all};
+use parking_lot::Mutex;
+
+use super::calls::PATIENCE;
+use super::convert;
+use crate::cluster::proto::{MailDone, MailKnown, SharedRecord, frame::Body, reply};
+use crate::domain::ids::{NodeId, NodeRun};
+use crate::domain::mailbox::{MailboxKey, MessageKey, Place};
+use crate::mailbox::MailboxService;
+use crate::runtime::time;
+use crate::store::{Known, StoreError};
+
+/// The kind of the shared records that say that a message is done with, tagged with its mailbox.
+const DONE: &str = "mail-done";
+
+/// How long a live node is asked again, and with what pause: longer than one that was killed stays in the view, or one
+/// that has come back takes for its links on a busy machine.
+const INSIST: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a node that was asked in vain is not asked, unless a link to it is new.
+const REST: Duration = Duration::from_secs(300);
+
+/// How long it is tried to have the owners of a note keep it.
+const NOTED: Duration = Duration::from_secs(4);
+
+/// What is known of some messages.
+#[derive(Debug, Default)]
+pub(in crate::mailbox) struct Knowledge {
+    /// Those that are acknowledged or purged, as far as anybody remembers.
+    pub done: HashSet<MessageKey>,
+    /// Where the others wait; without a node: here.
+    pub waiting: Vec<(Option<NodeId>, Place)>,
+}
+
+/// The nodes that are in the view, and do not say what they know.
+#[derive(Debug, Default)]
+pub(super) struct Silent(Mutex<HashMap<NodeRun, Instant>>);
+
+impl Silent {
+    fn note(&self, run: &NodeRun) {
+        self.0.lock().insert(run.clone(), Instant::now());
+    }
+
+    fn rests(&self, run: &NodeRun) -> bool {
+        self.0.lock().get(run).is_some_and(|since| since.elapsed() < REST)
+    }
+
+    /// A node speaks again.
+    pub fn forget(&self, run: &NodeRun) {
+        self.0.lock().remove(run);
+    }
+
+    /// Only these runs are there any more.
+    pub fn keep(&self, is_live: impl Fn(&NodeRun) -> bool) {
+        self.0.lock().retain(|run, _| is_live(run));
+    }
+}
+
+impl MailboxService {
+    /// What is known of these messages. What others have purged is purged here as well when this returns.
+    ///
+    /// # Errors
+    /// When this node's store fails.
+    pub(in crate::mailbox) async fn known(
+        &self,
+        mailbox: MailboxKey,
+        messages: Vec<MessageKey>,
+    ) -> Result<Knowledge, StoreError> {
+        let mut knowledge = self.known_elsewhere(mailbox, &messages).await;
+        let here = self.known_here(mailbox, messages).await?;
+        knowledge.done.extend(here.done);
+        knowledge.waiting.extend(here.waiting);
+        Ok(knowledge)
+    }
+
+    /// What the other nodes know. A copy may come once more if one that is live does not say.
+    async fn known_elsewhere(&self, mailbox: MailboxKey, messages: &[MessageKey]) -> Knowledge {
+        let (mut knowledge, begun) = (Knowledge::default(), Instant::now());
+        let mut asked = self.others();
+        asked.retain(|run| !self.inner.peers.silent.rests(run));
+        while !asked.is_empty() {
+            let answers = join_all(asked.iter().map(|run| self.ask_known(run, mailbox, messages))).await;
+            let mut left = Vec::new();
+            for (run, answer) in asked.into_iter().zip(answers) {
+                let Some(answer) = answer else {
+                    left.push(run.node);
+                    continue;
+                };
+                knowledge.done.extend(convert::messages_from(&answer.messages));
+                let places = answer.waiting.iter().filter_map(convert::place_from);
+                knowledge.waiting.extend(places.map(|place| (Some(run.node.clone()), place)));
+            }
+            // One that has died is not there any more, and one that has come back is another run.
+            asked = self.others();
+            asked.retain(|run| left.contains(&run.node));
+            if asked.is_empty() {
+                break;
+            }
+            if begun.elapsed() > INSIST {
+                asked.iter().for_each(|run| self.inner.peers.silent.note(run));
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        knowledge
+    }
+
+    async fn ask_known(&self, run: &NodeRun, mailbox: MailboxKey, messages: &[MessageKey]) -> Option<MailDone> {
+        let known = MailKnown { mailbox: convert::mailbox(&mailbox), messages: convert::messages(messages) };
+        match self.inner.cluster.links.ask(run, Body::MailKnown(known), PATIENCE).await {
+            Ok(reply::Body::MailDone(done)) => Some(done),
+            _ => None,
+        }
+    }
+
+    /// What this node knows of these messages.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn known_here(
+        &self,
+        mailbox: MailboxKey,
+        messages: Vec<MessageKey>,
+    ) -> Result<Knowledge, StoreError> {
+        let (shared, mut knowledge) = (&self.inner.cluster.shared, Knowledge::default());
+        let known = self.inner.store.known(mailbox, messages.clone(), self.moment()).await?;
+        let noted = if shared.count_tagged_here(DONE, &hex::encode(mailbox.0)).await? > 0 {
+            let ids: Vec<_> = messages.iter().map(|message| done_id(mailbox, *message)).collect();
+            try_join_all(ids.iter().map(|id| shared.is_here(DONE, id))).await?
+        } else {
+            vec![false; messages.len()]
+        };
+        for ((message, known), noted) in messages.into_iter().zip(known).zip(noted) {
+            match known {
+                Known::Live(place) if !noted => knowledge.waiting.push((None, place)),
+                Known::Absent if !noted => {}
+                Known::Absent | Known::Live(_) | Known::Done => drop(knowledge.done.insert(message)),
+            }
+        }
+        Ok(knowledge)
+    }
+
+    /// Notes that a message is done with of which a copy lies where it cannot be deleted now. Durable here when this
+    /// returns, and with the note's owners unless they are live and silent.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(in crate::mailbox) async fn note_done(
+        &self,
+        mailbox: MailboxKey,
+        message: MessageKey,
+    ) -> Result<(), StoreError> {
+        let record = SharedRecord {
+            kind: DONE.to_owned(),
+            id: done_id(mailbox, message),
+            tag: hex::encode(mailbox.0),
+            version: 1,
+            // The copy is gone by then.
+            expires_ms: time::now().plus(self.inner.settings.ttl).0,
+            ..SharedRecord::default()
+        };
+        let begun = Instant::now();
+        // The node that was lost may be an owner, as long as it is in the view.
+        while !self.inner.cluster.shared.store_at_all(&record).await? && begun.elapsed() < NOTED {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+fn done_id(mailbox: MailboxKey, message: MessageKey) -> String {
+    format!("{}{}", hex::encode(mailbox.0), hex::encode(message.to_bytes()))
+}
