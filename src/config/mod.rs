@@ -4,6 +4,7 @@
 //! in the layer that gives it, the rules between settings on what comes out, and all errors are reported
 //! together, before any port opens.
 
+mod admin;
 mod check;
 mod cluster;
 mod error;
@@ -17,6 +18,7 @@ mod parse;
 mod roots;
 mod secret;
 mod setting;
+mod shown;
 mod sources;
 pub mod table;
 mod values;
@@ -32,6 +34,7 @@ use http::Uri;
 use ipnet::IpNet;
 use rustls::RootCertStore;
 
+pub use admin::{AdminConfig, AdminTls};
 pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
@@ -41,6 +44,7 @@ pub use origin::{LayerKind, Origin};
 pub use parse::MIN_SECRET_BYTES;
 pub use secret::Secret;
 pub use setting::{Alias, Kind, Meaning, Setting, Unit};
+pub use shown::Shown;
 pub use sources::{FILE_VARIABLE, Sources, process_environment};
 pub use vault::VaultConfig;
 
@@ -61,6 +65,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Who may read the figures, and where.
     pub metrics: MetricsConfig,
+    /// The port for administration.
+    pub admin: AdminConfig,
     /// Which traces are sent, and where.
     pub trace: TraceConfig,
     /// Whose certificates calls out of the relay accept, whatever they are for.
@@ -83,6 +89,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// Where the value of each setting came from, by the setting's name; settings without a value are left out.
     pub origins: BTreeMap<&'static str, Origin>,
+    /// The value of each setting as it may be shown, by the setting's name; settings without a value are left out.
+    pub shown: BTreeMap<&'static str, Shown>,
     /// Environment variables that start with `RELAY_` and are no settings, to warn of.
     pub unknown_variables: Vec<String>,
 }
@@ -133,14 +141,14 @@ impl Config {
         let layers = sources.layers(&mut errors);
         let values = Values::merge(layers, &errors)?;
         errors.extend(check::send_queue(&values).err());
-        let (secret, roots) = (check::secret(&values), roots::read(&values));
+        let (secret, roots, admin) = (check::secret(&values), roots::read(&values), AdminConfig::read(&values));
         errors.extend(check::cluster(&values, !matches!(secret, Ok(None))));
-        match (secret, roots) {
-            (Ok(secret), Ok(roots)) if errors.is_empty() => {
-                Ok(Self::read(&values, secret, roots, sources.unknown_variables())?)
+        match (secret, roots, admin) {
+            (Ok(secret), Ok(roots), Ok(admin)) if errors.is_empty() => {
+                Ok(Self::read(&values, secret, roots, admin, sources.unknown_variables())?)
             }
-            (secret, roots) => {
-                errors.extend(secret.err().into_iter().chain(roots.err()));
+            (secret, roots, admin) => {
+                errors.extend(secret.err().into_iter().chain(roots.err()).chain(admin.err().into_iter().flatten()));
                 Err(ConfigErrors(errors))
             }
         }
@@ -159,6 +167,7 @@ impl Config {
         values: &Values,
         secret: Option<Secret>,
         outbound_roots: Arc<RootCertStore>,
+        admin: AdminConfig,
         unknown_variables: Vec<String>,
     ) -> Result<Self, ConfigError> {
         Ok(Self {
@@ -175,6 +184,7 @@ impl Config {
                 endpoint: values.optional(&table::OTLP_ENDPOINT, parse::url)?,
                 sample_ratio: values.required(&table::TRACE_SAMPLE_RATIO, parse::ratio)?,
             },
+            admin,
             outbound_roots,
             limits: Limits::read(values)?,
             drain_timeout: values.duration(&table::DRAIN_TIMEOUT_SECS)?,
@@ -185,6 +195,7 @@ impl Config {
             noise: NoiseConfig::read(values)?,
             cluster: ClusterConfig::read(values, secret)?,
             origins: values.origins(),
+            shown: values.shown(),
             unknown_variables,
         })
     }
