@@ -71,6 +71,7 @@ pub struct Cluster {
     /// Who is told of the frames that are not the cluster's own.
     pub services: Arc<Services>,
     metrics: Arc<Metrics>,
+    supervisor: Supervisor,
 }
 
 impl Cluster {
@@ -91,9 +92,11 @@ impl Cluster {
         let claims = Claims::new(me.clone(), view.clone(), links.clone(), presence.clone(), records.clone());
         let shared = Shared::new(me.clone(), view.clone(), links.clone(), records);
         let (services, metrics) = (Arc::new(Services::default()), metrics.clone());
-        let this = Self { me, view, links, presence, claims, shared, services, metrics };
+        let supervisor = supervisor.clone();
+        let this =
+            Self { me, view, links, presence, claims, shared, services, metrics, supervisor: supervisor.clone() };
         this.links.dispatch_to(Arc::new(dispatch::Dispatcher::new(this.clone(), supervisor.clone())));
-        this.presence.start(supervisor);
+        this.presence.start(&supervisor);
         let (follower, stop) = (this.clone(), supervisor.token());
         supervisor.spawn("cluster upkeep", async move {
             stop.run_until_cancelled(follower.follow()).await;
@@ -145,6 +148,7 @@ impl Cluster {
         self.claims.hand_on(before, now).await;
         if let Err(error) = self.shared.hand_on(before, now).await {
             tracing::error!(%error, "the store of shared records failed");
+            self.supervisor.went_on_after("cluster upkeep", &error);
         }
     }
 
