@@ -81,6 +81,7 @@ impl Server {
             ("RELAY_STORAGE_BACKEND", "memory".into()),
             ("RELAY_GRPC_ADDR", local(free_port()?)),
             ("RELAY_GOSSIP_ADDR", local(gossip)),
+            ("RELAY_ADMIN_ADDR", local(0)),
             ("RELAY_CLUSTER_SEEDS", seeds),
             ("RELAY_VAULT_RATE_LIMIT", "10000000".into()),
             ("RELAY_ADDRESS_RATE_LIMIT", "100000000".into()),

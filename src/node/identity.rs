@@ -8,7 +8,7 @@ use crate::config::{Config, StorageBackend};
 use crate::domain::ids::{NodeId, NotAName};
 
 /// The file in the data directory.
-const FILE: &str = "node_id";
+pub(super) const FILE: &str = "node_id";
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]

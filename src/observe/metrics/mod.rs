@@ -1,5 +1,6 @@
 //! The figures of a node, one struct an area, registered once and rendered as Prometheus text.
 
+mod admin;
 mod cluster;
 mod edge;
 mod mailbox;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+pub use admin::{AdminMetrics, Call};
 pub use cluster::{ClusterMetrics, MemberState};
 pub use edge::EdgeMetrics;
 pub use mailbox::MailboxMetrics;
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub dropped: Family<Dropped, Counter>,
     /// The public port.
     pub edge: EdgeMetrics,
+    /// The port for operators.
+    pub admin: AdminMetrics,
     /// Gossip, links, presence.
     pub cluster: ClusterMetrics,
     /// Vault requests.
@@ -62,11 +66,12 @@ impl Metrics {
         let dropped = Family::default();
         registry.register("dropped", "Items lost by a queue, by queue and reason", dropped.clone());
         let edge = EdgeMetrics::register(&mut registry);
+        let admin = AdminMetrics::register(&mut registry);
         let cluster = ClusterMetrics::register(&mut registry);
         let vault = VaultMetrics::register(&mut registry);
         let mut borrowed = Registry::with_prefix("relay");
         let mailbox = MailboxMetrics::register(&mut registry, &mut borrowed);
-        Arc::new(Self { registry, borrowed, started: Instant::now(), dropped, edge, cluster, vault, mailbox })
+        Arc::new(Self { registry, borrowed, started: Instant::now(), dropped, edge, admin, cluster, vault, mailbox })
     }
 
     /// Counts one item that `queue` lost for `reason`.
