@@ -64,8 +64,11 @@ pub(super) async fn connect(target: &Target) -> anyhow::Result<Client> {
 fn uri(address: &str, secure: bool) -> anyhow::Result<Uri> {
     let scheme = if secure { "https" } else { "http" };
     // A node that listens everywhere is reached here.
-    let address =
-        address.strip_prefix("0.0.0.0:").map_or_else(|| address.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let address = match address.split_at_checked(address.rfind(':').unwrap_or(0)) {
+        Some(("0.0.0.0", port)) => format!("127.0.0.1{port}"),
+        Some(("[::]", port)) => format!("[::1]{port}"),
+        _ => address.to_owned(),
+    };
     let text = if address.contains("://") { address } else { format!("{scheme}://{address}") };
     let uri: Uri = text.parse().with_context(|| format!("{text:?} is no address"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.port_u16().is_none() {
@@ -114,6 +117,7 @@ mod tests {
         assert_eq!(uri("relay:9091", true).unwrap(), "https://relay:9091");
         assert_eq!(uri("https://relay:9091", false).unwrap(), "https://relay:9091");
         assert_eq!(uri("0.0.0.0:9091", false).unwrap(), "http://127.0.0.1:9091");
+        assert_eq!(uri("[::]:9091", false).unwrap(), "http://[::1]:9091");
         for (bad, secure) in [("relay", false), ("ftp://relay:1", false), ("http://relay:1", true), ("a b:1", false)] {
             assert!(uri(bad, secure).is_err(), "{bad}");
         }
