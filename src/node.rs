@@ -22,12 +22,13 @@ use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::Config;
 use crate::domain::ids::{Generation, NodeRun};
 use crate::edge::routes::{self, Figures, Services};
-use crate::edge::{Edge, Parts, accept};
+use crate::edge::{Edge, Parts, accept, admin};
 use crate::federation::Federation;
 use crate::mailbox::{MailboxParts, MailboxService};
 use crate::observe::logs;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Traces;
+use crate::runtime::leaving::Leaving;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::time;
 use crate::security::admission::Admission;
@@ -103,6 +104,8 @@ pub enum StartError {
 pub struct Node {
     /// Where clients reach it.
     pub public: SocketAddr,
+    /// Where operators reach it.
+    pub admin: SocketAddr,
     /// Where its figures are besides, if anywhere.
     pub figures: Option<SocketAddr>,
     /// Its part in the cluster.
@@ -121,6 +124,7 @@ pub struct Node {
     pub federated: Option<SocketAddr>,
     /// Nodes that it is cut off from: for tests and drills.
     pub cut: Cut,
+    leaving: Leaving,
     supervisor: Supervisor,
     closing: CancellationToken,
     drain_timeout: Duration,
@@ -136,13 +140,14 @@ impl Node {
         let (supervisor, metrics) = (Supervisor::new(), Metrics::new());
         let node = identity::node_id(config)?;
         let me = NodeRun { node, generation: Generation(time::now().0) };
-        let Stores { records, mailboxes } = Stores::open(config)?;
+        let Stores { records, mailboxes, durable } = Stores::open(config)?;
         let public = listen("RELAY_LISTEN_ADDR", config.listen).await?;
         let private = match config.metrics.listen {
             Some(address) => Some(listen("RELAY_METRICS_ADDR", address).await?),
             None => None,
         };
         let grpc = listen("RELAY_GRPC_ADDR", config.cluster.grpc).await?;
+        let operators = listen("RELAY_ADMIN_ADDR", config.admin.listen).await?;
         let peers = match config.federation.enabled {
             true => Some(listen("RELAY_FEDERATION_ADDR", config.federation.listen).await?),
             false => None,
@@ -191,7 +196,7 @@ impl Node {
             Some(listener) => Some(regions::start(config, &cluster, &membership, listener, &metrics, &supervisor)?),
             None => None,
         };
-        supervisor.spawn("record sweep", sweep(records, supervisor.token()));
+        supervisor.spawn("record sweep", sweep(records, supervisor.clone()));
 
         let edge = Edge::new(Parts {
             settings: settings::edge(config),
@@ -220,6 +225,38 @@ impl Node {
         }
         let routes = routes::public(services, config.cors_origins.clone());
         supervisor.spawn("public port", accept::run(edge, public, routes, closing.clone()));
+        let leaving = Leaving::default();
+        let drain = drain::Drain {
+            leaving: leaving.clone(),
+            membership: membership.clone(),
+            vault: vault.clone(),
+            mailbox: mailbox.clone(),
+            links: cluster.links.clone(),
+            metrics: metrics.clone(),
+            closing: closing.clone(),
+        };
+        let stop = supervisor.token();
+        supervisor.spawn("leaving service", async move {
+            stop.run_until_cancelled(drain.run()).await;
+            Ok::<(), std::convert::Infallible>(())
+        });
+        let admin = operators.local_addr()?;
+        let parts = admin::AdminParts {
+            token: config.admin.token.as_ref().map(|token| token.expose().into()),
+            tls: config.admin.tls.as_ref().map(|tls| tls.server.clone()),
+            about: settings::about(config, address),
+            settings: admin::shown_settings(config),
+            log: logs::installed(),
+            cluster: cluster.clone(),
+            membership: membership.clone(),
+            vault: vault.clone(),
+            mailbox: mailbox.clone(),
+            leaving: leaving.clone(),
+            metrics: metrics.clone(),
+            supervisor: supervisor.clone(),
+            backups: durable.map(|store| settings::backups(config, store)),
+        };
+        supervisor.spawn("operators' port", admin::serve(parts, operators));
         if !config.cluster.seeds.is_empty() {
             membership.meet(MEET_PATIENCE).await;
         }
@@ -227,6 +264,8 @@ impl Node {
         let (public, drain_timeout) = (address, config.drain_timeout);
         Ok(Self {
             public,
+            admin,
+            leaving,
             figures,
             cluster,
             membership,
@@ -288,7 +327,8 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let node = Node::start(&config).await?;
     tracing::info!(
-        node = %node.cluster.me.node, public = %node.public, gossip = %node.membership.gossip_address(), "serving"
+        node = %node.cluster.me.node, public = %node.public, gossip = %node.membership.gossip_address(),
+        admin = %node.admin, "serving"
     );
     println!("DCP Relay running on {}", node.public);
     println!("Press Ctrl+C to stop");
@@ -297,6 +337,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
             node.stop().await;
             anyhow::bail!("{reason}");
         }
+        () = node.has_left() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -323,10 +364,12 @@ async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListene
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { setting, address, source })
 }
 
-async fn sweep(records: Arc<dyn Records>, stop: CancellationToken) -> Result<(), crate::store::StoreError> {
+async fn sweep(records: Arc<dyn Records>, supervisor: Supervisor) -> Result<(), crate::store::StoreError> {
+    let stop = supervisor.token();
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP.0)).await.is_some() {
         if let Err(error) = records.sweep(time::now(), SWEEP.1).await {
             tracing::error!(%error, "expired records were not swept");
+            supervisor.went_on_after("record sweep", &error);
         }
     }
     Ok(())

@@ -97,6 +97,7 @@ impl Server {
             ("RELAY_LISTEN_ADDR", local(port)),
             ("RELAY_GRPC_ADDR", local(free_port()?)),
             ("RELAY_GOSSIP_ADDR", local(gossip)),
+            ("RELAY_ADMIN_ADDR", local(0)),
             ("RELAY_VAULT_RATE_LIMIT", "10000000".into()),
             ("RELAY_ADDRESS_RATE_LIMIT", "100000000".into()),
             ("RELAY_CONNECTION_RATE_LIMIT", "100000000".into()),

@@ -41,6 +41,8 @@ pub(super) enum Command {
         #[command(flatten)]
         flags: SettingFlags,
     },
+    /// Ask a node, and tell it what to do, over its port for operators.
+    Admin(crate::cli::admin::AdminArgs),
     /// Measure a relay, this one or another, from outside.
     Bench(crate::bench::args::BenchArgs),
     /// Print the table of settings in Markdown.

@@ -63,6 +63,7 @@ async fn start(number: usize, seed: Option<&Node>) -> anyhow::Result<Node> {
         ("RELAY_LISTEN_ADDR", "127.0.0.1:0"),
         ("RELAY_GRPC_ADDR", "127.0.0.1:0"),
         ("RELAY_GOSSIP_ADDR", "127.0.0.1:0"),
+        ("RELAY_ADMIN_ADDR", "127.0.0.1:0"),
     ])?;
     Ok(Node::start(&config).await?)
 }

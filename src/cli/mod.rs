@@ -1,5 +1,6 @@
 //! The command line: reads the arguments, runs one command, and says by the exit code how it went.
 
+mod admin;
 mod args;
 mod demo;
 mod health;
@@ -74,6 +75,7 @@ fn dispatch(arguments: Arguments, environment: BTreeMap<String, OsString>) -> Re
             let url = url.map_or_else(|| local_url(&flags.sources(environment)), Ok)?;
             println!("{}", block_on(health::check(&url))?);
         }
+        Command::Admin(arguments) => block_on(admin::run(arguments))?,
         Command::Bench(bench) => block_on(async { bench.run().await.map_err(anyhow::Error::from) })?,
         Command::Settings => print!("{}", table::markdown()),
     }

@@ -75,6 +75,7 @@ pub struct Cluster {
     /// Other clusters.
     pub afar: Arc<Afar>,
     metrics: Arc<Metrics>,
+    supervisor: Supervisor,
 }
 
 impl Cluster {
@@ -95,9 +96,11 @@ impl Cluster {
         let claims = Claims::new(me.clone(), view.clone(), links.clone(), presence.clone(), records.clone());
         let shared = Shared::new(me.clone(), view.clone(), links.clone(), records);
         let (services, afar, metrics) = (Arc::new(Services::default()), Arc::new(Afar::default()), metrics.clone());
-        let this = Self { me, view, links, presence, claims, shared, services, afar, metrics };
+        let supervisor = supervisor.clone();
+        let this =
+            Self { me, view, links, presence, claims, shared, services, afar, metrics, supervisor: supervisor.clone() };
         this.links.dispatch_to(Arc::new(dispatch::Dispatcher::new(this.clone(), supervisor.clone())));
-        this.presence.start(supervisor);
+        this.presence.start(&supervisor);
         let (follower, stop) = (this.clone(), supervisor.token());
         supervisor.spawn("cluster upkeep", async move {
             stop.run_until_cancelled(follower.follow()).await;
@@ -150,6 +153,7 @@ impl Cluster {
         self.claims.hand_on(before, now).await;
         if let Err(error) = self.shared.hand_on(before, now).await {
             tracing::error!(%error, "the store of shared records failed");
+            self.supervisor.went_on_after("cluster upkeep", &error);
         }
     }
 

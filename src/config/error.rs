@@ -117,6 +117,17 @@ pub enum ConfigError {
         /// The setting with the address.
         setting: &'static str,
     },
+    /// A port for administration that strangers can reach, with nothing to tell them from operators.
+    #[error(
+        "RELAY_ADMIN_ADDR must be a loopback address such as 127.0.0.1, or set RELAY_ADMIN_TOKEN_FILE, or \
+         RELAY_ADMIN_TLS_CERT, RELAY_ADMIN_TLS_KEY and RELAY_ADMIN_TLS_CA"
+    )]
+    NeedsAdminProof,
+    /// A part of what TLS of the port for administration needs.
+    #[error(
+        "set RELAY_ADMIN_TLS_CERT and RELAY_ADMIN_TLS_KEY together; RELAY_ADMIN_TLS_CA comes besides them or not at all"
+    )]
+    HalfAdminTls,
     /// An address that says nothing about where others find this node.
     #[error("set RELAY_ADVERTISE_HOST: {setting} is an unspecified address, which other nodes cannot use")]
     NeedsAdvertiseHost {

@@ -4,6 +4,7 @@
 //! in the layer that gives it, the rules between settings on what comes out, and all errors are reported
 //! together, before any port opens.
 
+mod admin;
 mod check;
 mod cluster;
 mod error;
@@ -18,6 +19,7 @@ mod parse;
 mod roots;
 mod secret;
 mod setting;
+mod shown;
 mod sources;
 pub mod table;
 mod values;
@@ -33,6 +35,7 @@ use http::Uri;
 use ipnet::IpNet;
 use rustls::RootCertStore;
 
+pub use admin::{AdminConfig, AdminTls};
 pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use federation::{FederationConfig, PeerUrl};
@@ -43,6 +46,7 @@ pub use origin::{LayerKind, Origin};
 pub use parse::MIN_SECRET_BYTES;
 pub use secret::Secret;
 pub use setting::{Alias, Kind, Meaning, Setting, Unit};
+pub use shown::Shown;
 pub use sources::{FILE_VARIABLE, Sources, process_environment};
 pub use vault::VaultConfig;
 
@@ -63,6 +67,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Who may read the figures, and where.
     pub metrics: MetricsConfig,
+    /// The port for administration.
+    pub admin: AdminConfig,
     /// Which traces are sent, and where.
     pub trace: TraceConfig,
     /// Whose certificates calls out of the relay accept, whatever they are for.
@@ -87,6 +93,8 @@ pub struct Config {
     pub federation: FederationConfig,
     /// Where the value of each setting came from, by the setting's name; settings without a value are left out.
     pub origins: BTreeMap<&'static str, Origin>,
+    /// The value of each setting as it may be shown, by the setting's name; settings without a value are left out.
+    pub shown: BTreeMap<&'static str, Shown>,
     /// Environment variables that start with `RELAY_` and are no settings, to warn of.
     pub unknown_variables: Vec<String>,
 }
@@ -139,15 +147,17 @@ impl Config {
         errors.extend(check::send_queue(&values).err());
         let secret = check::secret(&values, &table::CLUSTER_SECRET, &table::CLUSTER_SECRET_FILE);
         let (federation, roots) = (federation::secret(&values), roots::read(&values));
+        let admin = AdminConfig::read(&values);
         errors.extend(check::cluster(&values, !matches!(secret, Ok(None))));
         errors.extend(federation::check(&values, !matches!(federation, Ok(None))));
-        match (secret, federation, roots) {
-            (Ok(cluster), Ok(federation), Ok(roots)) if errors.is_empty() => {
+        match (secret, federation, roots, admin) {
+            (Ok(cluster), Ok(federation), Ok(roots), Ok(admin)) if errors.is_empty() => {
                 let secrets = Secrets { cluster, federation };
-                Ok(Self::read(&values, secrets, roots, sources.unknown_variables())?)
+                Ok(Self::read(&values, secrets, roots, admin, sources.unknown_variables())?)
             }
-            (secret, federation, roots) => {
+            (secret, federation, roots, admin) => {
                 errors.extend(secret.err().into_iter().chain(federation.err()).chain(roots.err()));
+                errors.extend(admin.err().into_iter().flatten());
                 Err(ConfigErrors(errors))
             }
         }
@@ -166,6 +176,7 @@ impl Config {
         values: &Values,
         secrets: Secrets,
         outbound_roots: Arc<RootCertStore>,
+        admin: AdminConfig,
         unknown_variables: Vec<String>,
     ) -> Result<Self, ConfigError> {
         Ok(Self {
@@ -182,6 +193,7 @@ impl Config {
                 endpoint: values.optional(&table::OTLP_ENDPOINT, parse::url)?,
                 sample_ratio: values.required(&table::TRACE_SAMPLE_RATIO, parse::ratio)?,
             },
+            admin,
             outbound_roots,
             limits: Limits::read(values)?,
             drain_timeout: values.duration(&table::DRAIN_TIMEOUT_SECS)?,
@@ -193,6 +205,7 @@ impl Config {
             cluster: ClusterConfig::read(values, secrets.cluster)?,
             federation: FederationConfig::read(values, secrets.federation)?,
             origins: values.origins(),
+            shown: values.shown(),
             unknown_variables,
         })
     }

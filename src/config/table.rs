@@ -1,6 +1,10 @@
 //! Every setting, in one table: what is not here cannot be set.
 
+mod print;
+
 use super::setting::{Alias, Kind, Setting, Unit};
+
+pub use print::{help, markdown};
 
 /// Names each setting and lists them all, so that none can be missing from the list.
 macro_rules! settings {
@@ -97,6 +101,33 @@ settings! {
         "Whether /metrics is on the port for clients",
     )
     .or("true");
+    ADMIN_ADDR = Setting::new(
+        "RELAY_ADMIN_ADDR",
+        Kind::Address,
+        "Where operators call, over gRPC; on anything but loopback only with a token or certificates",
+    )
+    .or("127.0.0.1:9091");
+    ADMIN_TOKEN_FILE = Setting::new(
+        "RELAY_ADMIN_TOKEN_FILE",
+        Kind::Path,
+        "A file with what operators show as a bearer token, at least 16 characters; unset asks for none",
+    );
+    ADMIN_TLS_CERT = Setting::new(
+        "RELAY_ADMIN_TLS_CERT",
+        Kind::Path,
+        "The certificate of the port for operators, in PEM; unset: plain text",
+    );
+    ADMIN_TLS_KEY = Setting::new("RELAY_ADMIN_TLS_KEY", Kind::Path, "The key of that certificate, in PEM");
+    ADMIN_TLS_CA = Setting::new(
+        "RELAY_ADMIN_TLS_CA",
+        Kind::Path,
+        "Authorities in PEM of whose certificates operators must have one; unset asks for none",
+    );
+    BACKUP_DIR = Setting::new(
+        "RELAY_BACKUP_DIR",
+        Kind::Path,
+        "The folder below which backups are made, best on the disk of the data folder; unset: backups in the data folder",
+    );
     OUTBOUND_CA_FILE = Setting::new(
         "RELAY_OUTBOUND_CA_FILE",
         Kind::Path,
@@ -352,73 +383,5 @@ settings! {
     );
 }
 
-/// The table for the README: one row a setting.
-#[must_use]
-pub fn markdown() -> String {
-    let mut out = String::from("| setting | default | range | aliases | meaning |\n| --- | --- | --- | --- | --- |\n");
-    for setting in SETTINGS {
-        let default = setting.default.map_or_else(|| "unset".to_owned(), |default| format!("`{default}`"));
-        let aliases: Vec<_> = other_names(setting).map(|name| format!("`{name}`")).collect();
-        out.extend([
-            format!("| `{}` | {default} | {} | ", setting.name, setting.kind),
-            format!("{} | {} |\n", aliases.join(", "), setting.doc),
-        ]);
-    }
-    out
-}
-
-/// The table for the command line: the name with its default, and below it what it means and accepts.
-#[must_use]
-pub fn help() -> String {
-    let mut out = String::from(
-        "Settings, as environment variables; in a configuration file, in lower case without RELAY_.\n\
-         Flags win over the environment, the environment over the file:\n",
-    );
-    for setting in SETTINGS {
-        let others: Vec<_> = other_names(setting).collect();
-        let also = if others.is_empty() { String::new() } else { format!(" Also: {}.", others.join(", ")) };
-        let default = setting.default.unwrap_or("(unset)");
-        out.extend([
-            format!("\n  {} = {default}\n      {}.\n", setting.name, setting.doc),
-            format!("      Takes {}.{also}\n", setting.kind),
-        ]);
-    }
-    out
-}
-
-fn other_names(setting: &Setting) -> impl Iterator<Item = String> {
-    setting.aliases.iter().chain(setting.flags).map(ToString::to_string)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn no_two_settings_share_a_name() {
-        let names = || SETTINGS.iter().flat_map(|s| std::iter::once(s.name.to_owned()).chain(other_names(s)));
-        assert_eq!(names().collect::<BTreeSet<_>>().len(), names().count());
-    }
-
-    #[test]
-    fn every_default_is_accepted() {
-        for setting in SETTINGS {
-            assert!(setting.default.is_none_or(|text| setting.kind.accepts(text)), "{}", setting.name);
-        }
-    }
-
-    #[test]
-    fn the_tables_show_every_setting_whole() {
-        let (markdown, help) = (markdown(), help());
-        assert_eq!(markdown.lines().count(), SETTINGS.len() + 2);
-        assert!(markdown.lines().all(|line| line.matches('|').count() == 6), "{markdown}");
-        for setting in SETTINGS {
-            for name in std::iter::once(setting.name.to_owned()).chain(other_names(setting)) {
-                assert!(markdown.contains(&format!("`{name}`")), "{name}");
-                assert!(help.contains(&name), "{name}");
-            }
-        }
-    }
-}
+mod tests;

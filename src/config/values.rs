@@ -9,6 +9,7 @@ use super::layer::{Layer, host_key, port_key};
 use super::origin::Origin;
 use super::parse;
 use super::setting::{Kind, Setting, Unit};
+use super::shown::Shown;
 use super::table::SETTINGS;
 
 /// What the layers give together. Every text has been accepted by its setting when its layer took it.
@@ -95,9 +96,23 @@ impl Values {
         ip.zip(port).map(SocketAddr::from)
     }
 
+    /// The value of each setting as it may be shown; settings without a value are left out.
+    pub(super) fn shown(&self) -> BTreeMap<&'static str, Shown> {
+        let text = |setting: &Setting| match setting.kind {
+            Kind::Address => self.optional_address(setting).map(|address| address.to_string()),
+            _ => self.given.get(&setting.key()).map(|(_, text)| text.clone()),
+        };
+        SETTINGS.iter().filter_map(|setting| Some((setting.name, Shown::of(setting, &text(setting)?)))).collect()
+    }
+
     /// Whether a layer gives a value for a setting that has been refused: what stands here may be another one.
     pub(super) fn is_faulty(&self, setting: &Setting) -> bool {
-        self.faulty.contains(setting.name)
+        self.is_faulty_name(setting.name)
+    }
+
+    /// The same by the setting's name.
+    pub(super) fn is_faulty_name(&self, name: &str) -> bool {
+        self.faulty.contains(name)
     }
 }
 

@@ -1,10 +1,12 @@
-//! The public port: the accept loop, the limits at the door, and one task for each WebSocket.
+//! The public port: the accept loop, the limits at the door, and one task for each WebSocket. And, apart from it, the
+//! port for operators ([`admin`]).
 //!
 //! A connection begins as HTTP/1.1 ([`accept`]) and is served by an `axum` router. A handler that wants to
 //! speak a protocol hands its request to [`upgrade::upgrade`]; from then on nothing of the HTTP machinery
 //! stays alive, and the connection is one [`socket::Socket`] and its [`Protocol`](crate::runtime::session::Protocol).
 
 pub mod accept;
+pub mod admin;
 pub mod body;
 pub mod client;
 pub mod cors;

@@ -17,9 +17,12 @@
 //! | `source` | what this node holds |
 //! | `peers` | what the other nodes hold, and which sessions they have |
 //! | `labels` | what is kept with a blob for its recipient and its sender |
+//! | `admin`, `census` | what operators see and do; which mailboxes are the largest |
 //! | `rates`, `upkeep` | limits on what clients say; the sweeps |
 
 mod acks;
+mod admin;
+mod census;
 mod channel;
 mod delivery;
 mod device_sync;
@@ -42,6 +45,7 @@ mod source;
 mod updates;
 mod upkeep;
 
+pub use census::{Census, MAX_LARGEST};
 pub use protocol::MailboxProtocol;
 pub use service::{MailboxParts, MailboxService, MailboxSettings};
 

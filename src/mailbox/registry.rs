@@ -74,11 +74,6 @@ impl Registry {
         work(shard.contains_key(mailbox))
     }
 
-    /// The sessions of a part, some of them more than once.
-    pub fn in_part(&self, part: usize) -> Vec<Arc<Session>> {
-        self.shards[part].lock().values().flatten().cloned().collect()
-    }
-
     /// How many parts there are for [`Registry::with_part`].
     pub fn parts(&self) -> usize {
         self.shards.len()
@@ -90,6 +85,16 @@ impl Registry {
         let is_read = |(key, sessions): &(&MailboxKey, &Sessions)| sessions.iter().any(|session| session.reads(key));
         let mailboxes: Vec<_> = shard.iter().filter(is_read).map(|(key, _)| *key).collect();
         work(mailboxes)
+    }
+
+    /// The sessions of one part, each in one part only.
+    pub fn in_part(&self, part: usize) -> Vec<Arc<Session>> {
+        let Some(shard) = self.shards.get(part).map(Mutex::lock) else { return Vec::new() };
+        let own = |(key, sessions): (&MailboxKey, &Sessions)| {
+            let own: Sessions = sessions.iter().filter(|session| session.blobs == *key).cloned().collect();
+            own
+        };
+        shard.iter().flat_map(own).collect()
     }
 
     fn shard(&self, key: &MailboxKey) -> &Mutex<HashMap<MailboxKey, Sessions>> {
@@ -138,6 +143,9 @@ mod tests {
         assert_eq!(all, expected);
         let numbers = |sessions: Sessions| sessions.iter().map(|s| s.number).collect::<Vec<_>>();
         assert_eq!(numbers(registry.of(&MailboxKey::blobs("x"))), [1, 2]);
+        let mut each: Vec<_> = (0..registry.parts()).flat_map(|part| registry.in_part(part)).collect();
+        each.sort_by_key(|session| session.number);
+        assert_eq!(numbers(each.into()), [1, 2, 3], "each once");
         registry.leave(&a, tell);
         assert_eq!(*told.lock(), []);
         assert_eq!(numbers(registry.of(&MailboxKey::blobs("x"))), [2]);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::census::LastCensus;
 use super::channel::Channel;
 use super::flow::HERE;
 use super::labels::Receipt;
@@ -93,6 +94,7 @@ pub(super) struct Inner {
     pub rates: Rates,
     pub sessions: Registry,
     pub peers: Peers,
+    pub census: LastCensus,
     next: AtomicU64,
     draining: AtomicBool,
     log: Mutex<LogGate>,
@@ -115,6 +117,7 @@ impl MailboxService {
             rates,
             sessions: Registry::new(),
             peers: Peers::new(),
+            census: LastCensus::default(),
             next: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             log: Mutex::new(LogGate::once_a_minute()),
@@ -133,6 +136,11 @@ impl MailboxService {
     /// The node leaves service: connections are closed once what was accepted on them is answered.
     pub fn drain(&self) {
         self.inner.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The node comes back into service.
+    pub fn undrain(&self) {
+        self.inner.draining.store(false, Ordering::Relaxed);
     }
 
     /// Whether the node leaves service.

@@ -52,6 +52,7 @@ impl MailboxService {
                 }
                 Err(error) => {
                     self.store_failed("sweep", &error);
+                    self.inner.supervisor.went_on_after("mailbox sweep", &error);
                     break;
                 }
             }
@@ -59,6 +60,7 @@ impl MailboxService {
         }
         if let Err(error) = self.count_purges().await {
             self.store_failed("purges", &error);
+            self.inner.supervisor.went_on_after("mailbox sweep", &error);
         }
         if let Ok(usage) = self.inner.store.usage().await {
             self.inner.metrics.mailbox.blobs.set(i64::try_from(usage.blobs).unwrap_or(i64::MAX));

@@ -5,10 +5,20 @@
 //!    they are answered. What arrives from other nodes is still handled, so vaults that are gone are waited for.
 //! 3. What agents may still poll for is handed to another node.
 //! 4. At the drain time-out, whoever still waits is told, and everything ends.
+//!
+//! Up to 3, an operator who began it may have the node return.
 
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::Node;
+use crate::cluster::links::Links;
+use crate::cluster::membership::Membership;
+use crate::mailbox::MailboxService;
+use crate::observe::metrics::Metrics;
+use crate::runtime::leaving::{Leaving, Look};
+use crate::vault::VaultService;
 
 /// How often it is looked at what still runs.
 const LOOK: Duration = Duration::from_millis(50);
@@ -19,32 +29,82 @@ const REPORT: Duration = Duration::from_secs(5);
 /// How long frames on their way to other nodes may take once nothing else is left.
 const LAST_FRAMES: Duration = Duration::from_secs(2);
 
+/// Who is named when a signal, or the program around the node, has it leave.
+const SIGNAL: &str = "the process";
+
 impl Node {
-    /// Leaves service; returns when nothing is left to wait for, after the drain time-out at the latest.
+    /// Leaves service; returns when nothing is left to wait for, after the drain time-out at the latest. If somebody
+    /// else has begun it, that goes on, and cannot be undone any more.
     pub async fn drain(&self) {
-        let begun = Instant::now();
-        self.membership.set_draining(true).await;
-        self.vault.drain();
-        self.mailbox.drain();
-        let mut reported = begun;
-        while begun.elapsed() < self.drain_timeout && self.is_busy() {
-            if reported.elapsed() >= REPORT {
-                reported = Instant::now();
-                let open = self.metrics.edge.websockets.get();
-                let pending = self.metrics.vault.pending.get();
-                tracing::info!(websockets = open, requests = pending, "still leaving service");
+        while let Err(refused) = self.leaving.begin(SIGNAL, self.drain_timeout, false) {
+            if refused == crate::runtime::leaving::NotNow::Gone {
+                break;
             }
             tokio::time::sleep(LOOK).await;
+        }
+        self.leaving.gone().await;
+    }
+
+    /// Waits until it has left service, whoever told it to.
+    pub async fn has_left(&self) {
+        self.leaving.gone().await;
+    }
+}
+
+/// What has to be told when a node leaves service.
+pub(super) struct Drain {
+    pub leaving: Leaving,
+    pub membership: Membership,
+    pub vault: VaultService,
+    pub mailbox: MailboxService,
+    pub links: Links,
+    pub metrics: std::sync::Arc<Metrics>,
+    pub closing: CancellationToken,
+}
+
+impl Drain {
+    /// Leaves service when it is told to; ends when that is done.
+    pub(super) async fn run(self) {
+        loop {
+            self.leaving.told().await;
+            self.membership.set_draining(true).await;
+            self.vault.drain();
+            self.mailbox.drain();
+            if self.wait().await {
+                break;
+            }
+            self.vault.undrain();
+            self.mailbox.undrain();
+            self.membership.set_draining(false).await;
+            self.leaving.returned();
+            tracing::info!("back in service");
         }
         self.vault.hand_over();
         self.vault.abandon();
         self.closing.cancel();
         self.vault.settle_links(LAST_FRAMES).await;
-        self.cluster.links.leave();
+        self.links.leave();
         self.membership.shutdown().await;
+        self.leaving.left();
     }
 
-    fn is_busy(&self) -> bool {
-        self.metrics.edge.websockets.get() > 0 || self.vault.is_awaited()
+    /// Waits until nothing is left to wait for, or the time is over; false if it is to return.
+    async fn wait(&self) -> bool {
+        let mut reported = Instant::now();
+        loop {
+            let open = self.metrics.edge.websockets.get();
+            let pending = self.metrics.vault.pending.get();
+            let busy = open > 0 || self.vault.is_awaited();
+            match self.leaving.look(open.unsigned_abs(), pending.unsigned_abs(), busy) {
+                Look::Wait => {}
+                Look::Return => return false,
+                Look::Close => return true,
+            }
+            if reported.elapsed() >= REPORT {
+                reported = Instant::now();
+                tracing::info!(websockets = open, requests = pending, "still leaving service");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }

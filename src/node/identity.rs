@@ -8,10 +8,10 @@ use crate::config::{Config, StorageBackend};
 use crate::domain::ids::{NodeId, NotAName};
 
 /// The file in the data directory that holds the node's name in its cluster.
-const NODE_FILE: &str = "node_id";
+pub(super) const NODE_FILE: &str = "node_id";
 
 /// The file that holds its name among clusters.
-const RELAY_FILE: &str = "relay_id";
+pub(super) const RELAY_FILE: &str = "relay_id";
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]

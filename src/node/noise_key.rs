@@ -11,7 +11,7 @@ use crate::security::cluster_secret::{ClusterSecret, SecretError};
 use crate::security::noise::{KeyError, PAIR_BYTES, StaticKey};
 
 /// The file in the data directory, as the original relay has it: the private half of the key, then the public one.
-const FILE: &str = "relay_noise_key.bin";
+pub(super) const FILE: &str = "relay_noise_key.bin";
 
 /// Where the file is written before it takes its name, so that a crash leaves a whole one or none.
 const UNFINISHED: &str = "relay_noise_key.tmp";

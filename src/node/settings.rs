@@ -9,12 +9,14 @@ use crate::cluster::membership::MembershipConfig;
 use crate::config::Config;
 use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::Quota;
+use crate::edge::admin::{About, BackupParts};
 use crate::edge::{EdgeSettings, Parts};
 use crate::mailbox::MailboxSettings;
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
 use crate::security::admission::{Admission, AdmissionLimits};
 use crate::security::proxies::TrustedProxies;
+use crate::store::RocksStore;
 use crate::vault::VaultSettings;
 use crate::vault::pairing::PushService;
 
@@ -25,6 +27,28 @@ pub fn admission(config: &Config) -> AdmissionLimits {
         connections_per_address: limits.address_max_connections,
         requests_per_minute: limits.address_rate,
         tracked_addresses: limits.tracked_addresses,
+    }
+}
+
+/// What operators are told of the node; clients connect at `listen`.
+pub fn about(config: &Config, listen: SocketAddr) -> About {
+    About {
+        cluster: config.cluster.cluster_id.clone(),
+        region: config.cluster.region.clone(),
+        listen,
+        secured: config.cluster.secret.is_some(),
+        drain_timeout: config.drain_timeout,
+    }
+}
+
+/// What backups are made of. The files that make the node who it is belong to it.
+pub fn backups(config: &Config, store: Arc<RocksStore>) -> BackupParts {
+    let files = [super::identity::NODE_FILE, super::identity::RELAY_FILE, super::noise_key::FILE];
+    BackupParts {
+        store,
+        beside: files.map(|file| config.data_dir.join(file)).into(),
+        root: config.admin.backups.clone(),
+        reserve: config.rocksdb.reserve_bytes,
     }
 }
 

@@ -12,6 +12,8 @@ const MEMORY_RECORDS: usize = 256 << 20;
 pub struct Stores {
     pub records: Arc<dyn Records>,
     pub mailboxes: Arc<dyn Mailboxes>,
+    /// The store that outlives the node, if there is one.
+    pub durable: Option<Arc<RocksStore>>,
 }
 
 impl Stores {
@@ -20,10 +22,11 @@ impl Stores {
             StorageBackend::Memory => Self {
                 records: Arc::new(MemoryRecords::new(MEMORY_RECORDS)),
                 mailboxes: Arc::new(MemoryMailboxes::default()),
+                durable: None,
             },
             StorageBackend::RocksDb => {
                 let store = Arc::new(RocksStore::open_with(&config.data_dir.join("store"), options(config))?);
-                Self { records: store.clone(), mailboxes: store }
+                Self { records: store.clone(), mailboxes: store.clone(), durable: Some(store) }
             }
         })
     }

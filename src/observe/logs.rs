@@ -3,7 +3,9 @@
 //! Lines go to standard error, for standard output belongs to what a command prints.
 
 use std::io::{IsTerminal, stderr};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use tracing::Subscriber;
 use tracing::subscriber::set_global_default;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, ParseError, filter_fn};
@@ -36,15 +38,36 @@ pub enum LogError {
 
 /// Changes what is logged. Copies of it change the same.
 #[derive(Debug, Clone)]
-pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    level: Arc<Mutex<String>>,
+}
+
+/// That of the process.
+static INSTALLED: OnceLock<LogHandle> = OnceLock::new();
+
+/// Changes what this process logs; `None` before [`init`].
+#[must_use]
+pub fn installed() -> Option<LogHandle> {
+    INSTALLED.get().cloned()
+}
 
 impl LogHandle {
+    /// The level or directives that decide.
+    #[must_use]
+    pub fn level(&self) -> String {
+        self.level.lock().clone()
+    }
+
     /// From now on `level` decides, a level or directives for [`EnvFilter`]. What is traced stays as it is.
     ///
     /// # Errors
     /// [`LogError::Level`] if it cannot be read: then nothing changes.
     pub fn set_level(&self, level: &str) -> Result<(), LogError> {
-        Ok(self.0.reload(filter(level)?)?)
+        let mut known = self.level.lock();
+        self.filter.reload(filter(level)?)?;
+        level.clone_into(&mut known);
+        Ok(())
     }
 }
 
@@ -55,7 +78,7 @@ impl LogHandle {
 pub fn init(config: &LogConfig, traces: &Traces) -> Result<LogHandle, LogError> {
     let (subscriber, handle) = subscriber(config, traces, stderr().is_terminal(), stderr)?;
     set_global_default(subscriber).map_err(|_| LogError::Installed)?;
-    Ok(handle)
+    Ok(INSTALLED.get_or_init(|| handle).clone())
 }
 
 /// The subscriber that writes lines by `writer`, coloured if `ansi`.
@@ -76,7 +99,8 @@ where
     let once = filter_fn(|event| !trace::is_said_by_exporter(event)).with_max_level_hint(LevelFilter::TRACE);
     // The filter is the lines' alone, so that a quiet log does not silence the traces.
     let subscriber = Registry::default().with(lines.with_filter(filter.and(once))).with(traces.layer());
-    Ok((subscriber, LogHandle(handle)))
+    let level = Arc::new(Mutex::new(config.level.clone()));
+    Ok((subscriber, LogHandle { filter: handle, level }))
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
@@ -86,9 +110,6 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};
-    use std::sync::Arc;
-
-    use parking_lot::Mutex;
     use tracing::subscriber::with_default;
 
     use super::*;
@@ -135,6 +156,7 @@ mod tests {
             assert!(!text.contains("quiet") && !text.contains('\x1b'), "{text:?}");
 
             handle.set_level("debug").unwrap();
+            assert_eq!(handle.clone().level(), "debug");
             speak();
             assert!(lines.take().contains("quiet"));
 
@@ -150,6 +172,7 @@ mod tests {
         with_default(subscriber, || {
             let error = handle.set_level("waystation=loud").unwrap_err();
             assert!(error.to_string().contains("waystation=loud"), "{error}");
+            assert_eq!(handle.level(), "info");
             tracing::info!("still here");
             assert!(lines.take().contains("still here"));
         });

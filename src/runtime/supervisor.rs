@@ -1,5 +1,6 @@
 //! Named tasks under one cancellation tree. The first task that fails ends them all; a task that is asked to
-//! stop ends by itself, and what has not ended by the deadline is named and aborted.
+//! stop ends by itself, and what has not ended by the deadline is named and aborted. What is known of tasks by
+//! name outlives them: how often they were started, and the errors after which they went on.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -13,6 +14,9 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::time;
+use crate::domain::clock::Millis;
+
 /// A handle on all tasks of a node; clones share them.
 #[derive(Clone)]
 pub struct Supervisor {
@@ -23,6 +27,7 @@ struct Inner {
     token: CancellationToken,
     tracker: TaskTracker,
     running: Mutex<Running>,
+    known: Mutex<BTreeMap<&'static str, Task>>,
     failure: watch::Sender<Option<String>>,
 }
 
@@ -31,6 +36,24 @@ struct Running {
     next: u64,
     tasks: BTreeMap<u64, (&'static str, Option<AbortHandle>)>,
 }
+
+/// What is known of the tasks of one name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Task {
+    /// How many run.
+    pub running: u32,
+    /// How many have been started.
+    pub started: u64,
+    /// When the last was started.
+    pub since: Millis,
+    /// Errors after which it went on.
+    pub errors: u64,
+    /// The last of them, and when it was.
+    pub last_error: Option<(String, Millis)>,
+}
+
+/// Longest text of an error that is kept, in bytes.
+const MAX_ERROR_BYTES: usize = 512;
 
 impl Default for Supervisor {
     fn default() -> Self {
@@ -47,6 +70,7 @@ impl Supervisor {
                 token: CancellationToken::new(),
                 tracker: TaskTracker::new(),
                 running: Mutex::default(),
+                known: Mutex::default(),
                 failure: watch::channel(None).0,
             }),
         }
@@ -94,6 +118,22 @@ impl Supervisor {
         self.inner.running.lock().tasks.values().map(|(name, _)| *name).collect()
     }
 
+    /// What is known of all tasks that have a name, by name.
+    #[must_use]
+    pub fn tasks(&self) -> BTreeMap<&'static str, Task> {
+        self.inner.known.lock().clone()
+    }
+
+    /// Takes note of an error after which the task of that name went on.
+    pub fn went_on_after(&self, name: &'static str, error: &dyn Display) {
+        let mut text = error.to_string();
+        text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
+        let mut known = self.inner.known.lock();
+        let task = known.entry(name).or_default();
+        task.errors += 1;
+        task.last_error = Some((text, time::now()));
+    }
+
     /// Asks all tasks to end and waits for them, at most `patience`; then aborts the named ones that remain
     /// and returns their names.
     pub async fn stop(&self, patience: Duration) -> Vec<&'static str> {
@@ -116,6 +156,13 @@ impl Supervisor {
         running.next += 1;
         let id = running.next;
         running.tasks.insert(id, (name, None));
+        drop(running);
+        let mut known = self.inner.known.lock();
+        let task = known.entry(name).or_default();
+        task.running += 1;
+        task.started += 1;
+        task.since = time::now();
+        drop(known);
         Guard { inner: self.inner.clone(), id, name, failure: None, finished: false }
     }
 
@@ -139,6 +186,9 @@ struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.inner.running.lock().tasks.remove(&self.id);
+        if let Some(task) = self.inner.known.lock().get_mut(self.name) {
+            task.running = task.running.saturating_sub(1);
+        }
         let reason = match self.failure.take() {
             Some(reason) => reason,
             None if !self.finished && std::thread::panicking() => "panicked".to_owned(),
@@ -176,6 +226,25 @@ mod tests {
         let supervisor = Supervisor::new();
         supervisor.spawn::<String>("careless", async { panic!("on purpose") });
         assert_eq!(supervisor.failed().await, "careless: panicked");
+    }
+
+    #[tokio::test]
+    async fn what_is_known_of_tasks_outlives_them() {
+        let supervisor = Supervisor::new();
+        supervisor.spawn::<String>("patient", std::future::pending());
+        for _ in 0..2 {
+            supervisor.spawn::<String>("brief", async { Ok(()) });
+        }
+        supervisor.went_on_after("brief", &"disk is full");
+        supervisor.went_on_after("brief", &"é".repeat(MAX_ERROR_BYTES));
+        while supervisor.running().len() > 1 {
+            tokio::task::yield_now().await;
+        }
+        let tasks = supervisor.tasks();
+        assert_eq!((tasks["patient"].running, tasks["patient"].started, tasks["patient"].errors), (1, 1, 0));
+        let brief = &tasks["brief"];
+        assert_eq!((brief.running, brief.started, brief.errors), (0, 2, 2));
+        assert!(brief.since.0 > 0 && brief.last_error.as_ref().is_some_and(|(text, _)| text.len() == MAX_ERROR_BYTES));
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod admission;
+pub mod certificate;
 pub mod cluster_secret;
 pub mod ed25519;
 pub mod limiter;

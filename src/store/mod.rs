@@ -47,8 +47,8 @@
 //!    expired in that mailbox is deleted (as far as a look at a thousand messages finds it).
 //! 7. **A message is marked delivered once**, whoever asks at the same time and whatever restarts.
 //! 8. **Costs do not grow** with the depth of a mailbox or the number of mailboxes: `put`, `ack`, `mark_delivered`,
-//!    `known`, `holdings` and `usage` look up keys and never walk. `page` pays for what it shows, and `sweep` for
-//!    what it deletes. Only `purge`, and a `put` for which a mailbox has no room, look at more than they touch.
+//!    `known`, `holdings` and `usage` look up keys and never walk. `page` pays for what it shows, `sweep` for what it
+//!    deletes, and `tallies` for a bounded part of all counts. Only `purge`, and a `put` for which a mailbox has no room, look at more than they touch.
 //! 9. **Everything has a bound**: [`MAX_BODY_BYTES`], [`MAX_HEADER_BYTES`], [`MAX_RECEIPT_BYTES`], [`MAX_MESSAGES`],
 //!    [`MAX_PAGE_BLOBS`], [`MAX_PAGE_BLOB_BYTES`], [`MAX_DONE`]; and the quota.
 //!
@@ -80,11 +80,12 @@ mod contract;
 pub use error::StoreError;
 pub use mailboxes::{
     Acked, Known, MAX_BODY_BYTES, MAX_DONE, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS,
-    MAX_RECEIPT_BYTES, Mailboxes, Moment, NewBlob, Page, PageLimit, Put, SWEEP_STEP, StoredBlob, Sweep,
+    MAX_RECEIPT_BYTES, MAX_TALLIES, Mailboxes, Moment, NewBlob, Page, PageLimit, Put, SWEEP_STEP, StoredBlob, Sweep,
+    Tallies, TallyCursor,
 };
 pub use memory::{MemoryMailboxes, MemoryRecords};
 pub use records::{
     Applied, MAX_CHANGE_BYTES, MAX_CHANGE_WRITES, MAX_KEY_BYTES, MAX_PAGE_BYTES, MAX_PAGE_RECORDS, MAX_VALUE_BYTES,
     Record, Records, Write,
 };
-pub use rocks::{RocksOptions, RocksStore};
+pub use rocks::{RocksOptions, RocksStore, Soundness, verify};

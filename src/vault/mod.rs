@@ -3,6 +3,7 @@
 //! [`state`] holds the rules, for one vault, without input or output; [`service`] runs them for all vaults of this
 //! node; the other files are the ways in: an agent's socket, a vault's socket, HTTP, and other nodes.
 
+mod admin;
 mod agent;
 mod effects;
 mod frames;

@@ -25,7 +25,7 @@ use super::session_mode;
 use super::state::{Bounds, Context, Effect, Usage, VaultState};
 
 /// Parts of the maps, each with a lock of its own.
-const SHARDS: usize = 64;
+pub(super) const SHARDS: usize = 64;
 
 /// Most vaults that a node remembers at once, connected or asked for.
 pub const MAX_VAULTS: usize = 2_000_000;
@@ -167,14 +167,18 @@ impl VaultService {
 
     /// Runs a rule on every vault's state, one after the other.
     pub(super) fn for_each(&self, mut rule: impl FnMut(&mut VaultState, &mut Context<'_>)) {
-        for shard in &self.inner.vaults {
-            let cells: Vec<_> = shard.read().values().cloned().collect();
-            for cell in cells {
-                let mut guard = cell.state.lock();
-                let (state, removed) = &mut *guard;
-                if !*removed {
-                    self.run(state, &mut rule);
-                }
+        (0..SHARDS).for_each(|part| self.for_each_in(part, &mut rule));
+    }
+
+    /// The same, of one of [`SHARDS`] parts.
+    pub(super) fn for_each_in(&self, part: usize, mut rule: impl FnMut(&mut VaultState, &mut Context<'_>)) {
+        let Some(shard) = self.inner.vaults.get(part) else { return };
+        let cells: Vec<_> = shard.read().values().cloned().collect();
+        for cell in cells {
+            let mut guard = cell.state.lock();
+            let (state, removed) = &mut *guard;
+            if !*removed {
+                self.run(state, &mut rule);
             }
         }
     }

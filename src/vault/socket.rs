@@ -87,8 +87,9 @@ impl Protocol for VaultProtocol {
         let Some(vault) = socket.vault.lock().clone() else {
             return if socket.service.is_draining() { Step::Close(1012, "service restart") } else { Step::Continue };
         };
-        let sent_away = socket.service.sends_vaults_away();
         let asked = socket.service.with_known(vault.as_str(), |state, context| {
+            // Looked at under the lock: once the node has said to all that it stays, none is told otherwise.
+            let sent_away = socket.service.sends_vaults_away();
             (
                 state.is_silent(context.now),
                 if sent_away { state.run_dry(socket.number) } else { state.owes(socket.number) },

@@ -15,7 +15,7 @@ use crate::wire::dcp::registration::RegistrationError;
 use super::pairing::{Push, PushService};
 use super::record::AgentSocket;
 use super::service::VaultService;
-use super::state::NewRequest;
+use super::state::{NewRequest, VaultState};
 
 /// How often requests are looked through for those whose time is over.
 const TICK: Duration = Duration::from_secs(1);
@@ -145,6 +145,12 @@ impl VaultService {
     /// when they are answered.
     pub fn drain(&self) {
         self.inner.draining_since.store(time::now().0.max(1), Ordering::Relaxed);
+    }
+
+    /// Comes back into service: sockets that are open stay, and get what waited for them.
+    pub fn undrain(&self) {
+        self.inner.draining_since.store(0, Ordering::Relaxed);
+        self.for_each(VaultState::stay);
     }
 
     /// Whether some agent of this node still waits on its socket.

@@ -36,7 +36,7 @@ const ALSO: [(&str, &str); 6] = [
 /// Outside crates, and the only places, as paths begin, that name them.
 const AT_THE_RIM: [(&str, &[&str]); 4] = [
     ("chitchat", &["cluster/membership", "cluster/gossip"]),
-    ("tonic", &["cluster/", "federation/"]),
+    ("tonic", &["cluster/", "federation/", "edge/admin", "cli/admin"]),
     ("rocksdb", &["store/rocks"]),
     ("axum", &["edge/"]),
 ];

@@ -3,6 +3,11 @@
 // Clippy lets tests unwrap, but not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod admin_access;
+mod admin_backup;
+mod admin_calls;
+mod admin_cli;
+mod admin_drain;
 mod cluster_cuts;
 mod cluster_drain;
 mod cluster_keys;
@@ -30,6 +35,7 @@ mod mailbox_noise;
 mod mailbox_sessions;
 mod mailbox_torture;
 mod operator;
+mod protos;
 mod push_tls;
 mod session_mode;
 mod settings_table;

@@ -3,6 +3,7 @@
 // A tool box: no test needs every tool.
 #![allow(dead_code, unused_imports)]
 
+pub mod admin;
 pub mod agent;
 pub mod cluster;
 pub mod disk;

@@ -19,6 +19,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("RELAY_LISTEN_ADDR", "127.0.0.1:0"),
     ("RELAY_GRPC_ADDR", "127.0.0.1:0"),
     ("RELAY_GOSSIP_ADDR", "127.0.0.1:0"),
+    ("RELAY_ADMIN_ADDR", "127.0.0.1:0"),
     ("RELAY_VAULT_RATE_LIMIT", "1000000"),
     ("RELAY_RATE_LIMIT", "1000000"),
     ("RELAY_RECOVERY_RATE_LIMIT", "1000000"),

@@ -14,6 +14,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("RELAY_STORAGE_BACKEND", "memory"),
     ("RELAY_LISTEN_ADDR", "127.0.0.1:0"),
     ("RELAY_GRPC_ADDR", "127.0.0.1:0"),
+    ("RELAY_ADMIN_ADDR", "127.0.0.1:0"),
     ("RELAY_LOG_LEVEL", "error"),
     ("RELAY_VAULT_RATE_LIMIT", "1000000"),
     ("RELAY_ADDRESS_RATE_LIMIT", "1000000"),

@@ -42,6 +42,15 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A certificate whose subject has the common name `name`, and its key, both in PEM.
+    pub fn certify_as(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// Accepts TLS as the host `name`.
     pub fn acceptor(&self, name: &str) -> TlsAcceptor {
         let (certificate, key) = self.certify(name);

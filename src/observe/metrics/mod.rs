@@ -1,5 +1,6 @@
 //! The figures of a node, one struct an area, registered once and rendered as Prometheus text.
 
+mod admin;
 mod cluster;
 mod edge;
 mod federation;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+pub use admin::{AdminMetrics, Call};
 pub use cluster::{ClusterMetrics, MemberState};
 pub use edge::EdgeMetrics;
 pub use federation::{FederationMetrics, PeerLabel};
@@ -48,6 +50,8 @@ pub struct Metrics {
     pub dropped: Family<Dropped, Counter>,
     /// The public port.
     pub edge: EdgeMetrics,
+    /// The port for operators.
+    pub admin: AdminMetrics,
     /// Gossip, links, presence.
     pub cluster: ClusterMetrics,
     /// Other clusters.
@@ -66,6 +70,7 @@ impl Metrics {
         let dropped = Family::default();
         registry.register("dropped", "Items lost by a queue, by queue and reason", dropped.clone());
         let edge = EdgeMetrics::register(&mut registry);
+        let admin = AdminMetrics::register(&mut registry);
         let cluster = ClusterMetrics::register(&mut registry);
         let federation = FederationMetrics::register(&mut registry);
         let vault = VaultMetrics::register(&mut registry);
@@ -77,6 +82,7 @@ impl Metrics {
             started: Instant::now(),
             dropped,
             edge,
+            admin,
             cluster,
             federation,
             vault,

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::changes::{self, Ready};
 use super::layout::encode_blob;
 use super::{
-    Acked, Known, MAX_DONE, Mailboxes, Moment, NewBlob, Page, PageLimit, Put, StoredBlob, Sweep, check_blob,
-    check_messages, reads,
+    Acked, Known, MAX_DONE, MAX_TALLIES, Mailboxes, Moment, NewBlob, Page, PageLimit, Put, StoredBlob, Sweep, Tallies,
+    TallyCursor, check_blob, check_messages, reads,
 };
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{Holdings, MailboxKey, MessageKey, Place, Quota};
@@ -124,6 +124,10 @@ impl<B: Backend> Mailboxes for B {
 
     async fn usage(&self) -> Result<Holdings, StoreError> {
         self.read(|database| Ok(reads::totals(database)?.0)).await
+    }
+
+    async fn tallies(&self, from: Option<TallyCursor>) -> Result<Tallies, StoreError> {
+        self.read(move |database| reads::tallies(database, from, MAX_TALLIES)).await
     }
 
     async fn sweep(&self, at: Moment, limit: usize) -> Result<Sweep, StoreError> {

@@ -6,9 +6,11 @@
 //! | `changes` | what a put, an acknowledgment, a deletion changes |
 //! | `reads` | pages, and the lists that purges and sweeps work off |
 //! | `calls` | [`Mailboxes`] for every backend, in these terms |
+//! | `check` | whether what is stored makes sense, for who reads a backup |
 
 mod calls;
 mod changes;
+mod check;
 mod layout;
 mod reads;
 
@@ -22,6 +24,7 @@ use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Full, Holdings, MailboxKey, MessageKey, Place, Quota, SenderKey};
 
 pub use calls::SWEEP_STEP;
+pub(super) use check::Audit;
 
 /// Largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 << 20;
@@ -44,6 +47,9 @@ pub const MAX_PAGE_BLOB_BYTES: usize = 16 << 20;
 /// Most messages that are remembered as done; above it, a sweep forgets the oldest before their time. A few
 /// hundred MiB of disk.
 pub const MAX_DONE: u64 = 4 << 20;
+
+/// Most counts in one part of a walk along all mailboxes.
+pub const MAX_TALLIES: usize = 4096;
 
 /// The moments that a call goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +159,19 @@ pub struct Sweep {
     pub done: usize,
 }
 
+/// How much is stored in some of the mailboxes, with what has expired and is not yet swept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tallies {
+    /// The mailboxes of this part; there may be none in it.
+    pub mailboxes: Vec<(MailboxKey, Holdings)>,
+    /// Where the next part begins; `None` after the last.
+    pub next: Option<TallyCursor>,
+}
+
+/// A place in a walk along all mailboxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TallyCursor(Bytes);
+
 /// Blobs by mailbox, in order. What every backend promises is written in [`super`].
 #[async_trait]
 pub trait Mailboxes: Send + Sync {
@@ -211,6 +230,10 @@ pub trait Mailboxes: Send + Sync {
 
     /// How much is stored in all mailboxes, with what has expired and is not yet swept.
     async fn usage(&self) -> Result<Holdings, StoreError>;
+
+    /// A part of the counts of all mailboxes, after looking at [`MAX_TALLIES`] of them and of their senders' at most.
+    /// A mailbox that holds something from the first call to the last is in one part, whatever else comes and goes.
+    async fn tallies(&self, from: Option<TallyCursor>) -> Result<Tallies, StoreError>;
 
     /// Deletes at most `limit` of the blobs that have expired, the oldest first, then of the messages that need no
     /// longer be remembered. Less than `limit` in all means that nothing is left to sweep.

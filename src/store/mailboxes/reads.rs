@@ -6,7 +6,7 @@ use super::layout::{
     Message, TOTALS, age_start, blob_key, decode_age, decode_blob, decode_blob_key, decode_done_key, decode_message,
     decode_message_key, decode_tally, decode_totals, message_key, share_key,
 };
-use super::{Known, MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, Moment, Page, PageLimit, StoredBlob};
+use super::{Known, MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, Moment, Page, PageLimit, StoredBlob, Tallies, TallyCursor};
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Holdings, MailboxKey, MessageKey, Place};
 use crate::store::StoreError;
@@ -100,6 +100,24 @@ pub(super) fn totals(database: &dyn Lookup) -> Result<(Holdings, u64), StoreErro
     let stored = database.get(Family::Usage, TOTALS)?;
     let totals = stored.map(|value| decode_totals(&value)).transpose()?.unwrap_or_default();
     Ok((totals.held, totals.done))
+}
+
+/// A part of the counts of all mailboxes, after looking at `look` counts.
+pub(super) fn tallies(database: &dyn Scan, from: Option<TallyCursor>, look: usize) -> Result<Tallies, StoreError> {
+    let start = from.map(|cursor| cursor.0).unwrap_or_default();
+    let (mut part, mut looked) = (Tallies::default(), 0);
+    database.scan(Family::Usage, &start, None, &mut |key, value| {
+        if looked == look {
+            part.next = Some(TallyCursor(Bytes::copy_from_slice(key)));
+            return Ok(false);
+        }
+        looked += 1;
+        if let Ok(mailbox) = key.try_into() {
+            part.mailboxes.push((MailboxKey(mailbox), decode_tally(value)?.held));
+        }
+        Ok(true)
+    })?;
+    Ok(part)
 }
 
 /// A part of a mailbox, in the order of its messages' keys.
@@ -203,6 +221,37 @@ mod tests {
 
     const QUOTA: Quota =
         Quota { blobs: None, bytes: None, sender_blobs: None, sender_bytes: None, total_bytes: u64::MAX };
+
+    #[tokio::test]
+    async fn a_walk_in_small_parts_meets_every_mailbox_once_and_no_share_of_one() {
+        let store = MemoryMailboxes::new();
+        let at = Moment { now: Millis(1), horizon: Millis(0) };
+        let mut expected = Vec::new();
+        for n in 0..5u8 {
+            let mailbox = MailboxKey::blobs(&n.to_string());
+            for sender in 0..=n {
+                let message = MessageKey::of(&sender.to_string(), &n.to_string(), "1");
+                let (empty, from) = (Bytes::new(), SenderKey([sender; 16]));
+                let (header, receipt, body) = (empty.clone(), empty.clone(), empty);
+                let blob = NewBlob { mailbox, message, rank: 0, from, header, receipt, body };
+                assert!(matches!(store.put(blob, QUOTA, at).await, Ok(Put::Stored(_))));
+            }
+            expected.push((mailbox, Holdings { blobs: u64::from(n) + 1, bytes: (u64::from(n) + 1) * 512 }));
+        }
+        expected.sort_by_key(|(mailbox, _)| *mailbox);
+        for look in [1, 2, 100] {
+            let (mut met, mut from) = (Vec::new(), None);
+            loop {
+                let part = store.read(move |database| tallies(database, from, look)).await.unwrap();
+                met.extend(part.mailboxes);
+                from = part.next;
+                if from.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(met, expected, "in parts of {look}");
+        }
+    }
 
     #[tokio::test]
     async fn more_than_can_be_remembered_is_forgotten_before_its_time() {

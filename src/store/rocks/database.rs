@@ -26,6 +26,14 @@ impl Database {
         &self.rocks
     }
 
+    /// How many entries a family has, as RocksDB estimates.
+    pub(super) fn estimate(&self, family: Family) -> u64 {
+        let estimate = self.handle(family).ok().and_then(|handle| {
+            self.rocks.property_int_value_cf(handle, rocksdb::properties::ESTIMATE_NUM_KEYS).ok().flatten()
+        });
+        estimate.unwrap_or(0)
+    }
+
     /// Writes all changes or none; durable when it answers `Ok`.
     ///
     /// The bytes of a blob are copied here into the batch, by RocksDB into the log's buffer and a memtable, and by the

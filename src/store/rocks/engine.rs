@@ -79,6 +79,11 @@ impl RocksEngine {
         Ok(Self { path: path.to_owned(), options, database, health })
     }
 
+    /// The directory of the files.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The database, for one read; `None` while the files are closed.
     pub(super) fn database(&self) -> Option<Arc<Database>> {
         self.database.load_full()

@@ -9,6 +9,7 @@
 //! | `commit` | group commit: gathers changes, writes them once, answers everybody |
 //! | `reserve` | how much of the disk is left for new blobs |
 //! | `records`, `codec` | [`Records`](super::Records) in these terms, and as bytes |
+//! | `backup`, `verify` | a copy as of one moment, and whether one is sound |
 //! | `mailboxes` | what the rules of the mailboxes need, in these terms |
 //!
 //! **Where reads run.** A record is read on the caller's thread: nearly all find their key in a memtable or the
@@ -16,6 +17,7 @@
 //! to another thread costs; a miss costs one read of the disk. What may touch many blocks, or a large blob, runs on
 //! the blocking pool.
 
+mod backup;
 mod codec;
 mod commit;
 mod database;
@@ -27,6 +29,7 @@ mod records;
 mod reserve;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,6 +42,7 @@ use super::StoreError;
 use super::backend::{Size, Swept, Verdict};
 
 pub use options::RocksOptions;
+pub use verify::{Soundness, verify};
 
 /// A durable store in one directory, open in one process at a time.
 ///

@@ -47,6 +47,28 @@ pub(super) fn open(path: &Path, own: &RocksOptions) -> Result<Database, StoreErr
     Ok(database)
 }
 
+/// Opens the store in `path` to be read only, and changes nothing that is in it. RocksDB leaves its own log beside it.
+pub(super) fn open_read_only(path: &Path, own: &RocksOptions) -> Result<Database, StoreError> {
+    if !path.join(CURRENT).exists() {
+        let detail = "there is no store".to_owned();
+        return Err(StoreError::Open { path: path.to_owned(), detail });
+    }
+    let found = families(path)?;
+    let (mut database_options, descriptors) = options(&found, own);
+    database_options.create_if_missing(false);
+    database_options.create_missing_column_families(false);
+    let db = DBWithThreadMode::open_cf_descriptors_read_only(&database_options, path, descriptors, false)
+        .map_err(|error| explain(path, &error))?;
+    let database = Database::new(db);
+    match database.marker(FORMAT_KEY).map_err(|error| explain(path, &error))? {
+        Some(format) if format == FORMAT.to_string().as_bytes() => Ok(database),
+        format => {
+            let found = format.map_or_else(|| "unknown".into(), |format| String::from_utf8_lossy(&format).into_owned());
+            Err(wrong_format(path, found))
+        }
+    }
+}
+
 /// The families on disk; none if the directory is missing, or holds nothing that anyone would miss.
 fn families(path: &Path) -> Result<Vec<String>, StoreError> {
     if path.join(CURRENT).exists() {

@@ -84,6 +84,11 @@ impl Vaults {
         self.sockets.get(&socket).is_some_and(|entry| entry.epoch.is_some())
     }
 
+    /// The sockets that stand for a vault: number, vault, since when, and where frames go.
+    pub fn registered(&self) -> impl Iterator<Item = (u64, &VaultId, Epoch, &Outbox)> {
+        self.sockets.iter().filter_map(|(number, entry)| Some((*number, &entry.vault, entry.epoch?, &entry.outbox)))
+    }
+
     /// The socket stands for no vault any more, and its sessions are over.
     pub fn leave(&mut self, socket: u64, why: &'static str, context: &mut Context<'_>) {
         let Some(entry) = self.sockets.remove(&socket) else { return };

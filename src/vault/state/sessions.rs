@@ -183,6 +183,11 @@ impl VaultState {
         self.sessions.iter().any(|session| session.number == number)
     }
 
+    /// The vault's sessions here, newest last.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter()
+    }
+
     /// The outboxes of the vault's sockets here, newest last.
     pub fn sockets(&self) -> impl Iterator<Item = (u64, &Outbox)> {
         self.sessions.iter().filter_map(|session| Some((session.number, session.outbox.as_ref()?)))
@@ -201,5 +206,13 @@ impl VaultState {
             self.parting.push(number);
         }
         self.owes(number)
+    }
+
+    /// All sessions get what comes again: their node stays.
+    pub fn stay(&mut self, context: &mut Context<'_>) {
+        if !self.parting.is_empty() {
+            self.parting.clear();
+            self.flush(context);
+        }
     }
 }

@@ -300,3 +300,15 @@ fn a_socket_that_is_sent_away_gets_nothing_more_and_may_answer_what_it_has() {
     node.call(|state, context| state.session_opened(session(2, 2, &back), context));
     assert_eq!(back.received(), ["r2 from 10.0.0.1"]);
 }
+
+#[test]
+fn a_socket_whose_node_stays_after_all_gets_what_waited_for_it() {
+    let (mut node, [staying], agent) = served();
+    submit(&mut node, &agent, &["r1"]);
+    assert!(node.state.run_dry(1));
+    submit(&mut node, &agent, &["r2"]);
+    assert_eq!(staying.received(), ["r1 from 10.0.0.1"]);
+    node.call(VaultState::stay);
+    submit(&mut node, &agent, &["r3"]);
+    assert_eq!(staying.received(), ["r2 from 10.0.0.1", "r3 from 10.0.0.1"]);
+}
