@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::cluster::figure_is;
 use crate::support::mailbox::proven_id;
-use crate::support::regions::{FEDERATION_SECRET, linked, regions};
+use crate::support::regions::{FEDERATION_SECRET, regions};
 use crate::support::{TestMailbox, id, until};
 
 #[tokio::test]
@@ -114,11 +114,12 @@ async fn a_link_that_breaks_is_made_again_and_what_came_meanwhile_arrives() {
     sender.store("m", &id('b'), b"x").await;
     // A node of that region answers at that address again.
     let _again = other.twin(&[("RELAY_FEDERATION_ADDR", &address)]).await;
+    let up = format!(r#"waystation_federation_up{{peer="http://{address}"}}"#);
+    figure_is(eu.public, &up, |up| up == 1.0).await;
     let blob = recipient.expect_blob(b"x").await;
     recipient.acknowledge(&blob, "ReceivedByRecipient").await;
     recipient.settle().await;
     until("it is deleted", || other.node().metrics.mailbox.blobs.get() == 0).await;
-    linked(eu, 1).await;
 }
 
 #[tokio::test]
