@@ -66,15 +66,6 @@ async fn a_put_at_a_node_that_no_other_region_calls_wakes_a_recipient_there() {
     sender.expect_status("m", "Delivered").await;
     recipient.acknowledge(&blob, "ReceivedByRecipient").await;
     sender.expect_status("m", "ReceivedByRecipient").await;
-    // Its sender may be in the recipient's region by now.
-    sender.store("n", &id('b'), b"y").await;
-    let blob = recipient.expect_blob(b"y").await;
-    sender.expect_status("n", "Delivered").await;
-    sender.close().await;
-    let mut sender = TestMailbox::plain(regions[1][0].public, &id('a')).await;
-    sender.settle().await;
-    recipient.acknowledge(&blob, "ReceivedByRecipient").await;
-    sender.expect_status("n", "ReceivedByRecipient").await;
 }
 
 #[tokio::test]
