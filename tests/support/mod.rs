@@ -34,10 +34,10 @@ pub use socket::Socket;
 pub use vault::{TestVault, registration};
 
 /// How long anything that must happen may take. Nothing waits this long unless it fails.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long may take what needs several nodes or processes, or many megabytes.
-pub const LONG_PATIENCE: Duration = Duration::from_secs(30);
+pub const LONG_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a condition that cannot be awaited is looked at.
 const LOOK: Duration = Duration::from_millis(5);
