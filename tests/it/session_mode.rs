@@ -257,17 +257,22 @@ async fn whoever_stands_for_a_vault_or_is_paired_is_in_use() {
     expect_closed(&mut vault, &session, "closed by the agent").await;
 }
 
-/// The agent says half a mebibyte again and again, which the vault does not read, until `enough` holds; how often.
-async fn flood(agent: &mut Socket, enough: impl Fn(&EdgeMetrics) -> bool, node: &TestNode) -> usize {
+/// So many of [`flood`]'s blocks fit into a queue of 64 MiB, however late its reader's task gets to run.
+const BELOW_64_MIB: usize = 120;
+
+/// The agent says half a mebibyte again and again, `most` times if need be, which the vault does not read, and waits
+/// until `enough` holds; how often it said it.
+async fn flood(agent: &mut Socket, most: usize, enough: impl Fn(&EdgeMetrics) -> bool, node: &TestNode) -> usize {
     let block = json!({"type": "message", "payload": "x".repeat(512 << 10)}).to_string();
     let mut said = 0;
     within(LONG_PATIENCE, "enough has been said", async {
-        while !enough(&node.node().metrics.edge) {
+        while said < most && !enough(&node.node().metrics.edge) {
             agent.send_raw(block.clone()).await;
             said += 1;
         }
     })
     .await;
+    until("what was said weighs enough", || enough(&node.node().metrics.edge)).await;
     said
 }
 
@@ -275,7 +280,7 @@ async fn flood(agent: &mut Socket, enough: impl Fn(&EdgeMetrics) -> bool, node: 
 async fn a_side_that_does_not_read_is_cut_off_and_the_other_is_told() {
     let node = TestNode::start(&[]).await;
     let (_deaf, mut agent, session) = paired(node.public, node.public, "v").await;
-    flood(&mut agent, |edge| edge.websockets.get() < 2, &node).await;
+    flood(&mut agent, usize::MAX, |edge| edge.websockets.get() < 2, &node).await;
     expect_closed(&mut agent, &session, "the vault has disconnected").await;
 }
 
@@ -284,7 +289,7 @@ async fn as_much_may_wait_for_a_slow_reader_as_the_operator_allows() {
     let settings = [("RELAY_SEND_QUEUE_BYTES", "67108864"), ("RELAY_WRITE_TIMEOUT_SECS", "3600")];
     let node = TestNode::start(&settings).await;
     let (mut slow, mut agent, _) = paired(node.public, node.public, "v").await;
-    let said = flood(&mut agent, |edge| edge.queued_bytes.get() > 5 << 20 || edge.websockets.get() < 2, &node).await;
+    let said = flood(&mut agent, BELOW_64_MIB, |edge| edge.queued_bytes.get() > 5 << 20, &node).await;
     for _ in 0..said {
         assert_eq!(slow.next().await["type"], "message");
     }
@@ -295,7 +300,7 @@ async fn a_reader_that_takes_nothing_at_all_is_cut_off_in_time() {
     let settings = [("RELAY_WRITE_TIMEOUT_SECS", "1"), ("RELAY_SEND_QUEUE_BYTES", "67108864")];
     let node = TestNode::start(&settings).await;
     let (_deaf, mut agent, session) = paired(node.public, node.public, "v").await;
-    flood(&mut agent, |edge| edge.queued_bytes.get() > 1 << 20 || edge.websockets.get() < 2, &node).await;
+    flood(&mut agent, BELOW_64_MIB, |edge| edge.queued_bytes.get() > 1 << 20 || edge.websockets.get() < 2, &node).await;
     expect_closed(&mut agent, &session, "the vault has disconnected").await;
     let overflown = node.node().metrics.edge.closed.get_or_create(&Reason { reason: "slow_reader" }).get();
     assert_eq!(overflown, 0, "there was room for more");
