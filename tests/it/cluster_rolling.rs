@@ -17,7 +17,7 @@ use waystation::bench::target::RelayUrl;
 use crate::support::cluster::{figures_sum_to, live_nodes_are};
 use crate::support::{LONG_PATIENCE, Seat, until, within};
 
-const VAULTS: usize = 4;
+pub const VAULTS: usize = 4;
 
 const AGENTS: usize = 6;
 
@@ -36,13 +36,13 @@ fn vault_name(n: usize) -> String {
 
 /// The nodes as a balancer in front of them has them: clients take the next one each time.
 #[derive(Clone)]
-struct Balancer {
+pub struct Balancer {
     urls: Arc<Vec<RelayUrl>>,
     next: Arc<AtomicUsize>,
 }
 
 impl Balancer {
-    fn new(addresses: &[SocketAddr]) -> Self {
+    pub fn new(addresses: &[SocketAddr]) -> Self {
         let urls = addresses.iter().map(|address| format!("ws://{address}").parse().unwrap()).collect();
         Self { urls: Arc::new(urls), next: Arc::default() }
     }
@@ -53,7 +53,7 @@ impl Balancer {
 }
 
 /// Answers everything, and connects again whenever it is cut off.
-async fn vault(n: usize, balancer: Balancer) {
+pub async fn vault(n: usize, balancer: Balancer) {
     let identity = VaultIdentity::new(vault_name(n), &[u8::try_from(n).unwrap(); 32]).unwrap();
     loop {
         if let Ok(mut vault) = VaultClient::connect(balancer.url(), &identity, ConnectOptions::BUSY).await {
@@ -72,15 +72,17 @@ async fn vault(n: usize, balancer: Balancer) {
 
 /// What became of an agent's requests.
 #[derive(Debug, Default)]
-struct Tally {
-    answered: AtomicUsize,
-    connections: AtomicUsize,
+pub struct Tally {
+    pub answered: AtomicUsize,
+    pub connections: AtomicUsize,
 }
 
 /// An agent that goes on until it is told to stop; then it waits for what is still in flight.
 struct Agent {
     name: String,
     tally: Arc<Tally>,
+    /// The first of the vaults that it asks.
+    vaults: usize,
     /// The vault of each request that has no answer.
     open: HashMap<String, usize>,
     accepted: HashSet<String>,
@@ -115,7 +117,7 @@ impl Agent {
         loop {
             while self.open.len() < AT_ONCE && !stop.is_cancelled() {
                 self.asked += 1;
-                let (id, vault) = (format!("{}_{}", self.name, self.asked), self.asked % VAULTS);
+                let (id, vault) = (format!("{}_{}", self.name, self.asked), self.vaults + self.asked % VAULTS);
                 self.open.insert(id.clone(), vault);
                 if socket.request(&vault_name(vault), &id, "EjRW").await.is_err() {
                     return Ok(());
@@ -152,15 +154,23 @@ impl Agent {
     }
 }
 
-fn agents(balancer: &Balancer, tally: &Arc<Tally>, stop: &CancellationToken) -> Vec<JoinHandle<Result<(), String>>> {
+/// So many agents that ask the vaults from number `vaults` on.
+pub fn agents(
+    count: usize,
+    vaults: usize,
+    balancer: &Balancer,
+    tally: &Arc<Tally>,
+    stop: &CancellationToken,
+) -> Vec<JoinHandle<Result<(), String>>> {
     let agent = |n| Agent {
-        name: format!("agent_{n}"),
+        name: format!("agent_{vaults}_{n}"),
         tally: tally.clone(),
+        vaults,
         open: HashMap::new(),
         accepted: HashSet::new(),
         asked: n,
     };
-    (0..AGENTS).map(|n| tokio::spawn(agent(n).run(balancer.clone(), stop.clone()))).collect()
+    (0..count).map(|n| tokio::spawn(agent(n).run(balancer.clone(), stop.clone()))).collect()
 }
 
 #[tokio::test]
@@ -176,7 +186,7 @@ async fn a_rolling_restart_loses_no_accepted_request() {
     let (balancer, tally, stop) = (Balancer::new(&addresses), Arc::new(Tally::default()), CancellationToken::new());
     let vaults: Vec<_> = (0..VAULTS).map(|n| tokio::spawn(vault(n, balancer.clone()))).collect();
     figures_sum_to(&addresses, "waystation_vault_sockets", VAULTS as f64).await;
-    let agents = agents(&balancer, &tally, &stop);
+    let agents = agents(AGENTS, 0, &balancer, &tally, &stop);
     let progress = async |what: &str| {
         let before = tally.answered.load(Ordering::Relaxed);
         until(what, || tally.answered.load(Ordering::Relaxed) > before + 100).await;

@@ -25,6 +25,7 @@ mod dcp_pairing;
 mod dcp_vault;
 mod federation_links;
 mod federation_mailbox;
+mod federation_rolling;
 mod figures;
 mod layers;
 mod mailbox_claims;

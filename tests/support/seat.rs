@@ -1,5 +1,7 @@
 //! Nodes that keep their ids, their ports and their disks while their processes come and go.
 
+use std::net::SocketAddr;
+
 use tempfile::TempDir;
 
 use super::Process;
@@ -15,8 +17,7 @@ impl Seat {
     /// The three seats of a cluster, each with `settings`, on a loopback address that nothing else uses if `net` is
     /// given to no other test.
     pub fn cluster(net: u8, settings: &[(&'static str, &str)]) -> Vec<Self> {
-        let [_, _, high, low] = std::process::id().to_be_bytes();
-        let host = format!("127.{net}.{high}.{low}");
+        let host = Self::host(net);
         let seeds = (0..3).map(|n| format!("{host}:{}", 7510 + n)).collect::<Vec<_>>().join(",");
         let seat = |n: usize| {
             let disk = tempfile::tempdir().unwrap();
@@ -26,6 +27,7 @@ impl Seat {
                 ("RELAY_LISTEN_ADDR", format!("{host}:{}", 8080 + n)),
                 ("RELAY_GRPC_ADDR", format!("{host}:{}", 7400 + n)),
                 ("RELAY_GOSSIP_ADDR", format!("{host}:{}", 7510 + n)),
+                ("RELAY_FEDERATION_ADDR", Self::federation(&host, n)),
                 ("RELAY_CLUSTER_SEEDS", seeds.clone()),
                 ("RELAY_STORAGE_BACKEND", "rocksdb".to_owned()),
                 ("RELAY_DATA_DIR", disk.path().to_str().unwrap().to_owned()),
@@ -34,6 +36,20 @@ impl Seat {
             Self { settings, _disk: disk }
         };
         (0..3).map(seat).collect()
+    }
+
+    /// Where other clusters call the nodes of the cluster on this net.
+    pub fn federated(net: u8) -> Vec<SocketAddr> {
+        (0..3).map(|n| Self::federation(&Self::host(net), n).parse().unwrap()).collect()
+    }
+
+    fn host(net: u8) -> String {
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        format!("127.{net}.{high}.{low}")
+    }
+
+    fn federation(host: &str, n: usize) -> String {
+        format!("{host}:{}", 7600 + n)
     }
 
     /// How its process is started.

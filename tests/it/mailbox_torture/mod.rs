@@ -4,7 +4,7 @@
 //! `make torture` runs the kills for fifty rounds. `TORTURE_ROUNDS` and `TORTURE_SEED` set how many and which.
 
 mod check;
-mod client;
+pub mod client;
 mod cluster;
 mod doors;
 mod full_disk;
