@@ -32,7 +32,7 @@ test: ## build and pass every test
 	$(PREPARE) cargo test
 
 torture: ## kill a relay, and two of a cluster's three in turn, TORTURE_ROUNDS (50) times and miss no blob; TORTURE_SEED repeats
-	TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(PREPARE) cargo test --test it mailbox_torture -- --nocapture --include-ignored --test-threads 1
+	TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(PREPARE) cargo test --test it mailbox_torture -- --nocapture --test-threads 1
 
 format-check: ## check that the code is formatted
 	cargo fmt --check

@@ -3,19 +3,22 @@
 //! As many clients of a relay as callers of a raw group commit, each with one blob on its way at a time, so that both
 //! sides can put as many into one sync. The relay is a process of its own; its clients, and the callers, are here.
 //! On a machine of few cores the clients take from the relay what the callers do not take from RocksDB: what each side
-//! costs in CPU time is told for both.
+//! costs in CPU time is told for both. A bare server between the two, which only hands each message of the same clients
+//! to the same group commit, says what any server could reach here.
 //!
 //! `cargo bench --bench mailbox`. `MAILBOX_BENCH_SHARE=0.2` does a fifth of everything.
 
+mod bare;
 mod raw;
 mod servers;
 
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, process};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use raw::{Figures, Raw, callers};
 use servers::Server;
@@ -48,11 +51,18 @@ const MAILBOXES: usize = 100;
 /// Runs of each side in turn; the middle ones are reported.
 const ROUNDS: usize = 3;
 
+/// The argument with which this is the bare server; its port follows.
+const BARE: &str = "--bare-server";
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     // `cargo test --benches` asks only whether this builds.
     if env::args().any(|argument| argument == "--test") {
         return Ok(());
+    }
+    if env::args().nth(1).is_some_and(|argument| argument == BARE) {
+        let port = env::args().nth(2).context("no port")?.parse()?;
+        return bare::serve(port, Path::new("bare"), KEY_BYTES, HEADER_BYTES + PAYLOAD_BYTES).await;
     }
     let share: f64 = env::var("MAILBOX_BENCH_SHARE").map_or(Ok(1.0), |share| share.parse())?;
     for clients in CLIENTS {
@@ -82,25 +92,33 @@ impl Side {
 }
 
 async fn compare(clients: usize, length: Duration) -> anyhow::Result<()> {
-    let (mut raw, mut relay) = (Vec::new(), Vec::new());
+    let (mut raw, mut bare, mut relay) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         raw.push(run_raw(clients, length).await?);
-        relay.push(run_relay(clients, length).await?);
+        bare.push(run_server(&Server::own("the bare server", &[BARE])?, clients, length).await?);
+        relay.push(run_server(&Server::relay_on_disk("the relay")?, clients, length).await?);
     }
-    let ratios: Vec<f64> = raw.iter().zip(&relay).map(|(raw, relay)| relay.per_second / raw.per_second).collect();
+    let ratios = |sides: &[Side], of: &[Side]| {
+        let ratios = sides.iter().zip(of).map(|(side, of)| format!("{:.2}", side.per_second / of.per_second));
+        ratios.collect::<Vec<_>>().join(", ")
+    };
+    let (of_raw, of_bare) = (ratios(&relay, &raw), ratios(&relay, &bare));
     let middle = |mut sides: Vec<Side>| {
         sides.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
         sides.swap_remove(sides.len() / 2)
     };
-    let (raw, relay) = (middle(raw), middle(relay));
+    let (raw, bare, relay) = (middle(raw), middle(bare), middle(relay));
     println!("{clients} clients, blobs of {PAYLOAD_BYTES} bytes:");
     raw.print("raw group commit");
+    bare.print("bare server");
     relay.print("through WebSocket");
     let json_us = json_us();
     println!(
-        "  {:.2} of raw (in each round: {}); JSON takes {json_us:.1} us of the relay's {:.1}",
+        "  {:.2} of raw (in each round: {of_raw}), {:.2} of the bare server ({of_bare}), which is {:.2} of raw; \
+         JSON takes {json_us:.1} us of the relay's {:.1}",
         relay.per_second / raw.per_second,
-        ratios.iter().map(|ratio| format!("{ratio:.2}")).collect::<Vec<_>>().join(", "),
+        relay.per_second / bare.per_second,
+        bare.per_second / raw.per_second,
         relay.cpu_us
     );
     Ok(())
@@ -131,8 +149,7 @@ async fn run_raw(clients: usize, length: Duration) -> anyhow::Result<Side> {
     })
 }
 
-async fn run_relay(clients: usize, length: Duration) -> anyhow::Result<Side> {
-    let server = Server::relay_on_disk("the relay")?;
+async fn run_server(server: &Server, clients: usize, length: Duration) -> anyhow::Result<Side> {
     let url: MailboxUrl = server.address.parse()?;
     let load = MailboxLoad {
         url: url.clone(),

@@ -2,11 +2,11 @@
 
 #![allow(dead_code, reason = "each benchmark uses its part")]
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use std::{env, io};
 
 use anyhow::{Context, bail};
 use waystation::bench::target::RelayUrl;
@@ -39,10 +39,21 @@ impl Drop for Server {
 
 impl Server {
     pub fn start(name: &'static str, arguments: &[&str], settings: &[(&str, &str)], port: u16) -> anyhow::Result<Self> {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_waystation"));
+        program.args(arguments).envs(settings.iter().copied());
+        Self::run(name, program, port)
+    }
+
+    /// This very benchmark as a program of its own, which serves on the port that it is given behind these arguments.
+    pub fn own(name: &'static str, arguments: &[&str]) -> anyhow::Result<Self> {
+        let (mut program, port) = (Command::new(env::current_exe()?), free_port()?);
+        program.args(arguments).arg(port.to_string());
+        Self::run(name, program, port)
+    }
+
+    fn run(name: &'static str, mut program: Command, port: u16) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let child = Command::new(env!("CARGO_BIN_EXE_waystation"))
-            .args(arguments)
-            .envs(settings.iter().copied())
+        let child = program
             .env("RELAY_DATA_DIR", directory.path())
             .current_dir(directory.path())
             .stdout(Stdio::null())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::cluster::proto::{Done, frame::Body, reply};
+use crate::cluster::proto::{frame::Body, reply};
 use crate::domain::clock::Epoch;
 use crate::domain::ids::NodeRun;
 use crate::runtime::slot::Slot;
@@ -143,7 +143,8 @@ impl Dispatch for Dispatcher {
             Body::Reply(_) => {}
             body => match self.cluster.services.of(&body) {
                 Some(service) => service.frame(from, ask, body),
-                None => links.reply(from, ask, reply::Body::Done(Done::default())),
+                // What is asked must not pass for done.
+                None => links.reply(from, ask, reply::Body::Failed("this node is starting or has stopped".to_owned())),
             },
         }
     }

@@ -15,7 +15,7 @@ use crate::cluster::links::Links;
 use crate::cluster::proto::{FetchShared, SharedFound, SharedRecord, StoreShared, frame::Body, reply};
 use crate::cluster::view::View;
 use crate::domain::clock::Millis;
-use crate::domain::ids::NodeRun;
+use crate::domain::ids::{NodeId, NodeRun};
 use crate::domain::placement::KeyHash;
 use crate::runtime::time;
 use crate::store::{Applied, Record, Records, StoreError, Write};
@@ -50,17 +50,18 @@ impl Shared {
     /// # Errors
     /// When this node's store fails.
     pub async fn store(&self, record: SharedRecord) -> Result<(), StoreError> {
-        self.store_at_all(&record).await.map(|_| ())
+        self.store_without(&record, &[]).await.map(|_| ())
     }
 
-    /// As [`Shared::store`]; false if an owner was silent.
+    /// As [`Shared::store`], but as if these nodes were not there; false if an owner was silent.
     ///
     /// # Errors
     /// When this node's store fails.
-    pub async fn store_at_all(&self, record: &SharedRecord) -> Result<bool, StoreError> {
+    pub async fn store_without(&self, record: &SharedRecord, gone: &[NodeId]) -> Result<bool, StoreError> {
         self.merge(record).await?;
         let view = self.view.borrow().clone();
-        let told = view.owners(place(&record.kind, &record.id)).filter(|owner| owner.run != self.me).map(|owner| {
+        let owners = view.owners_without(place(&record.kind, &record.id), gone);
+        let told = owners.filter(|owner| owner.run != self.me).map(|owner| {
             let body = Body::StoreShared(StoreShared { record: Some(record.clone()) });
             self.links.ask(&owner.run, body, PATIENCE)
         });

@@ -87,8 +87,14 @@ impl View {
 
     /// The nodes that own `key`, heaviest first. A node that drains owns nothing, unless all drain.
     pub fn owners(&self, key: KeyHash) -> impl Iterator<Item = &Member> {
+        self.owners_without(key, &[])
+    }
+
+    /// As [`View::owners`], if these nodes were not there.
+    pub fn owners_without<'a>(&'a self, key: KeyHash, gone: &'a [NodeId]) -> impl Iterator<Item = &'a Member> {
         let all_drain = self.members.values().all(|m| m.facts.draining);
-        let fit = self.members.values().filter(move |m| all_drain || !m.facts.draining);
+        let is_fit = move |m: &&Member| (all_drain || !m.facts.draining) && !gone.contains(&m.run.node);
+        let fit = self.members.values().filter(is_fit);
         placement::owners(key, fit.map(|m| (m, m.hash)))
     }
 
@@ -149,6 +155,17 @@ mod tests {
         assert_eq!(told(member("a", 4, 2)), None);
         assert_eq!(told(member("a", 6, 1)), Some(1));
         assert_eq!(told(member("a", 5, 2)), Some(2));
+    }
+
+    #[test]
+    fn owners_can_be_found_as_if_a_node_were_not_there() {
+        let (view, _) = View::assemble(member("a", 1, 1), [member("b", 1, 2), member("c", 1, 3)]);
+        let gone = ["b".parse().unwrap()];
+        for key in 0..100 {
+            let mut owners: Vec<_> = view.owners_without(KeyHash(key << 32), &gone).collect();
+            owners.sort_by_key(|owner| &owner.run);
+            assert_eq!(owners.iter().map(|owner| owner.run.node.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+        }
     }
 
     #[test]

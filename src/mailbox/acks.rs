@@ -7,7 +7,7 @@ use futures::future::join_all;
 use smallvec::SmallVec;
 
 use super::MailboxService;
-use super::flow::{HERE, Owed};
+use super::flow::{HERE, Owed, Whereabouts};
 use super::lane::Done;
 use super::session::{Over, Session};
 use crate::domain::mailbox::{BlobId, MailboxKey, MessageKey};
@@ -63,7 +63,7 @@ impl MailboxService {
         }
         let known = session.flow.lock().acknowledge(owed.over, owed.message);
         let (here, away): (SmallVec<[_; 2]>, SmallVec<[_; 2]>) = known.iter().partition(|holder| **holder == HERE);
-        let mut deleted = 0;
+        let (mut deleted, mut unheard) = (0, SmallVec::<[Whereabouts; 2]>::new());
         if known.is_empty() || !here.is_empty() {
             deleted += self.acknowledge_here(session, mailbox, owed).await;
         }
@@ -73,20 +73,24 @@ impl MailboxService {
                 Some(count) => deleted += count,
                 None => {
                     session.flow.lock().owe(**holder, owed);
-                    // Whoever asks about that copy when its node is back is told that it is done with.
-                    self.insist(session, "acknowledgment", || self.note_done(mailbox, owed.message)).await;
+                    unheard.extend(session.flow.lock().whereabouts(**holder));
                 }
             }
         }
         if deleted == 0 && known.is_empty() {
             // It was sent on another connection, or long ago: whoever holds it knows.
-            let (count, all) = self.acknowledge_at_all(mailbox, owed.message, session.tells(owed)).await;
-            deleted = count;
-            let mut holders = session.flow.lock().may_have_sent(owed.over, id);
-            holders.retain(|holder| !all || !self.is_there(session, *holder));
-            if count == 0 && !holders.is_empty() && session.flow.lock().guess() {
-                self.insist(session, "acknowledgment", || self.note_done(mailbox, owed.message)).await;
+            let heard = self.acknowledge_at_all(mailbox, owed.message, session.tells(owed)).await;
+            deleted = heard.deleted;
+            let mut flow = session.flow.lock();
+            unheard = flow.may_have_sent(owed.over, id);
+            unheard.retain(|holder| !heard.by(holder));
+            if deleted > 0 || unheard.is_empty() || !flow.guess() {
+                unheard.clear();
             }
+        }
+        if !unheard.is_empty() {
+            // Whoever asks about those copies when their nodes are back is told that they are done with.
+            self.insist(session, "acknowledgment", || self.note_done(mailbox, owed.message, &unheard)).await;
         }
         if deleted == 0 {
             self.inner.metrics.mailbox.acknowledged_nothing.inc();

@@ -38,7 +38,7 @@ const WINDOW_BYTES: usize = 256 << 10;
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
 /// A copy that has waited for this long may be of a message that was done with elsewhere: the other nodes are asked.
-/// What is brought at once is not held up.
+/// What came since the connection began is brought at once, and not held up.
 const OLD: Duration = Duration::from_secs(1);
 
 /// Why a delivery stops.
@@ -214,7 +214,7 @@ impl MailboxService {
         mailbox: MailboxKey,
         batch: &[(usize, StoredBlob)],
     ) -> Result<(), Stop> {
-        let known = self.known_of(mailbox, batch).await?;
+        let known = self.known_of(session, mailbox, batch).await?;
         // Where there is one holder only, what stands before its cursor is enough to know.
         let remember = over == Over::Devices || self.has_elsewhere();
         let mut sent: Vec<(usize, MessageKey)> = Vec::with_capacity(batch.len());
@@ -264,10 +264,15 @@ impl MailboxService {
         Ok(())
     }
 
-    /// What is known of those that have waited for long, or come from a node whose clock is another.
-    async fn known_of(&self, mailbox: MailboxKey, batch: &[(usize, StoredBlob)]) -> Result<Knowledge, StoreError> {
+    /// What is known of those that may have been done with on another connection.
+    async fn known_of(
+        &self,
+        session: &Session,
+        mailbox: MailboxKey,
+        batch: &[(usize, StoredBlob)],
+    ) -> Result<Knowledge, StoreError> {
         let now = time::now();
-        let old = batch.iter().map(|(_, blob)| blob.place.id).filter(|id| is_old(*id, now));
+        let old = batch.iter().map(|(_, blob)| blob.place.id).filter(|id| is_old(*id, session.opened, now));
         let old: Vec<_> = old.map(BlobId::message).collect();
         match old.is_empty() || !self.has_others() {
             true => Ok(Knowledge::default()),
@@ -312,9 +317,11 @@ impl MailboxService {
     }
 }
 
-/// Whether a copy has waited for long. One that is not stored yet has, for what is known: its node's clock is another.
-fn is_old(id: BlobId, now: Millis) -> bool {
-    now.since(id.time()) > OLD || id.time().since(now) > OLD
+/// Whether a copy was there before the connection, or has waited for long. One that is not stored yet has, for what is
+/// known: its node's clock is another.
+fn is_old(id: BlobId, opened: Millis, now: Millis) -> bool {
+    let stored = id.time();
+    stored <= opened.plus(OLD) || now.since(stored) > OLD || stored.since(now) > OLD
 }
 
 /// A blob as the frame that delivers it; `None` if it was not stored by this service.
@@ -348,9 +355,12 @@ mod tests {
     use crate::domain::mailbox::Stamp;
 
     #[test]
-    fn a_copy_from_a_node_whose_clock_is_ahead_is_asked_about_as_an_old_one_is() {
+    fn a_copy_is_asked_about_that_is_old_or_older_than_the_connection_or_from_a_clock_that_is_ahead() {
         let id = |millis: u64| BlobId::new(Stamp::new(millis << 12).unwrap(), MessageKey::of("s", "r", "m"));
-        let now = Millis(1_000_000);
-        assert_eq!([998_999, 999_000, 1_001_000, 1_001_001].map(|at| is_old(id(at), now)), [true, false, false, true]);
+        let (opened, now) = (Millis(0), Millis(1_000_000));
+        let old = [998_999, 999_000, 1_001_000, 1_001_001].map(|at| is_old(id(at), opened, now));
+        assert_eq!(old, [true, false, false, true]);
+        let opened = Millis(998_500);
+        assert_eq!([999_499, 999_500, 999_501].map(|at| is_old(id(at), opened, now)), [true, true, false]);
     }
 }

@@ -260,12 +260,13 @@ impl Flow {
     }
 
     /// Other nodes by which a copy may have been sent so long ago that it is not remembered.
-    pub fn may_have_sent(&self, over: Over, id: BlobId) -> SmallVec<[usize; 2]> {
+    pub fn may_have_sent(&self, over: Over, id: BlobId) -> SmallVec<[Whereabouts; 2]> {
         let is_sent = |cursor: Option<Place>| match over {
             Over::Blobs => cursor >= Some(Place { rank: 0, id }),
             Over::Devices => cursor.is_some(),
         };
-        (1..=self.away.len()).filter(|holder| is_sent(self.cursor(over, *holder))).collect()
+        let away = self.away.iter().enumerate().filter(|(at, _)| is_sent(self.cursor(over, at + 1)));
+        away.map(|(_, away)| away.whereabouts.clone()).collect()
     }
 
     /// Whether it may be noted that a message is done with which the session is not known to have been sent. Not too

@@ -8,7 +8,7 @@
 //! token, and be its owner before it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -26,10 +26,10 @@ use crate::wire::vauchi::proof::{Proof as Signed, TIME_SKEW_SECS};
 /// clocks of nodes that differ.
 const NONCE_MEMORY: Duration = Duration::from_secs(TIME_SKEW_SECS + 60);
 
-/// Attempts to find out whether a name is claimed, and the pause between them: long enough for a node that has died
-/// to leave the view. A session for which it is not found out only sends.
-const ATTEMPTS: u32 = 12;
-const PAUSE: Duration = Duration::from_millis(250);
+/// How long it is tried to find out whether a name is claimed, and with what pause: long enough for a node that has died
+/// to leave the view, on a busy machine too. A session for which it is not found out only sends.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Names that another cluster is asked for at a time.
 const NAMES: usize = 256;
@@ -114,15 +114,16 @@ impl MailboxService {
 
     /// Whether a key owns a name; `None` if that cannot be found out.
     async fn is_claimed(&self, principal: &Principal) -> Option<bool> {
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                tokio::time::sleep(PAUSE).await;
-            }
+        let begun = Instant::now();
+        loop {
             if let Ok(owned) = self.inner.cluster.claims.is_owned(principal).await {
                 return Some(owned || self.owner_afar(principal).await.is_some());
             }
+            if begun.elapsed() >= PATIENCE {
+                return None;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        None
     }
 
     /// The key that owns a name in another cluster, as far as those that can be asked say.

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::channel::Channel;
 use super::flow::Flow;
 use super::lane::Lane;
+use crate::domain::clock::Millis;
 use crate::domain::digest;
 use crate::domain::mailbox::{MailboxKey, SenderKey};
 use crate::runtime::time;
@@ -87,6 +88,8 @@ pub(super) enum Over {
 pub(super) struct Session {
     /// Tells it from the other sessions of this node.
     pub number: u64,
+    /// When it began.
+    pub opened: Millis,
     /// Who it is.
     pub who: Identity,
     /// Its mailbox.
@@ -133,6 +136,7 @@ impl Session {
         };
         Self {
             number,
+            opened: time::now(),
             blobs: MailboxKey::blobs(&who.routing_id),
             device: who.device_id.as_ref().map(|device| MailboxKey::device(&who.client_id, device)),
             who,
@@ -236,7 +240,7 @@ impl Session {
 
     /// How long nothing has been said.
     pub fn idle(&self) -> std::time::Duration {
-        time::now().since(crate::domain::clock::Millis(self.active.load(Ordering::Relaxed)))
+        time::now().since(Millis(self.active.load(Ordering::Relaxed)))
     }
 
     /// Queues a frame, whatever waits. False if the connection takes nothing more.

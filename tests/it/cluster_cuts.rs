@@ -1,10 +1,14 @@
 //! Nodes that die, stand still, or cannot reach each other for a while.
 
+use std::time::Duration;
+
+use waystation::cluster::links::AskError;
 use waystation::cluster::presence::Located;
+use waystation::cluster::proto::{MailHolds, frame::Body};
 use waystation::domain::principal::Principal;
 
 use crate::support::cluster::{SECRET, all_meet, expect_requests, figure_is, heal, kill, live_nodes_are, split};
-use crate::support::{Process, TestAgent, TestNode, TestVault, envelope};
+use crate::support::{Process, TestAgent, TestNode, TestVault, envelope, in_time};
 
 const VAULT: &str = "vault_demo01";
 
@@ -136,4 +140,21 @@ async fn a_node_that_stood_still_is_accepted_again_and_its_vault_reached() {
     agent.expect_response("meanwhile").await;
     let mut other = TestAgent::connect(second.public).await;
     answers(&mut vault, &mut other, "after").await;
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_node_that_dies_is_not_waited_for() {
+    let node = TestNode::named("asker", "a-question", "", &[]).await;
+    let seed = node.gossip().to_string();
+    let settings = [("RELAY_NODE_ID", "asked"), ("RELAY_CLUSTER_ID", "a-question"), ("RELAY_CLUSTER_SEEDS", &seed)];
+    let asked = Process::start(&settings).await;
+    node.view_is(2).await;
+    node.links_are(1).await;
+    let cluster = &node.node().cluster;
+    let run = cluster.nodes().others().next().unwrap().run.clone();
+    asked.sigstop();
+    let question = Body::MailHolds(MailHolds::default());
+    let asking = cluster.links.ask(&run, question, Duration::from_secs(3600));
+    let (answer, ()) = tokio::join!(in_time("the question ends", asking), async { asked.sigkill() });
+    assert_eq!(answer, Err(AskError::Broken));
 }

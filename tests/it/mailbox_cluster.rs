@@ -18,7 +18,7 @@ async fn store_in_turn(nodes: &[TestNode], recipient: &str, count: usize) -> Vec
     bodies
 }
 
-async fn expect_all(client: &mut TestMailbox, bodies: &[Vec<u8>]) -> Vec<String> {
+pub async fn expect_all(client: &mut TestMailbox, bodies: &[Vec<u8>]) -> Vec<String> {
     let mut ids = Vec::new();
     for body in bodies {
         ids.push(client.expect_blob(body).await);
@@ -27,7 +27,7 @@ async fn expect_all(client: &mut TestMailbox, bodies: &[Vec<u8>]) -> Vec<String>
 }
 
 /// Lets nothing pass between two nodes, which are all there are, and waits until they take each other for dead.
-async fn cut(nodes: &[TestNode]) {
+pub async fn cut(nodes: &[TestNode]) {
     nodes[0].cut_from(&nodes[1]);
     for node in nodes {
         node.view_is(1).await;
@@ -35,7 +35,7 @@ async fn cut(nodes: &[TestNode]) {
 }
 
 /// Stores more blobs than a session remembers to have been sent.
-async fn store_many(node: &TestNode, recipient: &str) -> Vec<Vec<u8>> {
+pub async fn store_many(node: &TestNode, recipient: &str) -> Vec<Vec<u8>> {
     let mut sender = TestMailbox::plain(node.public, &id('a')).await;
     let bodies: Vec<_> = (0..300_u32).map(|number| number.to_be_bytes().to_vec()).collect();
     for (number, body) in bodies.iter().enumerate() {

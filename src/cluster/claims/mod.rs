@@ -10,7 +10,7 @@ mod judge;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -34,10 +34,9 @@ use bindings::{Binding, Bindings};
 /// How long an owner may take over a claim: it may have to ask everybody itself.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// Attempts before a claim is given up: long enough for a dead owner to leave the view.
-const ATTEMPTS: u32 = 8;
-
-/// Pause between attempts.
+/// How long a claim is attempted, and with what pause: long enough for two dead owners to leave the view, on a busy
+/// machine too.
+const PERSISTENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What a client proved. Its signature has been checked.
@@ -134,17 +133,14 @@ impl Claims {
         }
         // The same for every attempt: an owner that has spent the nonce on this claim grants it again.
         let attempt = rand::random();
-        for round in 0..ATTEMPTS {
-            if round > 0 {
-                tokio::time::sleep(PAUSE).await;
-            }
+        let begun = Instant::now();
+        loop {
             match self.attempt(principal, proof, may_bind, attempt).await {
-                Err(ClaimError::Unavailable) => {}
+                Err(ClaimError::Unavailable) if begun.elapsed() < PERSISTENCE => tokio::time::sleep(PAUSE).await,
                 Err(error) => return Err(error),
                 Ok(verdict) => return self.granted(principal, proof, &verdict).await,
             }
         }
-        Err(ClaimError::Unavailable)
     }
 
     /// The key that owns `principal`, as far as any live node knows.

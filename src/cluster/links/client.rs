@@ -56,6 +56,7 @@ pub async fn run(inner: Arc<Inner>, peer: Arc<Peer>) {
             tracing::debug!(peer = %peer.run, %error, "link broken");
         }
         peer.queue.break_off();
+        peer.broken.notify_waiters();
         peer.gone.run_until_cancelled(tokio::time::sleep(backoff.next(rand::random()))).await;
     }
 }

@@ -21,9 +21,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -69,6 +70,9 @@ pub enum AskError {
     /// No answer came in time.
     #[error("that node did not answer in time")]
     TimedOut,
+    /// The link broke: it may have taken the question with it.
+    #[error("the link to that node broke before it answered")]
+    Broken,
     /// The node answered that it could not.
     #[error("that node failed: {0}")]
     Failed(String),
@@ -132,6 +136,8 @@ struct Peer {
     grpc: String,
     gossip: SocketAddr,
     queue: LinkQueue,
+    /// Told whenever the link breaks: what was asked over it has no answer.
+    broken: Notify,
     /// Where its mailboxes are asked for, once they are.
     pulls: OnceLock<Channel>,
     gone: CancellationToken,
@@ -244,17 +250,24 @@ impl Links {
         result
     }
 
-    /// Asks that run of that node and waits for its answer.
+    /// Asks that run of that node and waits for its answer, as long as the link stands.
     ///
     /// # Errors
     /// [`AskError`]; `patience` at most after the call.
     pub async fn ask(&self, to: &NodeRun, body: frame::Body, patience: Duration) -> Result<reply::Body, AskError> {
+        let peer = self.inner.peers.read().get(&to.node).cloned();
+        let broken = OptionFuture::from(peer.as_ref().map(|peer| peer.broken.notified()));
         let (number, answer) = self.inner.asks.open();
         self.send(to, Frame { ask: number.get(), body: Some(body) })?;
-        match tokio::time::timeout(patience, answer).await {
-            Ok(Ok(reply::Body::Failed(reason))) => Err(AskError::Failed(reason)),
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(_)) | Err(_) => Err(AskError::TimedOut),
+        tokio::select! {
+            biased;
+            answer = answer => match answer {
+                Ok(reply::Body::Failed(reason)) => Err(AskError::Failed(reason)),
+                Ok(body) => Ok(body),
+                Err(_) => Err(AskError::TimedOut),
+            },
+            Some(()) = broken => Err(AskError::Broken),
+            () = tokio::time::sleep(patience) => Err(AskError::TimedOut),
         }
     }
 
@@ -275,6 +288,7 @@ impl Peer {
             grpc: member.facts.grpc.clone(),
             gossip: member.gossip,
             queue: LinkQueue::new(QUEUE_BYTES, metrics.clone()),
+            broken: Notify::new(),
             pulls: OnceLock::new(),
             gone: supervisor.token().child_token(),
         }

@@ -126,11 +126,11 @@ impl MailboxService {
                 let (mailbox, message) = (convert::mailbox_from(&ack.mailbox), convert::message_from(ack.message));
                 let (Some(mailbox), Some(message)) = (mailbox, message) else { return Ok(nonsense()) };
                 let tell = Tell::of(&ack);
-                let (here, (near, _)) = tokio::join!(
+                let (here, near) = tokio::join!(
                     self.acknowledge_message(mailbox, message, tell),
                     self.acknowledge_near(mailbox, message, tell)
                 );
-                Ok(done(here? + near))
+                Ok(done(here? + near.deleted))
             }
             Body::MailPurge(purge) => Ok(done(self.purge_near(&purge).await?)),
             question => self.answer(question).await,

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use smallvec::SmallVec;
 
 use super::convert;
 use super::todo::Audience;
 use crate::cluster::links::{AskError, LinkRefused};
 use crate::cluster::proto::{MailAck, MailHolds, MailMark, PullPage, PullRequest, frame::Body, reply};
+use crate::cluster::regions::PeerName;
 use crate::domain::ids::{NodeId, NodeRun};
 use crate::domain::mailbox::{MailboxKey, MessageKey, Place};
 use crate::mailbox::MailboxService;
@@ -42,16 +44,6 @@ impl MailboxService {
     /// The live run of a node of this cluster.
     pub(super) fn run_of(&self, node: &NodeId) -> Option<NodeRun> {
         self.inner.cluster.view.borrow().members.get(node).map(|member| member.run.clone())
-    }
-
-    /// Whether whoever holds something for a session is there.
-    pub(in crate::mailbox) fn is_there(&self, session: &Session, holder: usize) -> bool {
-        let whereabouts = session.flow.lock().whereabouts(holder);
-        match whereabouts {
-            None => true,
-            Some(Whereabouts::Near(node)) => self.run_of(&node).is_some(),
-            Some(Whereabouts::Afar(peer, _)) => self.inner.cluster.afar.peers().contains(&peer),
-        }
     }
 
     /// Asks whoever holds something for a session.
@@ -189,30 +181,58 @@ impl MailboxService {
         counted(self.ask_holder(session, holder, ack).await).ok()
     }
 
-    /// Deletes a message at all other live nodes of this cluster; how many copies there were, as far as they say, and
-    /// whether all do.
-    pub(super) async fn acknowledge_near(&self, mailbox: MailboxKey, message: MessageKey, tell: Tell) -> (u64, bool) {
+    /// Deletes a message at all other live nodes of this cluster.
+    pub(super) async fn acknowledge_near(&self, mailbox: MailboxKey, message: MessageKey, tell: Tell) -> Heard {
         let others = self.others();
         let told = others.iter().map(|run| self.inner.cluster.links.ask(run, ack(mailbox, message, tell), PATIENCE));
-        sum(join_all(told).await)
+        let mut heard = Heard::default();
+        for (run, answer) in others.iter().zip(join_all(told).await) {
+            if let Ok(count) = counted(answer) {
+                heard.deleted += count;
+                heard.nodes.push(run.node.clone());
+            }
+        }
+        heard
     }
 
-    /// Deletes a message wherever else it may lie; how many copies there were, as far as anybody says, and whether all
-    /// that were asked do.
+    /// Deletes a message wherever else it may lie.
     pub(in crate::mailbox) async fn acknowledge_at_all(
         &self,
         mailbox: MailboxKey,
         message: MessageKey,
         tell: Tell,
-    ) -> (u64, bool) {
-        let (near, all_near) = self.acknowledge_near(mailbox, message, tell).await;
-        let Some(out) = self.inner.cluster.afar.out.get().filter(|_| near == 0) else { return (near, all_near) };
-        let told = out.peers().into_iter().map(|peer| {
-            let ack = ack(mailbox, message, tell);
-            out.ask(&peer, None, ack, PATIENCE_AFAR)
-        });
-        let (afar, all_afar) = sum(join_all(told).await);
-        (afar, all_near && all_afar)
+    ) -> Heard {
+        let mut heard = self.acknowledge_near(mailbox, message, tell).await;
+        let Some(out) = self.inner.cluster.afar.out.get().filter(|_| heard.deleted == 0) else { return heard };
+        let peers = out.peers();
+        let told = peers.iter().map(|peer| out.ask(peer, None, ack(mailbox, message, tell), PATIENCE_AFAR));
+        for (peer, answer) in peers.iter().zip(join_all(told).await) {
+            if let Ok(count) = counted(answer) {
+                heard.deleted += count;
+                heard.peers.push(peer.clone());
+            }
+        }
+        heard
+    }
+}
+
+/// Who has heard that a message is done with: it is deleted there, if it was there.
+#[derive(Debug, Default)]
+pub(in crate::mailbox) struct Heard {
+    /// How many copies there were.
+    pub deleted: u64,
+    nodes: SmallVec<[NodeId; 4]>,
+    peers: SmallVec<[PeerName; 1]>,
+}
+
+impl Heard {
+    /// Whether a holder has heard it. It must not matter whether it seems to be there by now: it may have come back
+    /// since.
+    pub fn by(&self, holder: &Whereabouts) -> bool {
+        match holder {
+            Whereabouts::Near(node) => self.nodes.contains(node),
+            Whereabouts::Afar(peer, _) => self.peers.contains(peer),
+        }
     }
 }
 
@@ -231,11 +251,4 @@ pub(super) fn counted(answer: Result<reply::Body, AskError>) -> Result<u64, AskE
         reply::Body::Done(done) => Ok(done.count),
         _ => Err(AskError::Failed("it says something else".to_owned())),
     }
-}
-
-/// How many were deleted, as far as anybody says, and whether all do.
-fn sum(answers: Vec<Result<reply::Body, AskError>>) -> (u64, bool) {
-    let counts: Vec<_> = answers.into_iter().map(counted).collect();
-    let all = counts.iter().all(Result::is_ok);
-    (counts.into_iter().flatten().sum(), all)
 }

@@ -1,33 +1,32 @@
 //! What is known of a message on all nodes: whether it is done with, and where copies of it wait.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use futures::future::{join_all, try_join_all};
-use parking_lot::Mutex;
+use futures::future::try_join_all;
 
 use super::calls::PATIENCE;
 use super::convert;
+use super::insist::Insistence;
 use crate::cluster::proto::{MailDone, MailKnown, SharedRecord, frame::Body, reply};
 use crate::domain::ids::{NodeId, NodeRun};
 use crate::domain::mailbox::{MailboxKey, MessageKey, Place};
 use crate::mailbox::MailboxService;
+use crate::mailbox::flow::Whereabouts;
 use crate::runtime::time;
 use crate::store::{Known, StoreError};
 
 /// The kind of the shared records that say that a message is done with, tagged with its mailbox.
 const DONE: &str = "mail-done";
 
-/// How long a live node is asked again, and with what pause: longer than one that was killed stays in the view, or one
-/// that has come back takes for its links on a busy machine.
-const INSIST: Duration = Duration::from_secs(10);
+/// How long a live node is asked: longer than one that was killed stays in the view, or one that has come back takes for
+/// its links on a busy machine.
+const INSISTENCE: Insistence = Insistence { length: Duration::from_secs(10), pause: PAUSE };
+
+/// How long it is tried to have the owners of a note keep it, and with what pause: until one that was killed is out of
+/// the view, on a busy machine too.
+const NOTED: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a node that was asked in vain is not asked, unless a link to it is new.
-const REST: Duration = Duration::from_secs(300);
-
-/// How long it is tried to have the owners of a note keep it.
-const NOTED: Duration = Duration::from_secs(4);
 
 /// What is known of some messages.
 #[derive(Debug, Default)]
@@ -36,30 +35,6 @@ pub(in crate::mailbox) struct Knowledge {
     pub done: HashSet<MessageKey>,
     /// Where the others wait; without a node: here.
     pub waiting: Vec<(Option<NodeId>, Place)>,
-}
-
-/// The nodes that are in the view, and do not say what they know.
-#[derive(Debug, Default)]
-pub(super) struct Silent(Mutex<HashMap<NodeRun, Instant>>);
-
-impl Silent {
-    fn note(&self, run: &NodeRun) {
-        self.0.lock().insert(run.clone(), Instant::now());
-    }
-
-    fn rests(&self, run: &NodeRun) -> bool {
-        self.0.lock().get(run).is_some_and(|since| since.elapsed() < REST)
-    }
-
-    /// A node speaks again.
-    pub fn forget(&self, run: &NodeRun) {
-        self.0.lock().remove(run);
-    }
-
-    /// Only these runs are there any more.
-    pub fn keep(&self, is_live: impl Fn(&NodeRun) -> bool) {
-        self.0.lock().retain(|run, _| is_live(run));
-    }
 }
 
 impl MailboxService {
@@ -81,39 +56,19 @@ impl MailboxService {
 
     /// What the other nodes know. A copy may come once more if one that is live does not say.
     async fn known_elsewhere(&self, mailbox: MailboxKey, messages: &[MessageKey]) -> Knowledge {
-        let (mut knowledge, begun) = (Knowledge::default(), Instant::now());
-        let mut asked = self.others();
-        asked.retain(|run| !self.inner.peers.silent.rests(run));
-        while !asked.is_empty() {
-            let answers = join_all(asked.iter().map(|run| self.ask_known(run, mailbox, messages))).await;
-            let mut left = Vec::new();
-            for (run, answer) in asked.into_iter().zip(answers) {
-                let Some(answer) = answer else {
-                    left.push(run.node);
-                    continue;
-                };
-                knowledge.done.extend(convert::messages_from(&answer.messages));
-                let places = answer.waiting.iter().filter_map(convert::place_from);
-                knowledge.waiting.extend(places.map(|place| (Some(run.node.clone()), place)));
-            }
-            // One that has died is not there any more, and one that has come back is another run.
-            asked = self.others();
-            asked.retain(|run| left.contains(&run.node));
-            if asked.is_empty() {
-                break;
-            }
-            if begun.elapsed() > INSIST {
-                asked.iter().for_each(|run| self.inner.peers.silent.note(run));
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
+        let ask = |run| self.ask_known(run, mailbox, messages);
+        let mut knowledge = Knowledge::default();
+        for (run, answer) in INSISTENCE.until_all_say(|| self.others(), &self.inner.peers.silent, ask).await {
+            knowledge.done.extend(convert::messages_from(&answer.messages));
+            let places = answer.waiting.iter().filter_map(convert::place_from);
+            knowledge.waiting.extend(places.map(|place| (Some(run.node.clone()), place)));
         }
         knowledge
     }
 
-    async fn ask_known(&self, run: &NodeRun, mailbox: MailboxKey, messages: &[MessageKey]) -> Option<MailDone> {
+    async fn ask_known(&self, run: NodeRun, mailbox: MailboxKey, messages: &[MessageKey]) -> Option<MailDone> {
         let known = MailKnown { mailbox: convert::mailbox(&mailbox), messages: convert::messages(messages) };
-        match self.inner.cluster.links.ask(run, Body::MailKnown(known), PATIENCE).await {
+        match self.inner.cluster.links.ask(&run, Body::MailKnown(known), PATIENCE).await {
             Ok(reply::Body::MailDone(done)) => Some(done),
             _ => None,
         }
@@ -146,8 +101,8 @@ impl MailboxService {
         Ok(knowledge)
     }
 
-    /// Notes that a message is done with of which a copy lies where it cannot be deleted now. Durable here when this
-    /// returns, and with the note's owners unless they are live and silent.
+    /// Notes that a message is done with of which copies lie where they cannot be deleted now. Durable here when this
+    /// returns, and with the note's owners unless they are live and silent; those holders are none of them.
     ///
     /// # Errors
     /// When the store fails.
@@ -155,6 +110,7 @@ impl MailboxService {
         &self,
         mailbox: MailboxKey,
         message: MessageKey,
+        holders: &[Whereabouts],
     ) -> Result<(), StoreError> {
         let record = SharedRecord {
             kind: DONE.to_owned(),
@@ -166,8 +122,12 @@ impl MailboxService {
             ..SharedRecord::default()
         };
         let begun = Instant::now();
-        // The node that was lost may be an owner, as long as it is in the view.
-        while !self.inner.cluster.shared.store_at_all(&record).await? && begun.elapsed() < NOTED {
+        let near = holders.iter().filter_map(|holder| match holder {
+            Whereabouts::Near(node) => Some(node.clone()),
+            Whereabouts::Afar(..) => None,
+        });
+        let near: Vec<_> = near.collect();
+        while !self.inner.cluster.shared.store_without(&record, &near).await? && begun.elapsed() < NOTED {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())

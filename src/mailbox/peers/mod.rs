@@ -18,6 +18,7 @@
 //! | `afar` | what nodes of other clusters tell and ask |
 //! | `calls` | what this node asks |
 //! | `known` | which messages are done with, and where copies of the others wait |
+//! | `insist` | asking every node until it says something |
 //! | `purges` | purges, which must reach those who are away too |
 //! | `convert` | between the words of the links and the domain's |
 
@@ -25,6 +26,7 @@ mod afar;
 mod answer;
 mod calls;
 mod convert;
+mod insist;
 mod interests;
 mod known;
 mod purges;
@@ -39,9 +41,9 @@ use tokio::sync::Semaphore;
 use crate::cluster::regions::Caller;
 use crate::domain::ids::NodeRun;
 
+use insist::Silent;
 use interests::Interests;
 pub(super) use known::Knowledge;
-use known::Silent;
 use todo::{Lookups, Tellings};
 
 /// Frames of other nodes whose handling touches the disk, at once; more are answered with a failure.

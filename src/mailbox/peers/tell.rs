@@ -16,6 +16,7 @@ use crate::domain::ids::NodeId;
 use crate::domain::mailbox::{MailboxKey, Place};
 use crate::domain::principal::Principal;
 use crate::mailbox::MailboxService;
+use crate::runtime::backoff::Backoff;
 use crate::wire::vauchi::payload::Status;
 
 /// Mailboxes in one frame.
@@ -24,8 +25,8 @@ const FRAME_MAILBOXES: usize = 1024;
 /// Mailboxes that are told before the other has heard those before them.
 const SAID_AT_ONCE: usize = 1 << 13;
 
-/// The pause after a link was full.
-const FULL: Duration = Duration::from_millis(100);
+/// Pauses after a link was full, or somebody did not hear what they were told.
+const FULL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// How often what others said and is void is forgotten.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -186,33 +187,48 @@ impl MailboxService {
     }
 
     async fn tell(&self, telling: Telling) {
-        let mut full = !telling.wakes.is_empty();
+        for to in telling.introduce {
+            let this = self.clone();
+            // Who does not answer holds up nobody else.
+            self.inner.supervisor.spawn_quiet(async move { this.introduce_until_heard(&to).await });
+        }
+        if telling.wakes.is_empty() {
+            return;
+        }
         for (asker, holder, mailbox) in telling.wakes {
             self.wake_asker(asker, &holder, mailbox, None);
         }
-        let introduced = join_all(telling.introduce.iter().map(|to| self.introduce(to))).await;
-        for (to, introduced) in telling.introduce.iter().zip(introduced) {
-            if introduced == Err(LinkRefused::Full) {
-                full = true;
-                self.inner.peers.tellings.introduce(to.clone());
+        tokio::time::sleep(FULL.0).await;
+    }
+
+    async fn introduce_until_heard(&self, to: &Audience) {
+        let (tellings, mut backoff) = (&self.inner.peers.tellings, Backoff::new(FULL.0, FULL.1));
+        let meeting = tellings.meeting(to);
+        while self.introduce(to, meeting).await == Err(LinkRefused::Full) {
+            if tellings.meeting(to) != meeting {
+                // What has been said of it may stand behind what is said since the next meeting, and void that.
+                tellings.introduce(to.clone());
+                break;
             }
+            tokio::time::sleep(backoff.next(rand::random())).await;
         }
-        if full {
-            tokio::time::sleep(FULL).await;
-        }
+        tellings.introduced(to, meeting);
     }
 
     /// Has somebody obey the purges that they may have missed, then tells them what there are sessions for. No more is
     /// under way to them at a time than a link takes.
-    async fn introduce(&self, to: &Audience) -> Result<(), LinkRefused> {
-        if !self.inner.peers.tellings.has_told_purges(to) {
+    async fn introduce(&self, to: &Audience, meeting: Option<u64>) -> Result<(), LinkRefused> {
+        let tellings = &self.inner.peers.tellings;
+        if !tellings.has_told_purges(to) {
             self.repeat_purges(to).await?;
-            self.inner.peers.tellings.note_told_purges(to);
+            tellings.note_told_purges(to, meeting);
         }
         if let Audience::Peer(peer) = to {
             self.decide_again(peer).await;
         }
-        self.say(to, Body::MailInterest(MailInterest { anew: true, ..MailInterest::default() }))?;
+        // Asked, because one that is starting hears nothing yet.
+        let anew = MailInterest { anew: true, ..MailInterest::default() };
+        heard(self.ask_audience(to, Body::MailInterest(anew)).await)?;
         let mut said = 0;
         for part in 0..self.inner.sessions.parts() {
             self.inner.sessions.with_part(part, |mut mailboxes| {
@@ -303,12 +319,12 @@ impl MailboxService {
     }
 }
 
-/// Whether somebody has heard what they were told, whatever they could do about it.
+/// Whether somebody has done what they were told. Who could not is told again, like one whose link is full.
 fn heard(answer: Result<reply::Body, AskError>) -> Result<(), LinkRefused> {
     match answer {
-        Ok(_) | Err(AskError::Failed(_)) => Ok(()),
+        Ok(_) => Ok(()),
         Err(AskError::Refused(refused)) => Err(refused),
-        Err(AskError::TimedOut) => Err(LinkRefused::Full),
+        Err(AskError::TimedOut | AskError::Broken | AskError::Failed(_)) => Err(LinkRefused::Full),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is still to be told to other nodes, or looked up for them, outside of the order of their frames.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,8 +20,25 @@ const MAX_CHECKS: usize = 1 << 14;
 #[derive(Debug, Default)]
 pub struct Tellings {
     state: Mutex<Telling>,
-    told_purges: Mutex<BTreeSet<Audience>>,
+    /// Who is being told what there are sessions for, and since which meeting: once at a time for each.
+    busy: Mutex<BTreeMap<Audience, Option<u64>>>,
+    meetings: Mutex<Meetings>,
     changed: Notify,
+}
+
+/// Which links are new.
+#[derive(Debug, Default)]
+struct Meetings {
+    last: u64,
+    latest: BTreeMap<Audience, Meeting>,
+}
+
+/// The last time that a link to somebody was new.
+#[derive(Debug, Clone, Copy)]
+struct Meeting {
+    number: u64,
+    /// Whether they have obeyed all purges that they may have missed before.
+    told_purges: bool,
 }
 
 /// Whom this node tells what it has sessions for.
@@ -45,23 +62,35 @@ pub struct Telling {
 impl Tellings {
     /// A link is new: somebody is to be told everything, and first the purges that they may have missed.
     pub fn meet(&self, to: Audience) {
-        self.told_purges.lock().remove(&to);
+        {
+            let mut meetings = self.meetings.lock();
+            meetings.last += 1;
+            let meeting = Meeting { number: meetings.last, told_purges: false };
+            meetings.latest.insert(to.clone(), meeting);
+        }
         self.introduce(to);
     }
 
-    /// Somebody has obeyed all purges that they may have missed.
-    pub fn note_told_purges(&self, to: &Audience) {
-        self.told_purges.lock().insert(to.clone());
+    /// Which meeting with somebody is the last; `None` if there was none.
+    pub fn meeting(&self, to: &Audience) -> Option<u64> {
+        Some(self.meetings.lock().latest.get(to)?.number)
+    }
+
+    /// Somebody has obeyed all purges that they may have missed before that meeting. It counts for no later one.
+    pub fn note_told_purges(&self, to: &Audience, meeting: Option<u64>) {
+        if let Some(latest) = self.meetings.lock().latest.get_mut(to).filter(|latest| Some(latest.number) == meeting) {
+            latest.told_purges = true;
+        }
     }
 
     /// Whether somebody has obeyed all purges that this node knows.
     pub fn has_told_purges(&self, to: &Audience) -> bool {
-        self.told_purges.lock().contains(to)
+        self.meetings.lock().latest.get(to).is_some_and(|meeting| meeting.told_purges)
     }
 
     /// Of this cluster, only these runs are there any more.
     pub fn keep(&self, is_live: impl Fn(&NodeRun) -> bool) {
-        self.told_purges.lock().retain(|to| match to {
+        self.meetings.lock().latest.retain(|to, _| match to {
             Audience::Node(run) => is_live(run),
             Audience::Peer(_) => true,
         });
@@ -84,15 +113,33 @@ impl Tellings {
         fits
     }
 
-    /// Everything there is to tell, once there is something.
+    /// Everything there is to tell, once there is something, but to those who are still being told.
     pub async fn next(&self) -> Telling {
         loop {
             self.changed.notified().await;
-            let telling = std::mem::take(&mut *self.state.lock());
+            let telling = self.take();
             if !telling.introduce.is_empty() || !telling.wakes.is_empty() {
                 return telling;
             }
         }
+    }
+
+    fn take(&self) -> Telling {
+        let (mut state, mut busy) = (self.state.lock(), self.busy.lock());
+        let is_busy = |to: &Audience| busy.get(to).is_some_and(|since| *since == self.meeting(to));
+        let (later, introduce) = std::mem::take(&mut state.introduce).into_iter().partition(is_busy);
+        state.introduce = later;
+        busy.extend(BTreeSet::iter(&introduce).map(|to| (to.clone(), self.meeting(to))));
+        Telling { introduce, wakes: std::mem::take(&mut state.wakes) }
+    }
+
+    /// Somebody of [`Tellings::next`] has been told what there are sessions for since that meeting, or is gone.
+    pub fn introduced(&self, to: &Audience, since: Option<u64>) {
+        let mut busy = self.busy.lock();
+        if busy.get(to).is_some_and(|busy| *busy <= since) {
+            busy.remove(to);
+        }
+        self.changed.notify_one();
     }
 }
 
@@ -194,5 +241,37 @@ mod tests {
         }
         let telling = tellings.next().await;
         assert_eq!((telling.introduce.len(), telling.wakes.len()), (1, 1));
+    }
+
+    #[test]
+    fn purges_that_were_heard_on_an_older_link_do_not_count_for_a_newer_one() {
+        let (tellings, to) = (Tellings::default(), Audience::Node(run()));
+        tellings.meet(to.clone());
+        let before = tellings.meeting(&to);
+        tellings.meet(to.clone());
+        tellings.note_told_purges(&to, before);
+        assert!(!tellings.has_told_purges(&to));
+        tellings.note_told_purges(&to, tellings.meeting(&to));
+        assert!(tellings.has_told_purges(&to));
+        tellings.keep(|_| false);
+        tellings.note_told_purges(&to, before);
+        assert!(!tellings.has_told_purges(&to));
+    }
+
+    #[tokio::test]
+    async fn who_is_being_told_holds_up_nobody_else_and_is_told_again_afterwards() {
+        let (tellings, slow) = (Tellings::default(), Audience::Node(run()));
+        tellings.introduce(slow.clone());
+        tellings.next().await;
+        let other = Audience::Peer(PeerName("http://b".into()));
+        for to in [&slow, &other] {
+            tellings.introduce(to.clone());
+        }
+        assert_eq!(tellings.next().await.introduce, BTreeSet::from([other]));
+        tellings.introduced(&slow, None);
+        assert_eq!(tellings.next().await.introduce, BTreeSet::from([slow.clone()]));
+        // What waits for an answer on an older link is not waited for.
+        tellings.meet(slow.clone());
+        assert_eq!(tellings.next().await.introduce, BTreeSet::from([slow]));
     }
 }

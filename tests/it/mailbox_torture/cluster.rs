@@ -127,7 +127,6 @@ async fn kill_two(victims: &mut Victims, round: &Round, clients: &mut JoinSet<Re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes longer than the others together: `make torture` runs it"]
 async fn kills_of_two_of_three_nodes_lose_nothing_and_bring_back_nothing() {
     let (rounds, seed) = (variable("TORTURE_ROUNDS", ROUNDS), variable("TORTURE_SEED", rand::random()));
     eprintln!("TORTURE_ROUNDS={rounds} TORTURE_SEED={seed}");
