@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 
 use super::convert;
+use super::ends::VaultsAfar;
 use super::links::{AskError, LinkRefused};
 use super::proto::{OwnersQuery, PullPage, PullRequest, frame::Body, reply};
 use crate::domain::ids::NodeId;
@@ -39,6 +40,9 @@ pub struct Caller(pub u64);
 pub trait Regions: Send + Sync {
     /// The peers that can be asked now.
     fn peers(&self) -> Vec<PeerName>;
+
+    /// Those of them that do not leave service.
+    fn serving_peers(&self) -> Vec<PeerName>;
 
     /// Says something to a peer: to one node of it, or to the cluster as a whole.
     ///
@@ -99,6 +103,8 @@ pub struct Afar {
     pub out: Slot<dyn Regions>,
     /// The service of mailboxes.
     pub mailbox: Slot<dyn FromRegions>,
+    /// The service of vaults.
+    pub vault: Slot<dyn VaultsAfar>,
 }
 
 impl Afar {
@@ -136,5 +142,6 @@ impl Afar {
     pub fn clear(&self) {
         self.out.clear();
         self.mailbox.clear();
+        self.vault.clear();
     }
 }

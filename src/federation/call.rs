@@ -18,7 +18,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
 
-use super::Inner;
+use super::{Inner, vaults};
 use super::peer::Peer;
 use super::proto::{Batch, Frame, Ping, frame::Body};
 use super::queue::Queue;
@@ -68,7 +68,11 @@ pub async fn run(inner: Arc<Inner>, peer: Arc<Peer>) {
         if let Some(left_out) = inner.may_log("link") {
             tracing::warn!(peer = %peer.name, error, left_out, "no link to another cluster");
         }
+        let was_up = peer.is_up();
         peer.down(error);
+        if was_up && let Some(service) = inner.cluster.afar.vault.get() {
+            service.peer_down(&peer.name);
+        }
         if begun.elapsed() > LASTED {
             backoff.reset();
         }
@@ -95,6 +99,9 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
     tracing::info!(peer = %peer.name, relay = theirs.relay_id, region = theirs.region, "linked to another cluster");
     peer.up(queue.clone(), theirs);
     if let Some(service) = inner.cluster.afar.mailbox.get() {
+        service.peer_up(&peer.name);
+    }
+    if let Some(service) = inner.cluster.afar.vault.get() {
         service.peer_up(&peer.name);
     }
     let mut pings = interval(patience / PINGS);
@@ -134,6 +141,7 @@ fn told(inner: &Inner, peer: &Peer, frame: Frame) {
                 service.told(&peer.name, about, body);
             }
         }
+        Some(Body::Vault(vault)) => vaults::told(inner, peer, vault),
         Some(Body::Ping(_)) | None => inner.metrics.drop_one("federation", "unknown_frame"),
     }
 }

@@ -89,6 +89,12 @@ impl Peer {
         self.state.lock().queue.is_some()
     }
 
+    /// Whether its link stands, and its cluster does not leave service.
+    pub fn serves(&self) -> bool {
+        let state = self.state.lock();
+        state.queue.is_some() && !state.capacity.is_some_and(|capacity| capacity.draining)
+    }
+
     /// Says something to it.
     ///
     /// # Errors

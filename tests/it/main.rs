@@ -26,6 +26,7 @@ mod dcp_vault;
 mod federation_links;
 mod federation_mailbox;
 mod federation_rolling;
+mod federation_vault;
 mod figures;
 mod layers;
 mod mailbox_claims;

@@ -153,6 +153,7 @@ impl Cluster {
                     }
                 }
             }
+            Effect::LookAfar => panic!("there are no other clusters"),
             Effect::Locate { anew } => self.tasks.push(Task::Locate { node: at, anew }),
             Effect::Find(request, id) => self.find(at, request, id),
             Effect::Hold(epoch, standing) => host.held = Some((epoch, standing)),
