@@ -18,10 +18,10 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
 
-use super::{Inner, vaults};
 use super::peer::Peer;
 use super::proto::{Batch, Frame, Ping, frame::Body};
 use super::queue::Queue;
+use super::{Inner, vaults};
 use crate::cluster::links::stream::NodeStream;
 use crate::runtime::backoff::Backoff;
 use crate::security::tls::ClusterTls;

@@ -24,6 +24,7 @@ mod dcp_limits;
 mod dcp_pairing;
 mod dcp_vault;
 mod federation_failover;
+mod federation_hostile;
 mod federation_links;
 mod federation_mailbox;
 mod federation_rolling;

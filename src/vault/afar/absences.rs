@@ -98,9 +98,8 @@ mod tests {
     #[test]
     fn what_is_over_makes_room() {
         let (mut absences, peer) = (Absences::default(), PeerName("eu".into()));
-        let note = |absences: &mut Absences, n: usize, now| {
-            absences.note(&VaultId::from(n.to_string().as_str()), &peer, now)
-        };
+        let note =
+            |absences: &mut Absences, n: usize, now| absences.note(&VaultId::from(n.to_string().as_str()), &peer, now);
         assert!((0..MAX_VAULTS).all(|n| note(&mut absences, n, NOW)));
         assert!(!note(&mut absences, MAX_VAULTS, NOW), "no more than that");
         assert!(note(&mut absences, 0, NOW), "those that are known are renewed");

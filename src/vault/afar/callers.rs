@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn a_caller_has_its_share_and_all_together_have_theirs() {
         let (mut callers, vault) = (Callers::new(40 * OVERHEAD_BYTES), VaultId::from("v"));
-        let fill = |callers: &mut Callers, caller| (0..50).filter(|n| callers.take(Caller(caller), id(*n), &vault, 0)).count();
+        let fill =
+            |callers: &mut Callers, caller| (0..50).filter(|n| callers.take(Caller(caller), id(*n), &vault, 0)).count();
         assert_eq!(fill(&mut callers, 1), 10);
         assert!(callers.take(Caller(1), id(0), &vault, 0), "a repeat costs nothing");
         callers.ended(Caller(1), id(0));

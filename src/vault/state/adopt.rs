@@ -109,7 +109,9 @@ impl VaultState {
     /// cluster.
     pub fn guard(&mut self, request: &RequestId, id: RecordId, node: &NodeRun, context: &mut Context<'_>) {
         let vault = self.vault.clone();
-        if let Some(record) = self.find_mut(request, id).filter(|r| !matches!(&r.place, Place::Away(node) if !node.is_afar())) {
+        if let Some(record) =
+            self.find_mut(request, id).filter(|r| !matches!(&r.place, Place::Away(node) if !node.is_afar()))
+        {
             if record.is_open() {
                 record.share_with(node.clone());
             }
