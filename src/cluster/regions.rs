@@ -41,7 +41,8 @@ pub trait Regions: Send + Sync {
     /// The peers that can be asked now.
     fn peers(&self) -> Vec<PeerName>;
 
-    /// Those of them that do not leave service.
+    /// Those that do not leave service, and those whose link has just ended, or has yet to be made: it may stand again in
+    /// a moment.
     fn serving_peers(&self) -> Vec<PeerName>;
 
     /// Says something to a peer: to one node of it, or to the cluster as a whole.
@@ -112,6 +113,12 @@ impl Afar {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerName> {
         self.out.get().map(|out| out.peers()).unwrap_or_default()
+    }
+
+    /// Whether there may be other clusters to ask.
+    #[must_use]
+    pub fn is_federated(&self) -> bool {
+        self.out.is_filled()
     }
 
     /// The keys that own these in other clusters, as far as those that can be asked say in time.

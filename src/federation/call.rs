@@ -68,11 +68,7 @@ pub async fn run(inner: Arc<Inner>, peer: Arc<Peer>) {
         if let Some(left_out) = inner.may_log("link") {
             tracing::warn!(peer = %peer.name, error, left_out, "no link to another cluster");
         }
-        let was_up = peer.is_up();
         peer.down(error);
-        if was_up && let Some(service) = inner.cluster.afar.vault.get() {
-            service.peer_down(&peer.name);
-        }
         if begun.elapsed() > LASTED {
             backoff.reset();
         }
@@ -101,9 +97,7 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
     if let Some(service) = inner.cluster.afar.mailbox.get() {
         service.peer_up(&peer.name);
     }
-    if let Some(service) = inner.cluster.afar.vault.get() {
-        service.peer_up(&peer.name);
-    }
+    let _standing = vaults::Standing::begin(inner, peer);
     let mut pings = interval(patience / PINGS);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reports = std::pin::pin!(inner.report_capacity(&queue));

@@ -44,6 +44,33 @@ pub fn told(inner: &Inner, peer: &Peer, vault: Vault) {
     }
 }
 
+/// A link to a peer, as long as it stands: the service of vaults is told when it does, and when it does not any more.
+pub struct Standing<'a> {
+    inner: &'a Arc<Inner>,
+    peer: &'a Peer,
+}
+
+impl<'a> Standing<'a> {
+    /// It stands from now on, until this is dropped.
+    pub fn begin(inner: &'a Arc<Inner>, peer: &'a Peer) -> Self {
+        if let Some(service) = inner.cluster.afar.vault.get() {
+            service.peer_up(&peer.name);
+        }
+        Self { inner, peer }
+    }
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        self.peer.unlink();
+        if let Some(service) = self.inner.cluster.afar.vault.get()
+            && !self.inner.supervisor.token().is_cancelled()
+        {
+            service.peer_down(&self.peer.name);
+        }
+    }
+}
+
 fn is_of_caller(body: &Body) -> bool {
     matches!(body, Body::Locate(_) | Body::Deliver(_))
 }

@@ -248,7 +248,7 @@ impl VaultService {
             now: time::now(),
             me: &self.inner.cluster.me,
             alone: self.is_alone(),
-            peers: self.inner.afar.has_peers(),
+            peers: self.inner.cluster.afar.is_federated(),
             bounds: &self.inner.bounds,
             usage: &self.inner.usage,
             metrics: &self.inner.metrics,

@@ -133,7 +133,8 @@ async fn a_vault_that_turns_up_here_gets_what_waits_for_a_region_that_has_gone()
 
 #[tokio::test]
 async fn requests_follow_a_vault_from_one_region_to_another_and_back() {
-    let regions = Regions::start(&[]).await;
+    // Longer than anybody waits for anything here.
+    let regions = Regions::start(&[("RELAY_VAULT_RECONNECT_GRACE_SECS", "300")]).await;
     let mut vault = TestVault::registered(regions.eu[1].public, VAULT, SEED).await;
     let mut near = TestAgent::connect(regions.eu[0].public).await;
     let mut far = TestAgent::connect(regions.us[0].public).await;

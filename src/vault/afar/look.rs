@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::cluster::convert;
 use crate::cluster::ends::End;
+use crate::cluster::links::{AskError, LinkRefused};
 use crate::cluster::presence::Located;
 use crate::cluster::proto::{self, Locate, frame::Body, reply};
 use crate::cluster::regions::{Caller, PeerName, Regions};
@@ -24,6 +25,9 @@ use crate::vault::service::VaultService;
 /// silent is taken not to have it, or one that is down would keep every agent from hearing that a vault is absent.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
+/// How often it is looked at whether a link stands again.
+const RELINKED: Duration = Duration::from_millis(50);
+
 /// Most questions to one peer at a time: half of what it lets one caller ask.
 const MAX_QUESTIONS: usize = 128;
 
@@ -32,7 +36,7 @@ impl VaultService {
     /// this cluster none is asked: this cluster has judged, and no other can take it away.
     pub(in crate::vault) async fn owner_afar(&self, principal: &Principal) -> Option<Bytes> {
         let cluster = &self.inner.cluster;
-        if !self.inner.afar.has_peers() || cluster.claims.is_owned(principal).await == Ok(true) {
+        if !cluster.afar.is_federated() || cluster.claims.is_owned(principal).await == Ok(true) {
             return None;
         }
         cluster.afar.owners(std::slice::from_ref(principal)).await.into_iter().next().flatten()
@@ -89,9 +93,13 @@ impl VaultService {
         };
         let _place = places.acquire().await.ok()?;
         let locate = Locate { principal: Some(convert::principal(&Principal::vault(vault.as_str()))) };
-        match out.ask(peer, None, Body::Locate(locate), PATIENCE).await {
-            Ok(reply::Body::Located(located)) => Some(convert::standing_from(located.standing())),
-            _ => None,
+        loop {
+            match out.ask(peer, None, Body::Locate(locate.clone()), PATIENCE).await {
+                Ok(reply::Body::Located(located)) => return Some(convert::standing_from(located.standing())),
+                // Its link has just ended: whichever node answers next is asked.
+                Err(AskError::Refused(LinkRefused::Gone)) => tokio::time::sleep(RELINKED).await,
+                _ => return None,
+            }
         }
     }
 

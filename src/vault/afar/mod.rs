@@ -14,7 +14,6 @@ mod words;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -29,8 +28,6 @@ use callers::Callers;
 
 /// What a node remembers of other clusters for its vaults.
 pub(super) struct Afar {
-    /// Links to peers that stand.
-    linked: AtomicUsize,
     absences: Mutex<Absences>,
     /// Bounds the questions to each peer.
     questions: Mutex<HashMap<PeerName, Arc<Semaphore>>>,
@@ -41,16 +38,10 @@ impl Afar {
     /// Nothing yet; requests of all callers together may use `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self {
-            linked: AtomicUsize::new(0),
             absences: Mutex::default(),
             questions: Mutex::default(),
             callers: Mutex::new(Callers::new(bytes)),
         }
-    }
-
-    /// Whether there is a peer to be asked.
-    pub fn has_peers(&self) -> bool {
-        self.linked.load(Ordering::Relaxed) > 0
     }
 }
 

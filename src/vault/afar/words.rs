@@ -16,8 +16,6 @@ use crate::vault::service::VaultService;
 use crate::wire::dcp::envelope::{RecordId, Unchecked};
 use crate::wire::dcp::frame::Frame;
 
-use std::sync::atomic::Ordering;
-
 impl VaultService {
     /// Sends a frame to the far end of a link.
     ///
@@ -172,13 +170,11 @@ impl VaultsAfar for VaultService {
     }
 
     fn peer_up(&self, peer: &PeerName) {
-        self.inner.afar.linked.fetch_add(1, Ordering::Relaxed);
         self.inner.afar.absences.lock().forget_peer(peer);
         self.for_each(|state, context| state.seen_afar(context));
     }
 
     fn peer_down(&self, peer: &PeerName) {
-        self.inner.afar.linked.fetch_sub(1, Ordering::Relaxed);
         let run = End::Peer(peer.clone()).run();
         self.for_each(|state, context| state.node_lost(&run, context));
     }
