@@ -37,11 +37,7 @@ pub(super) struct Afar {
 impl Afar {
     /// Nothing yet; requests of all callers together may use `bytes`.
     pub fn new(bytes: usize) -> Self {
-        Self {
-            absences: Mutex::default(),
-            questions: Mutex::default(),
-            callers: Mutex::new(Callers::new(bytes)),
-        }
+        Self { absences: Mutex::default(), questions: Mutex::default(), callers: Mutex::new(Callers::new(bytes)) }
     }
 }
 

@@ -100,7 +100,13 @@ impl VaultService {
                 _ if !is_theirs => {}
                 Word::Accepted(remaining) => state.accepted(&request, id, remaining, context),
                 Word::Answer(answer) => state.answered(&request, id, answer, context),
-                Word::Refused(refused) => state.refused(&from, &refused, context),
+                Word::Refused(refused) => {
+                    if matches!(refused.reason(), Reason::Unspecified | Reason::NotHere | Reason::NotConnected) {
+                        // It is not believed again at once, or a request could go to and fro.
+                        self.is_absent_at(state.vault(), peer);
+                    }
+                    state.refused(&from, &refused, context);
+                }
             }
             is_theirs
         });
@@ -144,11 +150,6 @@ impl VaultsAfar for VaultService {
             }
             Body::Refused(refused) => {
                 let of = named(&refused.request_id, &refused.record_id);
-                let has_not = matches!(refused.reason(), Reason::Unspecified | Reason::NotHere | Reason::NotConnected);
-                if has_not {
-                    // It is not believed again at once, or a request could go to and fro.
-                    self.is_absent_at(&VaultId::from(refused.vault_id.as_str()), peer);
-                }
                 self.told_of(peer, &refused.vault_id.clone(), of, Word::Refused(refused));
             }
             Body::Answer(answer) => {
@@ -200,7 +201,7 @@ fn read(deliver: Deliver, from: &NodeRun) -> Option<Delivered> {
         let envelope = Unchecked::parse(frame.payload?.get().as_bytes())?.check(time::now()).ok()?;
         (envelope.vault_id == vault && envelope.request_id == request).then_some(envelope.expires)?
     };
-    Some(Delivered { expires: delivered.expires.min(envelope), accepted: false, ..delivered })
+    Some(Delivered { expires: delivered.expires.min(envelope), ..delivered })
 }
 
 fn is_response(text: &Utf8Bytes) -> bool {

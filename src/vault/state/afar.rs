@@ -132,7 +132,7 @@ impl VaultState {
         if self.has_no_room(delivered.frame.len(), context) {
             return self.refuse_to(caller, &request, id, &Refusal::Full, context);
         }
-        self.insert(record(delivered, context), context);
+        self.insert(record(Delivered { accepted: false, ..delivered }, context), context);
         if self.takes_requests() {
             self.take(&request, id, context);
         } else {

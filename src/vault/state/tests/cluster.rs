@@ -156,10 +156,10 @@ impl Cluster {
                     assert_ne!(to, at, "a node sends to itself: {body:?}");
                     self.send(at, to, body)
                 };
-                if let Err(body) = sent {
-                    if let Some(host) = self.hosts.get_mut(&at) {
-                        more.extend(host.node.call(|state, context| state.unsent(&to, &body, context)));
-                    }
+                if let Err(body) = sent
+                    && let Some(host) = self.hosts.get_mut(&at)
+                {
+                    more.extend(host.node.call(|state, context| state.unsent(&to, &body, context)));
                 }
             }
             Effect::LookAfar => self.tasks.push(Task::LookAfar { node: at }),
