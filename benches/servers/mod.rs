@@ -91,6 +91,24 @@ impl Server {
         Self::serve(name, gossip, &[("RELAY_STORAGE_BACKEND", "memory"), ("RELAY_CLUSTER_SEEDS", &seeds)])
     }
 
+    /// The same in a region of its own, which others call at the port `federation`, and which calls that at `peer`.
+    pub fn relay_in(
+        (name, region): (&'static str, &str),
+        (gossip, seed): (u16, Option<u16>),
+        (federation, peer): (u16, u16),
+    ) -> anyhow::Result<Self> {
+        let (seeds, peer) = (seed.map(local).unwrap_or_default(), format!("http://{}", local(peer)));
+        let settings = [
+            ("RELAY_STORAGE_BACKEND", "memory"),
+            ("RELAY_CLUSTER_SEEDS", &seeds),
+            ("RELAY_REGION", region),
+            ("RELAY_FEDERATION_ENABLED", "true"),
+            ("RELAY_FEDERATION_ADDR", &local(federation)),
+            ("RELAY_FEDERATION_PEERS", &peer),
+        ];
+        Self::serve(name, gossip, &settings)
+    }
+
     /// A relay of its own that stores on disk, as much as anybody likes.
     pub fn relay_on_disk(name: &'static str) -> anyhow::Result<Self> {
         let settings = [

@@ -5,6 +5,7 @@ pub mod claims;
 pub mod convert;
 pub mod cut;
 mod dispatch;
+pub mod ends;
 pub mod facts;
 pub mod gossip;
 pub mod links;

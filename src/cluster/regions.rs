@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 
 use super::convert;
+use super::ends::VaultsAfar;
 use super::links::{AskError, LinkRefused};
 use super::proto::{OwnersQuery, PullPage, PullRequest, frame::Body, reply};
 use crate::domain::ids::NodeId;
@@ -39,6 +40,10 @@ pub struct Caller(pub u64);
 pub trait Regions: Send + Sync {
     /// The peers that can be asked now.
     fn peers(&self) -> Vec<PeerName>;
+
+    /// Those that do not leave service, and those whose link has just ended, or has yet to be made: it may stand again in
+    /// a moment.
+    fn serving_peers(&self) -> Vec<PeerName>;
 
     /// Says something to a peer: to one node of it, or to the cluster as a whole.
     ///
@@ -99,6 +104,8 @@ pub struct Afar {
     pub out: Slot<dyn Regions>,
     /// The service of mailboxes.
     pub mailbox: Slot<dyn FromRegions>,
+    /// The service of vaults.
+    pub vault: Slot<dyn VaultsAfar>,
 }
 
 impl Afar {
@@ -106,6 +113,12 @@ impl Afar {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerName> {
         self.out.get().map(|out| out.peers()).unwrap_or_default()
+    }
+
+    /// Whether there may be other clusters to ask.
+    #[must_use]
+    pub fn is_federated(&self) -> bool {
+        self.out.is_filled()
     }
 
     /// The keys that own these in other clusters, as far as those that can be asked say in time.
@@ -136,5 +149,6 @@ impl Afar {
     pub fn clear(&self) {
         self.out.clear();
         self.mailbox.clear();
+        self.vault.clear();
     }
 }

@@ -98,6 +98,17 @@ client_text! {
     RequestId
 }
 
+/// What a [`NodeId`] begins with that is no node's: no operator can give such a name, and none is read from the wire.
+const AFAR: char = '@';
+
+impl NodeId {
+    /// A name under which the rules of this cluster's nodes know an end of a link to another cluster.
+    #[must_use]
+    pub fn afar(end: &str) -> Self {
+        Self(format!("{AFAR}{end}").into())
+    }
+}
+
 /// Which run of a node: start time in milliseconds since 1970, so that a later run has the larger number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(pub u64);
@@ -109,6 +120,14 @@ pub struct NodeRun {
     pub node: NodeId,
     /// Its run.
     pub generation: Generation,
+}
+
+impl NodeRun {
+    /// Whether this is no node of this cluster, but an end of a link to another one.
+    #[must_use]
+    pub fn is_afar(&self) -> bool {
+        self.node.0.starts_with(AFAR)
+    }
 }
 
 impl fmt::Display for NodeRun {
@@ -127,5 +146,13 @@ mod tests {
         for bad in ["", "two words", "a/b", "ü", &"x".repeat(65)] {
             assert_eq!(bad.parse::<NodeId>(), Err(NotAName), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_end_of_a_link_to_another_cluster_has_no_nodes_name() {
+        let run = |node| NodeRun { node, generation: Generation(0) };
+        let (afar, near) = (NodeId::afar("x"), "x".parse::<NodeId>().unwrap());
+        assert_eq!(afar.as_str().parse::<NodeId>(), Err(NotAName));
+        assert!(run(afar).is_afar() && !run(near).is_afar());
     }
 }

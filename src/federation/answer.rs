@@ -17,7 +17,7 @@ use super::call::BATCH_LIMIT;
 use super::proto::federation_server::{Federation, FederationServer};
 use super::proto::{Batch, Frame, PullRequest, frame::Body};
 use super::queue::Queue;
-use super::{CallerState, Federation as Ways, Inner};
+use super::{CallerState, Federation as Ways, Inner, vaults};
 use crate::cluster::convert;
 use crate::cluster::links::accept;
 use crate::cluster::proto::{Done, OwnersFound, OwnersQuery, PullPage, Reply, frame, reply};
@@ -28,7 +28,7 @@ use crate::observe::metrics::count;
 const MAX_CALLERS: usize = 256;
 
 /// Most questions of one caller that are worked on at one time; more are answered with a failure.
-const MAX_OPEN: usize = 256;
+pub const MAX_OPEN: usize = 256;
 
 /// Most names that are asked for at a time.
 const MAX_NAMES: usize = 256;
@@ -158,6 +158,9 @@ async fn read(inner: Arc<Inner>, caller: u64, queue: Queue, mut batches: Streami
     if let Some(service) = inner.cluster.afar.mailbox.get() {
         service.hung_up(Caller(caller));
     }
+    if let Some(service) = inner.cluster.afar.vault.get() {
+        service.hung_up(Caller(caller));
+    }
 }
 
 fn asked(inner: &Arc<Inner>, caller: u64, Frame { ask, body }: Frame) {
@@ -181,6 +184,7 @@ fn asked(inner: &Arc<Inner>, caller: u64, Frame { ask, body }: Frame) {
             }
             service.asked(Caller(caller), ask, mail.node.parse().ok(), body);
         }
+        Some(Body::Vault(vault)) => vaults::asked(inner, caller, &state, ask, vault),
         // What a caller stores matters to those who call it.
         Some(Body::Capacity(_)) => {}
         Some(Body::Reply(_)) | None => inner.metrics.drop_one("federation", "unknown_frame"),

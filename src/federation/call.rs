@@ -18,10 +18,10 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
 
-use super::Inner;
 use super::peer::Peer;
 use super::proto::{Batch, Frame, Ping, frame::Body};
 use super::queue::Queue;
+use super::{Inner, vaults};
 use crate::cluster::links::stream::NodeStream;
 use crate::runtime::backoff::Backoff;
 use crate::security::tls::ClusterTls;
@@ -97,6 +97,7 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
     if let Some(service) = inner.cluster.afar.mailbox.get() {
         service.peer_up(&peer.name);
     }
+    let _standing = vaults::Standing::begin(inner, peer);
     let mut pings = interval(patience / PINGS);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reports = std::pin::pin!(inner.report_capacity(&queue));
@@ -134,6 +135,7 @@ fn told(inner: &Inner, peer: &Peer, frame: Frame) {
                 service.told(&peer.name, about, body);
             }
         }
+        Some(Body::Vault(vault)) => vaults::told(inner, peer, vault),
         Some(Body::Ping(_)) | None => inner.metrics.drop_one("federation", "unknown_frame"),
     }
 }

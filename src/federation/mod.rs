@@ -7,12 +7,14 @@
 //! | `answer` | the port that others call |
 //! | `queue` | frames on their way out |
 //! | `ways` | what the services see of all this |
+//! | `vaults` | frames about vaults, on either side |
 
 mod answer;
 mod call;
 mod peer;
-mod proto;
+pub mod proto;
 mod queue;
+mod vaults;
 mod ways;
 
 use std::collections::{BTreeMap, HashMap};

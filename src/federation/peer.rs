@@ -1,7 +1,7 @@
 //! What is known of a peer.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tonic::transport::Channel;
@@ -12,6 +12,9 @@ use crate::cluster::links::LinkRefused;
 use crate::cluster::regions::PeerName;
 use crate::config::PeerUrl;
 use crate::observe::metrics::{Metrics, PeerLabel};
+
+/// How long a link that is missing is expected to stand again at once: another node of the peer may answer.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// A cluster that this node calls.
 pub struct Peer {
@@ -31,6 +34,8 @@ struct State {
     capacity: Option<Capacity>,
     round_trip: Option<Duration>,
     last_error: Option<String>,
+    /// Since when its link is missing, or was before it stood.
+    missing: Option<Instant>,
 }
 
 /// What is known of a peer, to be shown.
@@ -61,7 +66,8 @@ pub struct PeerStatus {
 impl Peer {
     pub fn new(url: PeerUrl, metrics: Arc<Metrics>) -> Self {
         let name = PeerName(url.to_string().into());
-        let this = Self { name, url, pulls: OnceLock::new(), state: Mutex::default(), metrics };
+        let state = Mutex::new(State { missing: Some(Instant::now()), ..State::default() });
+        let this = Self { name, url, pulls: OnceLock::new(), state, metrics };
         this.metrics.federation.up.get_or_create(&this.label()).set(0);
         this
     }
@@ -77,6 +83,13 @@ impl Peer {
         self.metrics.federation.up.get_or_create(&self.label()).set(1);
     }
 
+    /// Its link has ended.
+    pub fn unlink(&self) {
+        let mut state = self.state.lock();
+        (state.queue, state.missing) = (None, Some(Instant::now()));
+        self.metrics.federation.up.get_or_create(&self.label()).set(0);
+    }
+
     /// Its link has ended, or was not made.
     pub fn down(&self, why: String) {
         let mut state = self.state.lock();
@@ -87,6 +100,13 @@ impl Peer {
 
     pub fn is_up(&self) -> bool {
         self.state.lock().queue.is_some()
+    }
+
+    /// Whether its link stands, or has been missing for a moment only, and its cluster does not leave service.
+    pub fn serves(&self) -> bool {
+        let state = self.state.lock();
+        let is_near = state.queue.is_some() || state.missing.is_some_and(|since| since.elapsed() < MOMENT);
+        is_near && !state.capacity.is_some_and(|capacity| capacity.draining)
     }
 
     /// Says something to it.

@@ -14,7 +14,7 @@ use tonic_prost::ProstCodec;
 use super::answer::PAGE_LIMIT;
 use super::peer::Peer;
 use super::proto::{Mail, PullRequest, frame};
-use super::{Federation, Inner, call};
+use super::{Federation, Inner, call, vaults};
 use crate::cluster::links::{AskError, LinkRefused};
 use crate::cluster::proto::{self, PullPage, Reply, frame::Body, reply};
 use crate::cluster::regions::{Caller, PeerName, Regions};
@@ -27,8 +27,12 @@ impl Regions for Federation {
         self.inner.peers.read().values().filter(|peer| peer.is_up()).map(|peer| peer.name.clone()).collect()
     }
 
+    fn serving_peers(&self) -> Vec<PeerName> {
+        self.inner.peers.read().values().filter(|peer| peer.serves()).map(|peer| peer.name.clone()).collect()
+    }
+
     fn send(&self, peer: &PeerName, node: Option<&NodeId>, body: Body) -> Result<(), LinkRefused> {
-        self.peer(peer)?.push(0, mail(node, body))
+        self.peer(peer)?.push(0, vaults::wrapped(node, body))
     }
 
     fn ask(
@@ -39,7 +43,7 @@ impl Regions for Federation {
         patience: Duration,
     ) -> BoxFuture<'static, Result<reply::Body, AskError>> {
         let (number, answer) = self.inner.asks.open();
-        let sent = self.peer(peer).and_then(|peer| peer.push(number.get(), mail(node, body)));
+        let sent = self.peer(peer).and_then(|peer| peer.push(number.get(), vaults::wrapped(node, body)));
         async move {
             sent?;
             match tokio::time::timeout(patience, answer).await {
@@ -73,7 +77,7 @@ impl Regions for Federation {
 
     fn tell(&self, caller: Caller, about: &NodeId, body: Body) -> Result<(), LinkRefused> {
         let state = self.inner.callers.lock().get(&caller.0).cloned();
-        state.ok_or(LinkRefused::Gone)?.queue.push(0, mail(Some(about), body))
+        state.ok_or(LinkRefused::Gone)?.queue.push(0, vaults::wrapped(Some(about), body))
     }
 
     fn reply(&self, caller: Caller, ask: u64, body: reply::Body) {
@@ -92,7 +96,7 @@ impl Federation {
     }
 }
 
-fn mail(node: Option<&NodeId>, body: Body) -> frame::Body {
+pub fn mail(node: Option<&NodeId>, body: Body) -> frame::Body {
     let node = node.map(ToString::to_string).unwrap_or_default();
     frame::Body::Mail(Mail { node, frame: Some(body.into()) })
 }

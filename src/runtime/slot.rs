@@ -30,6 +30,12 @@ impl<T: ?Sized> Slot<T> {
         self.part.read().clone()
     }
 
+    /// Whether a part is there.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.part.read().is_some()
+    }
+
     /// Lets go of the part.
     pub fn clear(&self) {
         self.part.write().take();
@@ -46,7 +52,7 @@ mod tests {
         let part: Arc<str> = "first".into();
         slot.fill(part.clone());
         slot.fill("second".into());
-        assert_eq!(slot.get().as_deref(), Some("first"));
+        assert_eq!((slot.get().as_deref(), slot.is_filled()), (Some("first"), true));
         slot.clear();
         assert_eq!((slot.get(), Arc::strong_count(&part)), (None, 1));
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
+use crate::cluster::ends::End;
 use crate::cluster::presence::Located;
 use crate::cluster::proto::{Find, frame::Body, reply};
 use crate::domain::ids::{RequestId, VaultId};
@@ -23,11 +24,16 @@ impl VaultService {
         let vault = state.vault().clone();
         match effect {
             Effect::Send(node, body) => {
-                if let Err(unsent) = self.inner.cluster.links.try_send(&node, body) {
+                let sent = match End::of(&node) {
+                    None => self.inner.cluster.links.try_send(&node, body),
+                    Some(end) => self.send_afar(&end, body),
+                };
+                if let Err(unsent) = sent {
                     self.apply(state, more, |state, context| state.unsent(&node, &unsent, context));
                 }
             }
             Effect::Locate { anew } => self.beside(self.clone().locate(vault, anew)),
+            Effect::LookAfar => self.beside(self.clone().look_afar(vault)),
             Effect::Find(request, id) => self.beside(self.clone().find_answer(vault, request, id)),
             Effect::Wake(after) => {
                 let this = self.clone();

@@ -21,8 +21,9 @@ pub fn deliver(vault: &VaultId, record: &Record) -> Deliver {
     let origin = match &record.origin {
         // Whoever sends it.
         Origin::Here(_) => None,
-        Origin::There(node) => Some(node),
+        Origin::There(node) => Some(node).filter(|node| !node.is_afar()),
     };
+    let has_crossed = matches!(&record.origin, Origin::There(node) if node.is_afar());
     Deliver {
         record_id: id_bits(record.id),
         vault_id: vault.as_str().to_owned(),
@@ -38,6 +39,7 @@ pub fn deliver(vault: &VaultId, record: &Record) -> Deliver {
         hops: 1,
         traceparent: trace::traceparent_of(&record.span).unwrap_or_default(),
         order: record.order,
+        crossings: u32::from(has_crossed),
         ..Deliver::default()
     }
 }
@@ -47,7 +49,7 @@ pub fn deliver(vault: &VaultId, record: &Record) -> Deliver {
 pub fn guard(vault: &VaultId, record: &Record, me: &NodeRun) -> Deliver {
     let home = match &record.place {
         Place::Home(_) => Some(me),
-        Place::Away(node) => Some(node),
+        Place::Away(node) => Some(node).filter(|node| !node.is_afar()),
         Place::Nowhere => None,
     };
     Deliver {
@@ -90,7 +92,7 @@ pub struct Delivered {
 /// Checks a [`Deliver`]; nothing if it is malformed or has been forwarded before.
 #[must_use]
 pub fn delivered(wire: Deliver, from: &NodeRun) -> Option<Delivered> {
-    if wire.hops > 1 {
+    if wire.hops > 1 || wire.crossings > 1 {
         return None;
     }
     let answer = if wire.answer.is_empty() { None } else { Some(text(wire.answer)?) };

@@ -4,6 +4,7 @@
 //! node; the other files are the ways in: an agent's socket, a vault's socket, HTTP, and other nodes.
 
 mod admin;
+mod afar;
 mod agent;
 mod effects;
 mod frames;

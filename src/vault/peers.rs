@@ -43,6 +43,7 @@ impl Frames for VaultService {
                 }
             }
             Body::Adopt(adopt) => {
+                self.has_come(&adopt.vault_id.as_str().into());
                 let (standing, epoch) = (convert::standing_from(adopt.standing()), Epoch(adopt.epoch));
                 let answer =
                     self.with_known(&adopt.vault_id, |state, context| state.adopt(from, standing, epoch, context));

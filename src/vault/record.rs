@@ -221,6 +221,8 @@ pub struct Record {
     pub origin: Origin,
     /// Where its vault is.
     pub place: Place,
+    /// The other cluster that it was sent to last: what that one says of it counts, wherever the vault is now.
+    pub abroad: Option<NodeRun>,
     /// Whether its agent has been told that it is accepted.
     pub accepted: bool,
     /// Other nodes that have it and are told of its end: one that keeps it in case this one dies, and those to

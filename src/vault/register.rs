@@ -41,6 +41,9 @@ impl VaultService {
             nonce_until: verified.signed_at.plus(NONCE_MEMORY),
         };
         let principal = Principal::vault(verified.vault_id.as_str());
+        if self.owner_afar(&principal).await.is_some_and(|owner| owner != proof.key) {
+            return Err(NotRegistered::Refused(RegistrationError::KeyMismatch));
+        }
         self.inner.cluster.claims.claim(&principal, &proof, may_bind).await.map_err(|error| match error {
             ClaimError::KeyMismatch => NotRegistered::Refused(RegistrationError::KeyMismatch),
             ClaimError::NonceReused => NotRegistered::Refused(RegistrationError::NonceReused),
@@ -70,6 +73,7 @@ impl VaultService {
             state.session_opened(session, context);
             state.rank()
         });
+        self.has_come(&verified.vault_id);
         let Some((standing, epoch)) = opened else { return };
         let said = convert::standing(standing).into();
         let adopt = Body::Adopt(Adopt { vault_id: vault.to_owned(), epoch: epoch.0, standing: said });

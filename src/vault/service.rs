@@ -18,6 +18,7 @@ use crate::runtime::time;
 use crate::security::admission::Admission;
 use crate::wire::dcp::envelope::RecordId;
 
+use super::afar::Afar;
 use super::limit::VaultLimit;
 use super::pair::Lookup;
 use super::pairing::{ClusterFacts, Pairing, Push};
@@ -66,6 +67,7 @@ pub(super) struct Inner {
     pub kept: Mutex<VecDeque<Kept>>,
     pub polls: Mutex<HashMap<VaultId, Poller>>,
     pub sessions: Mutex<session_mode::Table>,
+    pub afar: Afar,
     sockets: AtomicU64,
     /// When the node began to leave service, in milliseconds since 1970; zero before.
     pub draining_since: AtomicU64,
@@ -106,6 +108,7 @@ impl VaultService {
             max_pending: settings.max_pending,
             pending_bytes: settings.records_bytes / 2,
         };
+        let records_bytes = settings.records_bytes;
         let facts = ClusterFacts { shared: cluster.shared.clone(), claims: cluster.claims.clone() };
         let inner = Arc::new_cyclic(|weak| Inner {
             push: OnceLock::new(),
@@ -122,6 +125,7 @@ impl VaultService {
             kept: Mutex::default(),
             polls: Mutex::default(),
             sessions: Mutex::default(),
+            afar: Afar::new(records_bytes / 4),
             sockets: AtomicU64::new(1),
             draining_since: AtomicU64::new(0),
         });
@@ -244,6 +248,7 @@ impl VaultService {
             now: time::now(),
             me: &self.inner.cluster.me,
             alone: self.is_alone(),
+            peers: self.inner.cluster.afar.is_federated(),
             bounds: &self.inner.bounds,
             usage: &self.inner.usage,
             metrics: &self.inner.metrics,

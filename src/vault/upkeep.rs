@@ -40,6 +40,7 @@ impl VaultService {
             self.inner.push.get_or_init(|| push);
         }
         self.inner.cluster.services.vault.fill(Arc::new(self.clone()));
+        self.inner.cluster.afar.vault.fill(Arc::new(self.clone()));
         let this = self.clone();
         self.inner.cluster.claims.on_rebound(Arc::new(move |principal, key| {
             if principal.kind == Kind::Mailbox {
@@ -65,6 +66,7 @@ impl VaultService {
             tick.tick().await;
             self.tidy();
             self.say_owed();
+            self.count_callers();
             if ticks % IDLE_TICKS == 0 {
                 self.forget_idle();
             }

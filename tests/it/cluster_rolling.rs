@@ -154,16 +154,16 @@ impl Agent {
     }
 }
 
-/// So many agents that ask the vaults from number `vaults` on.
+/// So many agents, whose names begin with `name`, that ask the vaults from number `vaults` on.
 pub fn agents(
-    count: usize,
+    (name, count): (&str, usize),
     vaults: usize,
     balancer: &Balancer,
     tally: &Arc<Tally>,
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<Result<(), String>>> {
     let agent = |n| Agent {
-        name: format!("agent_{vaults}_{n}"),
+        name: format!("{name}_{vaults}_{n}"),
         tally: tally.clone(),
         vaults,
         open: HashMap::new(),
@@ -186,7 +186,7 @@ async fn a_rolling_restart_loses_no_accepted_request() {
     let (balancer, tally, stop) = (Balancer::new(&addresses), Arc::new(Tally::default()), CancellationToken::new());
     let vaults: Vec<_> = (0..VAULTS).map(|n| tokio::spawn(vault(n, balancer.clone()))).collect();
     figures_sum_to(&addresses, "waystation_vault_sockets", VAULTS as f64).await;
-    let agents = agents(AGENTS, 0, &balancer, &tally, &stop);
+    let agents = agents(("agent", AGENTS), 0, &balancer, &tally, &stop);
     let progress = async |what: &str| {
         let before = tally.answered.load(Ordering::Relaxed);
         until(what, || tally.answered.load(Ordering::Relaxed) > before + 100).await;

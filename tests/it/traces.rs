@@ -17,9 +17,9 @@ use tracing_subscriber::registry::Registry;
 use waystation::config::Config;
 use waystation::observe::trace::{self, Traces};
 
-use crate::support::cluster::live_nodes_are;
+use crate::support::cluster::{figure_is, live_nodes_are};
 use crate::support::tls::Authority;
-use crate::support::{Process, SEED, TestAgent, TestVault, VAULT, exchange};
+use crate::support::{Process, SEED, TestAgent, TestVault, VAULT, exchange, free_port};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -147,6 +147,29 @@ async fn a_request_is_one_trace_on_both_its_nodes() {
     let seed = home.gossip.to_string();
     let origin = Process::start(&[traced[0], traced[1], ("RELAY_CLUSTER_SEEDS", &seed)]).await;
     live_nodes_are([home.public, origin.public], 2).await;
+    is_one_trace(&origin, &home, &mut batches).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_one_trace_in_both_its_clusters() {
+    let (endpoint, mut batches) = collector().await;
+    let traced = [
+        ("RELAY_OTLP_ENDPOINT", endpoint.as_str()),
+        ("RELAY_TRACE_SAMPLE_RATIO", "1.0"),
+        ("RELAY_FEDERATION_ENABLED", "true"),
+    ];
+    let address = format!("127.0.0.1:{}", free_port());
+    let peer = format!("http://{address}");
+    let own = [("RELAY_REGION", "eu"), ("RELAY_FEDERATION_ADDR", address.as_str())];
+    let home = Process::start(&[&traced[..], &own].concat()).await;
+    let own = [("RELAY_FEDERATION_ADDR", "127.0.0.1:0"), ("RELAY_FEDERATION_PEERS", peer.as_str())];
+    let origin = Process::start(&[&traced[..], &own].concat()).await;
+    figure_is(origin.public, &format!(r#"waystation_federation_up{{peer="{peer}"}}"#), |up| up == 1.0).await;
+    is_one_trace(&origin, &home, &mut batches).await;
+}
+
+/// A request at the one node is a span, and its delivery at the other one below it.
+async fn is_one_trace(origin: &Process, home: &Process, batches: &mut Batches) {
     let mut vault = TestVault::registered(home.public, VAULT, SEED).await;
     let mut agent = TestAgent::connect(origin.public).await;
     exchange(&mut agent, &mut vault, "req_1").await;
@@ -157,7 +180,7 @@ async fn a_request_is_one_trace_on_both_its_nodes() {
 
     let (mut request, mut deliver) = (None, None);
     while request.is_none() || deliver.is_none() {
-        let (_, span) = only_span(&mut batches).await;
+        let (_, span) = only_span(batches).await;
         match span.name.as_str() {
             "vault.request" => request = Some(span),
             "vault.deliver" => deliver = Some(span),

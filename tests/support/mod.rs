@@ -7,6 +7,7 @@ pub mod admin;
 pub mod agent;
 pub mod cluster;
 pub mod disk;
+pub mod far;
 pub mod gate;
 pub mod http;
 pub mod mailbox;
@@ -17,6 +18,7 @@ pub mod seat;
 pub mod socket;
 pub mod tls;
 pub mod vault;
+pub mod way;
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
@@ -33,6 +35,7 @@ pub use process::Process;
 pub use seat::Seat;
 pub use socket::Socket;
 pub use vault::{TestVault, registration};
+pub use way::Way;
 
 /// How long anything that must happen may take. Nothing waits this long unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,6 +1,6 @@
 //! Clusters that are peers of one another, each in a region of its own.
 
-use super::{TestNode, free_port, until};
+use super::{TestNode, Way, free_port, until};
 
 /// What proves clusters to one another.
 pub const FEDERATION_SECRET: (&str, &str) = ("RELAY_FEDERATION_SECRET", "a secret that only these clusters know");
@@ -12,7 +12,8 @@ pub async fn regions(sizes: &[usize], settings: &[(&str, &str)]) -> Vec<Vec<Test
     for (region, size) in sizes.iter().enumerate() {
         let others = ports.iter().enumerate().filter(|(other, _)| *other != region);
         let peers: Vec<_> = others.map(|(_, port)| format!("http://127.0.0.1:{port}")).collect();
-        regions.push(region_of(region, ports[region], &peers, *size, settings).await);
+        let address = format!("127.0.0.1:{}", ports[region]);
+        regions.push(region_of(region, &address, &peers, *size, settings).await);
     }
     for node in regions.iter().flatten() {
         linked(node, sizes.len() - 1).await;
@@ -20,10 +21,30 @@ pub async fn regions(sizes: &[usize], settings: &[(&str, &str)]) -> Vec<Vec<Test
     regions
 }
 
-/// A cluster whose first node is called by others at `port`.
-async fn region_of(
+/// The same, but they call one another by ways, each of which leads to the first node of its cluster.
+pub async fn regions_by_ways(sizes: &[usize], settings: &[(&str, &str)]) -> (Vec<Vec<TestNode>>, Vec<Way>) {
+    let mut ways = Vec::new();
+    for _ in sizes {
+        ways.push(Way::new().await);
+    }
+    let mut regions = Vec::new();
+    for (region, size) in sizes.iter().enumerate() {
+        let others = ways.iter().enumerate().filter(|(other, _)| *other != region);
+        let peers: Vec<_> = others.map(|(_, way)| way.url.clone()).collect();
+        let nodes = region_of(region, "127.0.0.1:0", &peers, *size, settings).await;
+        ways[region].lead_to(nodes[0].node().federated.unwrap());
+        regions.push(nodes);
+    }
+    for node in regions.iter().flatten() {
+        linked(node, sizes.len() - 1).await;
+    }
+    (regions, ways)
+}
+
+/// A cluster whose first node is called by others at `address`.
+pub async fn region_of(
     region: usize,
-    port: u16,
+    address: &str,
     peers: &[String],
     size: usize,
     settings: &[(&str, &str)],
@@ -31,12 +52,12 @@ async fn region_of(
     let (name, peers) = (format!("region-{region}"), peers.join(","));
     let mut nodes: Vec<TestNode> = Vec::new();
     for number in 0..size {
-        let address = if number == 0 { format!("127.0.0.1:{port}") } else { "127.0.0.1:0".to_owned() };
+        let address = if number == 0 { address } else { "127.0.0.1:0" };
         let own = [
             ("RELAY_REGION", name.as_str()),
             ("RELAY_FEDERATION_ENABLED", "true"),
             ("RELAY_FEDERATION_PEERS", &peers),
-            ("RELAY_FEDERATION_ADDR", &address),
+            ("RELAY_FEDERATION_ADDR", address),
             ("RELAY_FEDERATION_PEER_TIMEOUT", "3"),
             ("RELAY_FEDERATION_CAPACITY_INTERVAL", "1"),
         ];

@@ -33,6 +33,18 @@ pub struct FederationMetrics {
     pub frames_received: Counter,
     /// Bytes of frames that wait to be sent to other clusters.
     pub queued_bytes: Gauge,
+    /// Vaults that peers were asked for, by what came of it: `found`, `absent`, or `known` to be absent.
+    pub lookups: Family<Reason, Counter>,
+    /// Peers that did not say in time whether they have a vault.
+    pub silent: Counter,
+    /// Vaults that callers asked for.
+    pub lookups_answered: Counter,
+    /// Requests sent to other clusters, repeats included.
+    pub requests_sent: Counter,
+    /// Requests of other clusters, repeats included.
+    pub requests_received: Counter,
+    /// Requests of other clusters that have not ended.
+    pub requests_open: Gauge,
     /// Seconds from a word to a peer until its answer.
     pub round_trip_seconds: Histogram,
 }
@@ -47,6 +59,12 @@ impl FederationMetrics {
             frames_sent: Counter::default(),
             frames_received: Counter::default(),
             queued_bytes: Gauge::default(),
+            lookups: Family::default(),
+            silent: Counter::default(),
+            lookups_answered: Counter::default(),
+            requests_sent: Counter::default(),
+            requests_received: Counter::default(),
+            requests_open: Gauge::default(),
             // 0.5 ms to 16 s.
             round_trip_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 16)),
         };
@@ -58,6 +76,12 @@ impl FederationMetrics {
         r.register("frames_sent", "Frames sent to other clusters", m.frames_sent.clone());
         r.register("frames_received", "Frames from other clusters", m.frames_received.clone());
         r.register("queued_bytes", "Bytes that wait for other clusters", m.queued_bytes.clone());
+        r.register("lookups", "Vaults that peers were asked for, by outcome", m.lookups.clone());
+        r.register("silent", "Peers that did not say in time whether they have a vault", m.silent.clone());
+        r.register("lookups_answered", "Vaults that callers asked for", m.lookups_answered.clone());
+        r.register("requests_sent", "Requests sent to other clusters", m.requests_sent.clone());
+        r.register("requests_received", "Requests of other clusters", m.requests_received.clone());
+        r.register("requests_open", "Requests of other clusters that have not ended", m.requests_open.clone());
         r.register("round_trip_seconds", "Seconds to a peer and back", m.round_trip_seconds.clone());
         m
     }

@@ -102,7 +102,7 @@ impl VaultService {
         let asking = async {
             loop {
                 match self.inner.cluster.claims.is_owned(&principal).await {
-                    Ok(owned) => return owned,
+                    Ok(owned) => return owned || self.owner_afar(&principal).await.is_some(),
                     Err(_) => tokio::time::sleep(OWNER_PAUSE).await,
                 }
             }

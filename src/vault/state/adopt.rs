@@ -8,6 +8,7 @@ use crate::vault::frames;
 use crate::vault::record::{Origin, Place, Waiter};
 use crate::wire::dcp::envelope::RecordId;
 
+use super::afar::is_of_caller;
 use super::{Context, Effect, Rank, Route, VaultState, tell_others};
 
 /// Most kept answers that are handed over: a repeat of an older request is delivered to the vault again.
@@ -60,7 +61,8 @@ impl VaultState {
     /// where the vault is goes there by its origin alone.
     fn hand_on(&mut self, request: &RequestId, id: RecordId, node: &NodeRun, context: &mut Context<'_>) {
         let Some(record) = self.find(request, id) else { return };
-        let (foreign, accepted) = (matches!(record.origin, Origin::There(_)), record.accepted);
+        let foreign = matches!(record.origin, Origin::There(_)) && !is_of_caller(record);
+        let accepted = record.accepted;
         if accepted || !foreign {
             self.send_to(request, id, node.clone(), context);
         }
@@ -103,10 +105,13 @@ impl VaultState {
         }
     }
 
-    /// Has `node` keep a request as well, in case this one dies; nothing if the vault's node has it anyway.
+    /// Has `node` keep a request as well, in case this one dies; nothing if the vault's node has it anyway, in this
+    /// cluster.
     pub fn guard(&mut self, request: &RequestId, id: RecordId, node: &NodeRun, context: &mut Context<'_>) {
         let vault = self.vault.clone();
-        if let Some(record) = self.find_mut(request, id).filter(|r| !matches!(r.place, Place::Away(_))) {
+        if let Some(record) =
+            self.find_mut(request, id).filter(|r| !matches!(&r.place, Place::Away(node) if !node.is_afar()))
+        {
             if record.is_open() {
                 record.share_with(node.clone());
             }

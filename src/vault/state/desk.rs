@@ -8,13 +8,13 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::cluster::proto::{self, refused::Reason};
 use crate::domain::clock::Millis;
-use crate::domain::ids::{NodeRun, RequestId};
+use crate::domain::ids::{NodeRun, RequestId, VaultId};
 use crate::vault::frames;
 use crate::vault::record::{Origin, Outcome, Place, Record, Submitter, Waiter};
 use crate::vault::refusal::Refusal;
 use crate::wire::dcp::envelope::RecordId;
 
-use super::{Context, VaultState};
+use super::{Context, Effect, VaultState};
 
 /// A request as it comes from an agent.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ impl VaultState {
             origin: Origin::Here(waiter),
             place: Place::Nowhere,
             accepted: false,
+            abroad: None,
             sharers: SmallVec::new(),
             misses: 0,
             deliveries: 0,
@@ -80,8 +81,9 @@ impl VaultState {
 
     /// The home has accepted a request of this node.
     pub fn accepted(&mut self, request: &RequestId, id: RecordId, remaining: Option<u32>, context: &mut Context<'_>) {
+        let vault = self.vault.clone();
         if let Some(record) = self.find_mut(request, id) {
-            accept(record, remaining, context);
+            accept(&vault, record, remaining, context);
         }
     }
 
@@ -96,6 +98,8 @@ impl VaultState {
             Reason::RateLimited => Refusal::VaultLimit(vault, Duration::from_millis(refused.retry_after_ms)),
             Reason::Full => Refusal::Full,
             Reason::Expired => Refusal::Expired,
+            // What another cluster has not, this one or a third may have.
+            Reason::NotConnected if from.is_afar() => return self.not_here(from, &request, id, context),
             Reason::NotConnected => Refusal::NotConnected(vault),
             Reason::NotHere | Reason::Unspecified => return self.not_here(from, &request, id, context),
         };
@@ -133,12 +137,19 @@ fn repeat(known: &mut Record, mut waiter: Waiter, context: &mut Context<'_>) {
     }
 }
 
-/// Tells the agent, once, that its request is accepted.
-pub(super) fn accept(record: &mut Record, remaining: Option<u32>, context: &Context<'_>) {
-    if !std::mem::replace(&mut record.accepted, true) {
-        context.metrics.vault.accepted.inc();
-        if let Origin::Here(waiter) = &mut record.origin {
-            waiter.accept(&record.request, remaining, context.now);
-        }
+/// Tells the agent, or the other cluster that has it, once, that a request is accepted.
+pub(super) fn accept(vault: &VaultId, record: &mut Record, remaining: Option<u32>, context: &mut Context<'_>) {
+    if std::mem::replace(&mut record.accepted, true) {
+        return;
+    }
+    if let Origin::There(caller) = &record.origin
+        && caller.is_afar()
+    {
+        let body = frames::accepted(vault, &record.request, record.id, remaining);
+        return context.effects.push(Effect::Send(caller.clone(), body));
+    }
+    context.metrics.vault.accepted.inc();
+    if let Origin::Here(waiter) = &mut record.origin {
+        waiter.accept(&record.request, remaining, context.now);
     }
 }

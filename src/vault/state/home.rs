@@ -142,8 +142,11 @@ impl VaultState {
                 context.effects.push(Effect::Send(node.clone(), body));
                 record.accepted = true;
             } else {
-                accept(record, remaining, context);
+                accept(&vault, record, remaining, context);
             }
+        }
+        if self.waiting_until.is_some() {
+            self.look_beyond(context);
         }
     }
 
@@ -218,7 +221,7 @@ impl VaultState {
             await_at(record, delivered.origin.clone());
         }
         if delivered.accepted {
-            accept(record, None, context);
+            accept(&vault, record, None, context);
         } else if record.accepted && foreign {
             let body = frames::accepted(&vault, &request, id, None);
             context.effects.push(Effect::Send(delivered.origin.clone(), body));
@@ -247,7 +250,7 @@ impl VaultState {
         }
     }
 
-    fn refuse_to(
+    pub(super) fn refuse_to(
         &self,
         node: &NodeRun,
         request: &RequestId,
@@ -261,7 +264,7 @@ impl VaultState {
 }
 
 /// The answer is awaited at that node, beside wherever it is awaited already.
-fn await_at(record: &mut Record, node: NodeRun) {
+pub(super) fn await_at(record: &mut Record, node: NodeRun) {
     if let Origin::Here(Waiter::Nobody) = record.origin {
         record.sharers.retain(|sharer| *sharer != node);
         record.origin = Origin::There(node);
@@ -270,7 +273,7 @@ fn await_at(record: &mut Record, node: NodeRun) {
     }
 }
 
-fn record(delivered: Delivered, context: &Context<'_>) -> Record {
+pub(super) fn record(delivered: Delivered, context: &Context<'_>) -> Record {
     let here = delivered.origin == *context.me;
     Record {
         id: delivered.id,
@@ -285,6 +288,7 @@ fn record(delivered: Delivered, context: &Context<'_>) -> Record {
         origin: if here { Origin::Here(Waiter::Nobody) } else { Origin::There(delivered.origin) },
         place: Place::Nowhere,
         accepted: delivered.accepted,
+        abroad: None,
         sharers: SmallVec::new(),
         misses: 0,
         deliveries: 0,

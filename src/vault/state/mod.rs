@@ -10,6 +10,7 @@
 //! request follows its vault, and is delivered there once for each time that the vault comes back.
 
 mod adopt;
+mod afar;
 mod answer;
 mod desk;
 mod home;
@@ -55,6 +56,8 @@ pub enum Effect {
         /// Ask everybody.
         anew: bool,
     },
+    /// Ask the peers whether they have the vault, then call [`VaultState::found_afar`].
+    LookAfar,
     /// Ask every node for an answer to this request, then call [`VaultState::not_found`].
     Find(RequestId, RecordId),
     /// Tell the owners that this node holds the vault.
@@ -92,6 +95,8 @@ pub struct Context<'a> {
     pub me: &'a NodeRun,
     /// Whether there are other nodes.
     pub alone: bool,
+    /// Whether there are other clusters to ask.
+    pub peers: bool,
     /// The bounds.
     pub bounds: &'a Bounds,
     /// What all vaults of this node use.
@@ -178,6 +183,7 @@ pub struct VaultState {
     /// More waits for the newest socket than its outbox has room for; the rest is delivered as that drains.
     backlog: bool,
     route: Route,
+    sought: afar::Sought,
     /// The vault's node has died: its return is awaited until then.
     lost_until: Option<Millis>,
     /// When [`VaultState::wake`] is wanted.
@@ -209,6 +215,7 @@ impl VaultState {
             adopting_until: Millis::default(),
             backlog: false,
             route: Route::Unknown,
+            sought: afar::Sought::default(),
             lost_until: None,
             wake_at: None,
             offer_at: None,

@@ -15,6 +15,7 @@ use crate::vault::record::{Origin, Place, Waiter};
 use crate::vault::refusal::Refusal;
 use crate::wire::dcp::envelope::RecordId;
 
+use super::afar::is_of_caller;
 use super::desk::accept;
 use super::{Context, Effect, Route, VaultState};
 
@@ -49,13 +50,19 @@ impl VaultState {
     pub fn located(&mut self, whereabouts: Whereabouts, context: &mut Context<'_>) {
         self.touched = context.now;
         if !self.route.is_sought() {
-            // Something newer has been learnt since this was asked.
+            // Something newer has been learnt since this was asked. But nothing in another cluster outranks this one.
+            if let (Route::At(known, _), Whereabouts::At(node, standing, since)) = (&self.route, &whereabouts)
+                && known.is_afar()
+            {
+                self.outranked_by(node, (*standing, *since), context);
+            }
             return self.settle(context);
         }
         self.route = Route::Unknown;
         if self.waiting_until.is_some() && self.sessions.is_empty() {
-            if let Whereabouts::At(node, standing, since) = whereabouts {
-                self.move_to(node, (standing, since), context);
+            match whereabouts {
+                Whereabouts::At(node, standing, since) => self.move_to(node, (standing, since), context),
+                _ => self.look_beyond(context),
             }
             return;
         }
@@ -93,7 +100,7 @@ impl VaultState {
             return self.wake_within(RETRY, context);
         }
         if self.find(request, id).is_some_and(|r| r.is_open() && r.place == Place::Nowhere) {
-            self.give_up(request, id, &Refusal::NotConnected(self.vault.clone()), context);
+            self.seek_afar(request, id, context);
         }
     }
 
@@ -175,6 +182,11 @@ impl VaultState {
         };
         record.place = Place::Nowhere;
         record.misses = record.misses.saturating_add(1);
+        if node.is_afar() {
+            // As if that cluster had just been lost: its link has gone, or carries no more.
+            self.lost_until = Some(context.now.plus(context.bounds.grace));
+            return self.wake_within(RESEND, context);
+        }
         if !record.accepted && record.misses > MAX_UNSENT {
             self.give_up(request, id, &Refusal::Unavailable, context);
         } else if let Route::At(..) = self.route {
@@ -205,6 +217,7 @@ impl VaultState {
                 return self.leave(context);
             }
             self.wake_within(until.since(context.now), context);
+            self.look_beyond(context);
         }
         if !self.has_nowhere() {
             return;
@@ -243,6 +256,10 @@ impl VaultState {
 
     pub(super) fn send_on(&mut self, request: &RequestId, id: RecordId, context: &mut Context<'_>) {
         match self.route.clone() {
+            Route::At(node, _) if self.is_outdated(&node, context.now) => {
+                self.route = Route::Unknown;
+                self.locate(false, context);
+            }
             Route::At(node, _) => self.send_to(request, id, node, context),
             Route::Unknown => self.locate(false, context),
             Route::Locating | Route::Verifying => {}
@@ -250,8 +267,14 @@ impl VaultState {
     }
 
     pub(super) fn send_to(&mut self, request: &RequestId, id: RecordId, node: NodeRun, context: &mut Context<'_>) {
+        if node.is_afar() && self.find(request, id).is_some_and(is_of_caller) {
+            return self.turn_back(request, id, context);
+        }
         if let Some(record) = self.find_mut(request, id) {
             record.place = Place::Away(node.clone());
+            if node.is_afar() {
+                record.abroad = Some(node.clone());
+            }
         }
         if let Some(record) = self.find(request, id) {
             let body = self.deliver_body(record);
@@ -307,9 +330,10 @@ impl VaultState {
         self.lost_until = Some(context.now.plus(wait));
         for record in self.records.values_mut().flatten() {
             if record.is_open() && record.place == Place::Nowhere {
-                accept(record, None, context);
+                accept(&self.vault, record, None, context);
             }
         }
+        self.look_beyond(context);
         self.wake_within(wait.min(RETRY), context);
     }
 
@@ -318,7 +342,7 @@ impl VaultState {
         self.lost_until = None;
         for (request, id) in self.open_ones(|record| record.place == Place::Nowhere) {
             if context.alone {
-                self.give_up(&request, id, &Refusal::NotConnected(self.vault.clone()), context);
+                self.seek_afar(&request, id, context);
             } else {
                 context.effects.push(Effect::Find(request, id));
             }

@@ -14,6 +14,7 @@ use crate::vault::frames;
 use crate::vault::record::{Origin, Place};
 use crate::vault::refusal::Refusal;
 
+use super::afar::is_of_caller;
 use super::{Context, Effect, Route, Session, VaultState, tell_others};
 
 /// How long other nodes are waited for before deliveries begin; they are asked for less than that.
@@ -108,8 +109,8 @@ impl VaultState {
         self.wake_within(context.bounds.grace, context);
         self.route = Route::Unknown;
         self.flush(context);
-        if !context.alone {
-            // An older socket may be open on another node: what is not answered goes there.
+        if !context.alone || context.peers {
+            // An older socket may be open on another node, or in another cluster: what is not answered goes there.
             self.locate(true, context);
         }
     }
@@ -130,7 +131,7 @@ impl VaultState {
         self.waiting_until = None;
         self.route = Route::Unknown;
         context.effects.push(Effect::Release(self.epoch));
-        if context.alone {
+        if context.alone && !context.peers {
             for (request, id) in self.open_ones(|record| matches!(record.place, Place::Home(_))) {
                 self.give_up(&request, id, &Refusal::NotConnected(self.vault.clone()), context);
             }
@@ -146,7 +147,9 @@ impl VaultState {
     pub(super) fn give_back(&mut self, context: &mut Context<'_>) {
         for (request, id) in self.open_ones(|record| matches!(record.place, Place::Home(_))) {
             match self.find_mut(&request, id) {
-                Some(record) if matches!(record.origin, Origin::Here(_)) => record.place = Place::Nowhere,
+                Some(record) if matches!(record.origin, Origin::Here(_)) || is_of_caller(record) => {
+                    record.place = Place::Nowhere;
+                }
                 _ => {
                     if let Some(record) = self.remove(&request, id, context) {
                         tell_others(&record, context, || frames::not_here(&self.vault, &request, id));

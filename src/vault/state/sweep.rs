@@ -6,6 +6,7 @@ use crate::vault::record::Origin;
 use crate::vault::refusal::Refusal;
 use crate::wire::dcp::envelope::RecordId;
 
+use super::afar::is_of_caller;
 use super::{Context, VaultState};
 
 impl VaultState {
@@ -26,9 +27,9 @@ impl VaultState {
         }
     }
 
-    /// This node stops now: whoever still waits is told.
+    /// This node stops now: whoever still waits is told. Another cluster finds out by its link, and asks another node.
     pub fn abandon(&mut self, context: &mut Context<'_>) {
-        for (request, id) in self.open_ones(|_| true) {
+        for (request, id) in self.open_ones(|record| !is_of_caller(record)) {
             self.give_up(&request, id, &Refusal::Unavailable, context);
         }
     }

@@ -1,6 +1,7 @@
 //! What the rules promise, by example on one node ([`origin`], [`home`]) and between nodes
-//! ([`forwarding`], [`moves`], [`losses`]), and whatever happens ([`model`]).
+//! ([`forwarding`], [`moves`], [`losses`], [`afar`]), and whatever happens ([`model`]).
 
+mod afar;
 mod cluster;
 mod forwarding;
 mod home;

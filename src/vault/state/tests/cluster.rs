@@ -4,6 +4,7 @@
 //! [`Cluster::choices`]; the test says which one happens. Nothing happens by itself but time.
 
 mod clients;
+mod federation;
 mod network;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +19,7 @@ use crate::wire::dcp::envelope::RecordId;
 
 use super::support::{GRACE, Node, START, number_of};
 use clients::{AgentSockets, VaultSockets};
+use federation::{FAR, Federation};
 use network::{Ask, Item};
 
 /// Most effects of one event, beside those of each record: far above what any rule needs.
@@ -36,6 +38,7 @@ enum Choice {
 #[derive(Debug, Clone)]
 enum Task {
     Locate { node: usize, anew: bool },
+    LookAfar { node: usize },
 }
 
 /// A node and what it has outside the state.
@@ -61,6 +64,7 @@ pub struct Cluster {
     /// Who will notice whose death, and when.
     notices: Vec<(Millis, usize, usize)>,
     links: BTreeMap<(usize, usize), VecDeque<Item>>,
+    federation: Federation,
     /// Links that are broken; what is sent waits.
     down: BTreeSet<(usize, usize)>,
     /// Whether no link has ever broken.
@@ -94,6 +98,7 @@ impl Cluster {
             buried: BTreeMap::new(),
             notices: Vec::new(),
             links: BTreeMap::new(),
+            federation: Federation::default(),
             down: BTreeSet::new(),
             links_held: true,
             asks: BTreeMap::new(),
@@ -144,15 +149,20 @@ impl Cluster {
                 if let Body::Deliver(deliver) = &body {
                     assert_eq!(deliver.hops, 1, "forwarded more than once: {deliver:?}");
                 }
-                let to = number_of(&to);
-                assert_ne!(to, at, "a node sends to itself: {body:?}");
-                if let Err(body) = self.send(at, to, body) {
-                    let to = super::support::run(to);
-                    if let Some(host) = self.hosts.get_mut(&at) {
-                        more.extend(host.node.call(|state, context| state.unsent(&to, &body, context)));
-                    }
+                let sent = if to.is_afar() {
+                    self.send_far(at, &to, body)
+                } else {
+                    let to = number_of(&to);
+                    assert_ne!(to, at, "a node sends to itself: {body:?}");
+                    self.send(at, to, body)
+                };
+                if let Err(body) = sent
+                    && let Some(host) = self.hosts.get_mut(&at)
+                {
+                    more.extend(host.node.call(|state, context| state.unsent(&to, &body, context)));
                 }
             }
+            Effect::LookAfar => self.tasks.push(Task::LookAfar { node: at }),
             Effect::Locate { anew } => self.tasks.push(Task::Locate { node: at, anew }),
             Effect::Find(request, id) => self.find(at, request, id),
             Effect::Hold(epoch, standing) => host.held = Some((epoch, standing)),
@@ -205,14 +215,17 @@ impl Cluster {
 
     /// A lookup ends only when every node that is believed alive has answered.
     fn can_run(&self, task: &Task) -> bool {
-        let Task::Locate { node, anew } = task;
+        let Task::Locate { node, anew } = task else { return true };
         let Some(host) = self.hosts.get(node) else { return true };
         let silent = host.view.iter().any(|other| !self.hosts.contains_key(other));
         !silent || self.found(*node, *anew).is_some()
     }
 
     fn perform(&mut self, number: usize) {
-        let Task::Locate { node, anew } = self.tasks.remove(number);
+        let (node, anew) = match self.tasks.remove(number) {
+            Task::Locate { node, anew } => (node, anew),
+            Task::LookAfar { node } => return self.look_afar(node),
+        };
         let found = self.found(node, anew);
         self.call(node, |state, context| {
             let whereabouts = match found {
@@ -248,6 +261,7 @@ impl Cluster {
         let end = self.now.plus(time);
         while self.now < end {
             self.now = end.min(self.now.plus(Duration::from_millis(250)));
+            self.link_regions();
             self.notice_deaths();
             self.end_asks();
             for at in self.live() {
@@ -276,11 +290,13 @@ impl Cluster {
         if let Some(held) = host.held {
             self.buried.insert(at, held);
         }
+        self.bury_links(at);
         self.links.retain(|(from, to), _| *from != at && *to != at);
         self.lose_answers(at);
         self.lose_stored(at);
         self.asks.retain(|_, ask| ask.asker != at);
-        for (other, delay) in self.hosts.keys().zip(delays.iter().cycle()) {
+        let others = self.hosts.iter().filter(|(_, host)| host.view.contains(&at)).map(|(other, _)| other);
+        for (other, delay) in others.zip(delays.iter().cycle()) {
             self.notices.push((self.now.plus(*delay), *other, at));
         }
         self.vaults.node_died(at);

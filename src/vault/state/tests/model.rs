@@ -20,6 +20,7 @@ enum Op {
     Steps(Vec<u8>),
     Settle,
     Cut(usize, usize),
+    CutFar(usize),
     Mend,
     Kill(usize, u64),
     Pass(u64),
@@ -45,6 +46,11 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// The same, where there are two clusters.
+fn far_op() -> impl Strategy<Value = Op> {
+    prop_oneof![30 => op(), 1 => (0usize..4).prop_map(Op::CutFar)]
+}
+
 impl Cluster {
     fn perform_op(&mut self, op: &Op) {
         match op {
@@ -64,6 +70,7 @@ impl Cluster {
             }
             Op::Settle => self.settle(),
             Op::Cut(from, to) => self.cut(*from, *to),
+            Op::CutFar(node) => self.cut_far(*node),
             Op::Mend => self.mend(),
             Op::Kill(node, delay) if self.live().len() > 1 => {
                 self.kill(*node, &[Duration::from_millis(*delay), Duration::from_millis(2_000 - delay)]);
@@ -179,17 +186,31 @@ proptest! {
 
     #[test]
     fn every_request_ends_exactly_once(nodes in 1usize..5, ops in prop::collection::vec(op(), 1..60)) {
-        let mut cluster = Cluster::new(nodes);
-        for op in &ops {
-            cluster.perform_op(op);
-        }
-        cluster.calm_down();
-        let (waiting, posted) = (cluster.agents.waiting(), cluster.http_waiting());
-        prop_assert!(waiting.is_empty() && posted.is_empty(), "{waiting:?} and {posted:?} wait:\n{}", cluster.told());
-        cluster.end_all();
-        let figures = cluster.figures();
-        prop_assert!(figures.iter().flatten().all(|figure| *figure == 0), "{figures:?}:\n{}", cluster.told());
-        prop_assert_eq!(cluster.leftovers(), 0, "{}", cluster.told());
-        prop_assert!(cluster.is_forgotten(), "a node still remembers the vault");
+        ends_well(Cluster::new(nodes), &ops)?;
     }
+
+    #[test]
+    fn every_request_ends_in_two_clusters(
+        near in 1usize..3,
+        far in 1usize..3,
+        ops in prop::collection::vec(far_op(), 1..60),
+    ) {
+        ends_well(Cluster::federated(near, far), &ops)?;
+    }
+}
+
+/// Whatever happens, every request has ended once faults are over and the vault has answered, and nothing is left.
+fn ends_well(mut cluster: Cluster, ops: &[Op]) -> Result<(), TestCaseError> {
+    for op in ops {
+        cluster.perform_op(op);
+    }
+    cluster.calm_down();
+    let (waiting, posted) = (cluster.agents.waiting(), cluster.http_waiting());
+    prop_assert!(waiting.is_empty() && posted.is_empty(), "{waiting:?} and {posted:?} wait:\n{}", cluster.told());
+    cluster.end_all();
+    let figures = cluster.figures();
+    prop_assert!(figures.iter().flatten().all(|figure| *figure == 0), "{figures:?}:\n{}", cluster.told());
+    prop_assert_eq!(cluster.leftovers(), 0, "{}", cluster.told());
+    prop_assert!(cluster.is_forgotten(), "a node still remembers the vault");
+    Ok(())
 }

@@ -59,6 +59,7 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     pub bounds: Bounds,
     pub alone: bool,
+    pub peers: bool,
     pub now: Millis,
 }
 
@@ -77,6 +78,7 @@ impl Node {
             metrics: Metrics::new(),
             bounds: ROOMY,
             alone: false,
+            peers: false,
             now: START,
         }
     }
@@ -93,6 +95,7 @@ impl Node {
             now: self.now,
             me: &self.run,
             alone: self.alone,
+            peers: self.peers,
             bounds: &self.bounds,
             usage: &self.usage,
             metrics: &self.metrics,

@@ -20,7 +20,8 @@ use super::network::Question;
 #[derive(Default)]
 pub struct VaultSockets {
     sockets: Vec<VaultSocket>,
-    unanswered: Vec<String>,
+    /// Each with the cluster that it came from.
+    unanswered: Vec<(usize, String)>,
     /// Its answers, and the nodes that stored them.
     stored: Vec<(usize, String)>,
 }
@@ -47,9 +48,9 @@ impl VaultSockets {
         (0..self.sockets.len()).filter(|socket| self.sockets[*socket].open).collect()
     }
 
-    /// The vault has not been told that this answer is stored.
-    pub fn answers_again(&mut self, answer: &str) {
-        self.unanswered.extend(answer.strip_prefix("answer to ").map(str::to_owned));
+    /// The vault has not been told that this answer is stored, which it gave in that cluster.
+    pub fn answers_again(&mut self, region: usize, answer: &str) {
+        self.unanswered.extend(answer.strip_prefix("answer to ").map(|text| (region, text.to_owned())));
     }
 
     /// Whether a socket is open.
@@ -171,7 +172,8 @@ impl Cluster {
             };
             for text in texts {
                 self.check_order(socket, &text);
-                self.vaults.unanswered.push(text);
+                let region = self.federation.region_of(self.vaults.sockets[socket].node);
+                self.vaults.unanswered.push((region, text));
             }
         }
     }
@@ -185,7 +187,10 @@ impl Cluster {
         let sent = &self.agents.requests[request];
         let is_calm = self.agents.calm_since.is_some_and(|first| first <= request);
         if is_calm && self.has_never_broken() && self.vaults.sockets[socket].client.is_none() {
-            assert!(!self.vaults.sockets.iter().any(|s| s.open && s.client.is_some()), "{}", self.told());
+            let region = |node| self.federation.region_of(node);
+            let here = region(self.vaults.sockets[socket].node);
+            let is_better = |s: &VaultSocket| s.open && s.client.is_some() && region(s.node) == here;
+            assert!(!self.vaults.sockets.iter().any(is_better), "{}", self.told());
         }
         if !sent.repeated && is_calm {
             let newest = self.vaults.sockets[socket].newest.insert(sent.socket, request);
@@ -193,13 +198,19 @@ impl Cluster {
         }
     }
 
-    /// The vault answers one of the requests that it has read, on whichever socket.
+    /// The vault answers one of the requests that it has read, on whichever socket in the cluster that it came from.
+    /// If there is none any more, the request comes again by another cluster.
     pub fn vault_answers(&mut self, pick: usize, via: usize) -> bool {
-        let open = self.vaults.open();
-        if open.is_empty() || self.vaults.unanswered.is_empty() {
+        if self.vaults.open().is_empty() || self.vaults.unanswered.is_empty() {
             return false;
         }
-        let text = self.vaults.unanswered.remove(pick % self.vaults.unanswered.len());
+        let (region, text) = self.vaults.unanswered.remove(pick % self.vaults.unanswered.len());
+        let mut open = self.vaults.open();
+        open.retain(|socket| self.federation.region_of(self.vaults.sockets[*socket].node) == region);
+        if open.is_empty() {
+            self.story.push(format!("{} vault has no socket to answer {text} by", self.clock()));
+            return true;
+        }
         let node = self.vaults.sockets[open[via % open.len()]].node;
         let request = RequestId::from(format!("r{}", number_in(&text)).as_str());
         let answer = tokio_tungstenite::tungstenite::Utf8Bytes::from(format!("answer to {text}"));
@@ -328,7 +339,11 @@ impl Cluster {
 
     /// A vault that was connected before the request and still is cannot be said to be absent.
     fn is_refused_wrongly(&self, request: usize, code: &str) -> bool {
-        let stayed = |s: &VaultSocket| s.open && s.since <= request;
+        let region = |node| self.federation.region_of(node);
+        let asked_in = region(self.agents.sockets[self.agents.requests[request].socket].node);
+        // While links to another cluster break, its vaults may be said to be absent.
+        let counts = |s: &VaultSocket| region(s.node) == asked_in || self.has_never_broken();
+        let stayed = |s: &VaultSocket| s.open && s.since <= request && counts(s);
         match code {
             "RELAY_VAULT_NOT_CONNECTED" => {
                 self.vaults.sockets.iter().any(stayed) && !self.agents.requests[request].repeated

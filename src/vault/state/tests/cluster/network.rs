@@ -13,7 +13,7 @@ use crate::vault::state::tests::support::{VAULT, received, run};
 use crate::vault::state::{AdoptAnswer, AnswerVerdict, Rank};
 use crate::wire::dcp::envelope::RecordId;
 
-use super::Cluster;
+use super::{Cluster, FAR};
 
 /// What travels on a link.
 #[derive(Debug, Clone)]
@@ -69,6 +69,7 @@ impl Cluster {
     pub(super) fn arrive(&mut self, from: usize, to: usize) {
         let Some(item) = self.links.get_mut(&(from, to)).and_then(|queue| queue.pop_front()) else { return };
         match item {
+            Item::Frame(body) if from >= FAR || to >= FAR => self.arrive_far(from, to, *body),
             Item::Frame(body) => drop(self.call(to, received(&run(from), *body))),
             Item::Ask(number, question) => {
                 let reply = self.reply_to(from, to, question);
@@ -173,7 +174,7 @@ impl Cluster {
     pub(super) fn lose_answers(&mut self, dying: usize) {
         for ask in self.asks.values().filter(|ask| ask.asker == dying && !ask.taken) {
             if let Question::Forward(_, answer) = &ask.question {
-                self.vaults.answers_again(answer.as_str());
+                self.vaults.answers_again(self.federation.region_of(dying), answer.as_str());
             }
         }
     }
@@ -205,7 +206,8 @@ impl Cluster {
 
     /// A link breaks. What was on its way is lost; what is sent from now on waits for [`Cluster::mend`].
     pub fn cut(&mut self, from: usize, to: usize) {
-        if self.hosts.contains_key(&from) && self.hosts.contains_key(&to) && from != to {
+        let near = self.federation.region_of(from) == self.federation.region_of(to);
+        if self.hosts.contains_key(&from) && self.hosts.contains_key(&to) && from != to && near {
             let lost = self.links.remove(&(from, to)).unwrap_or_default();
             self.down.insert((from, to));
             self.links_held = false;
@@ -216,6 +218,7 @@ impl Cluster {
 
     /// All broken links stand again; both ends are told.
     pub fn mend(&mut self) {
+        self.link_regions();
         for (from, to) in std::mem::take(&mut self.down) {
             self.story.push(format!("{} link {from} to {to} is up", self.clock()));
             for (at, peer) in [(from, to), (to, from)] {

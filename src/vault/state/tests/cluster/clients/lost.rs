@@ -26,7 +26,7 @@ impl Cluster {
             let records = || self.hosts.values().filter_map(|host| host.node.state.find(&name.as_str().into(), id));
             let is_out = records().any(|record| record.is_open() && matches!(record.place, Place::Home(Some(_))));
             if is_out && records().all(Record::is_open) {
-                self.vaults.answers_again(&answer);
+                self.vaults.answers_again(self.federation.region_of(dead), &answer);
             }
         }
     }

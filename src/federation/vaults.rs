@@ -1,0 +1,80 @@
+//! Frames about vaults: which may cross in which direction, and to whom they are handed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::answer::MAX_OPEN;
+use super::peer::Peer;
+use super::proto::{Vault, frame};
+use super::{CallerState, Federation, Inner, ways};
+use crate::cluster::proto::{frame::Body, reply};
+use crate::cluster::regions::{Caller, Regions};
+use crate::domain::ids::NodeId;
+
+/// A frame of the services for a link: one about vaults, or else about mailboxes.
+pub fn wrapped(node: Option<&NodeId>, body: Body) -> frame::Body {
+    if is_of_caller(&body) || is_of_callee(&body) {
+        return frame::Body::Vault(Vault { frame: Some(body.into()) });
+    }
+    ways::mail(node, body)
+}
+
+/// A caller says, or asks, something about a vault.
+pub fn asked(inner: &Arc<Inner>, caller: u64, state: &CallerState, ask: u64, vault: Vault) {
+    let refuse = |reason: &'static str| {
+        inner.metrics.drop_one("federation", reason);
+        Federation { inner: inner.clone() }.reply(Caller(caller), ask, reply::Body::Failed(reason.to_owned()));
+    };
+    if ask != 0 && state.open.fetch_add(1, Ordering::AcqRel) >= MAX_OPEN {
+        return refuse("busy");
+    }
+    let body = vault.frame.and_then(|frame| frame.body).filter(is_of_caller);
+    match (body, inner.cluster.afar.vault.get()) {
+        (Some(body), Some(service)) => service.asked(Caller(caller), ask, body),
+        _ => refuse("unfit_frame"),
+    }
+}
+
+/// A peer tells something about a vault.
+pub fn told(inner: &Inner, peer: &Peer, vault: Vault) {
+    let body = vault.frame.and_then(|frame| frame.body).filter(is_of_callee);
+    match (body, inner.cluster.afar.vault.get()) {
+        (Some(body), Some(service)) => service.told(&peer.name, body),
+        _ => inner.metrics.drop_one("federation", "unfit_frame"),
+    }
+}
+
+/// A link to a peer, as long as it stands: the service of vaults is told when it does, and when it does not any more.
+pub struct Standing<'a> {
+    inner: &'a Arc<Inner>,
+    peer: &'a Peer,
+}
+
+impl<'a> Standing<'a> {
+    /// It stands from now on, until this is dropped.
+    pub fn begin(inner: &'a Arc<Inner>, peer: &'a Peer) -> Self {
+        if let Some(service) = inner.cluster.afar.vault.get() {
+            service.peer_up(&peer.name);
+        }
+        Self { inner, peer }
+    }
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        self.peer.unlink();
+        if let Some(service) = self.inner.cluster.afar.vault.get()
+            && !self.inner.supervisor.token().is_cancelled()
+        {
+            service.peer_down(&self.peer.name);
+        }
+    }
+}
+
+fn is_of_caller(body: &Body) -> bool {
+    matches!(body, Body::Locate(_) | Body::Deliver(_))
+}
+
+fn is_of_callee(body: &Body) -> bool {
+    matches!(body, Body::Accepted(_) | Body::Refused(_) | Body::Answer(_) | Body::Announce(_))
+}

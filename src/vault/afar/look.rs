@@ -1,0 +1,160 @@
+//! Looking for a vault in other clusters, and saying whether this one has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::cluster::convert;
+use crate::cluster::ends::End;
+use crate::cluster::links::{AskError, LinkRefused};
+use crate::cluster::presence::Located;
+use crate::cluster::proto::{self, Locate, frame::Body, reply};
+use crate::cluster::regions::{Caller, PeerName, Regions};
+use crate::domain::ids::VaultId;
+use crate::domain::principal::{Kind, Principal, Standing};
+use crate::observe::metrics::count;
+use crate::runtime::time;
+use crate::vault::service::VaultService;
+
+/// How long a peer may take to say whether it has a vault. Inside a cluster nobody is absent on silence; a peer that is
+/// silent is taken not to have it, or one that is down would keep every agent from hearing that a vault is absent.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// How often it is looked at whether a link stands again.
+const RELINKED: Duration = Duration::from_millis(50);
+
+/// Most questions to one peer at a time: half of what it lets one caller ask.
+const MAX_QUESTIONS: usize = 128;
+
+impl VaultService {
+    /// The key that owns a name in another cluster, as far as those that can be asked say. Of a name that is bound in
+    /// this cluster none is asked: this cluster has judged, and no other can take it away.
+    pub(in crate::vault) async fn owner_afar(&self, principal: &Principal) -> Option<Bytes> {
+        let cluster = &self.inner.cluster;
+        if !cluster.afar.is_federated() || cluster.claims.is_owned(principal).await == Ok(true) {
+            return None;
+        }
+        cluster.afar.owners(std::slice::from_ref(principal)).await.into_iter().next().flatten()
+    }
+
+    /// Asks the peers for a vault, and goes on with its requests.
+    pub(in crate::vault) async fn look_afar(self, vault: VaultId) {
+        let found = self.ask_peers(&vault).await;
+        let found = found.map(|(standing, peer)| (End::Peer(peer).run(), standing));
+        self.with_known(vault.as_str(), |state, context| state.found_afar(found, context));
+    }
+
+    /// The peer that has the vault most firmly, if one says in time that it has.
+    async fn ask_peers(&self, vault: &VaultId) -> Option<(Standing, PeerName)> {
+        let (afar, lookups) = (&self.inner.afar, &self.inner.metrics.federation.lookups);
+        let out = self.inner.cluster.afar.out.get()?;
+        let peers: Vec<_> = {
+            let (now, absences) = (time::now(), afar.absences.lock());
+            out.serving_peers().into_iter().filter(|peer| !absences.knows(vault, peer, now)).collect()
+        };
+        if peers.is_empty() {
+            count(lookups, "known");
+            return None;
+        }
+        let ask = |peer: PeerName| {
+            let out = out.clone();
+            async move { (timeout(PATIENCE, self.ask_peer(&*out, &peer, vault)).await.unwrap_or(None), peer) }
+        };
+        let mut asked: FuturesUnordered<_> = peers.into_iter().map(ask).collect();
+        let mut best = None;
+        while let Some((answer, peer)) = asked.next().await {
+            match answer {
+                Some(Some(standing)) => best = best.max(Some((standing, peer))),
+                absent => {
+                    if absent.is_none() {
+                        self.inner.metrics.federation.silent.inc();
+                    }
+                    self.is_absent_at(vault, &peer);
+                }
+            }
+            if matches!(best, Some((Standing::Live, _))) {
+                break;
+            }
+        }
+        count(lookups, if best.is_some() { "found" } else { "absent" });
+        best
+    }
+
+    /// What the peer says: how firmly it has the vault, or that it has not; nothing if it does not say.
+    async fn ask_peer(&self, out: &dyn Regions, peer: &PeerName, vault: &VaultId) -> Option<Option<Standing>> {
+        let places = {
+            let mut questions = self.inner.afar.questions.lock();
+            questions.entry(peer.clone()).or_insert_with(|| Arc::new(Semaphore::new(MAX_QUESTIONS))).clone()
+        };
+        let _place = places.acquire().await.ok()?;
+        let locate = Locate { principal: Some(convert::principal(&Principal::vault(vault.as_str()))) };
+        loop {
+            match out.ask(peer, None, Body::Locate(locate.clone()), PATIENCE).await {
+                Ok(reply::Body::Located(located)) => return Some(convert::standing_from(located.standing())),
+                // Its link has just ended: whichever node answers next is asked.
+                Err(AskError::Refused(LinkRefused::Gone)) => tokio::time::sleep(RELINKED).await,
+                _ => return None,
+            }
+        }
+    }
+
+    /// The peer is not asked for the vault for a while.
+    pub(super) fn is_absent_at(&self, vault: &VaultId, peer: &PeerName) {
+        if !self.inner.afar.absences.lock().note(vault, peer, time::now()) {
+            self.inner.metrics.drop_one("afar", "absences");
+        }
+    }
+
+    /// A caller asks for a vault.
+    pub(super) fn answer_locate(&self, caller: Caller, ask: u64, locate: &Locate) {
+        self.inner.metrics.federation.lookups_answered.inc();
+        let principal = convert::principal_from(locate.principal.as_ref()).filter(|p| p.kind == Kind::Vault);
+        let this = self.clone();
+        self.beside(async move {
+            let body = match principal {
+                Some(principal) => this.located_for(caller, &principal).await,
+                None => reply::Body::Failed("no vault".to_owned()),
+            };
+            if let Some(out) = this.inner.cluster.afar.out.get() {
+                out.reply(caller, ask, body);
+            }
+        });
+    }
+
+    async fn located_for(&self, caller: Caller, principal: &Principal) -> reply::Body {
+        let presence = &self.inner.cluster.presence;
+        let standing = match presence.held(principal) {
+            Some((_, standing)) => Some(standing),
+            None => match presence.locate(principal).await {
+                Located::At { standing, .. } => Some(standing),
+                // Requests wait for it here.
+                Located::Lost(_) => Some(Standing::Waiting),
+                Located::Absent => None,
+                Located::Unreachable => return reply::Body::Failed("a node is silent".to_owned()),
+            },
+        };
+        if standing.is_none() {
+            let vault = VaultId::from(&*principal.name);
+            self.inner.afar.callers.lock().asked_in_vain(caller, &vault, time::now());
+        }
+        let standing = standing.map_or(proto::Standing::Unspecified, convert::standing).into();
+        reply::Body::Located(proto::Located { standing, ..proto::Located::default() })
+    }
+
+    /// Tells callers that a vault has come which they asked for in vain.
+    pub(super) fn tell_askers(&self, vault: &VaultId) {
+        let askers = self.inner.afar.callers.lock().askers_of(vault);
+        for caller in askers {
+            let announce = proto::Announce {
+                principal: Some(convert::principal(&Principal::vault(vault.as_str()))),
+                ..proto::Announce::default()
+            };
+            self.tell_caller(caller, Body::Announce(announce)).unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Other clusters, as the vault service speaks to them.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `look` | asking the peers for a vault, and saying whether this cluster has it |
+//! | `absences` | which peers have said lately that they have not |
+//! | `callers` | what callers have under way here, which is bounded |
+//! | `words` | what peers and callers say, and what they are told |
+
+mod absences;
+mod callers;
+mod look;
+mod words;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::cluster::regions::PeerName;
+use crate::domain::ids::VaultId;
+
+use super::service::VaultService;
+
+use absences::Absences;
+use callers::Callers;
+
+/// What a node remembers of other clusters for its vaults.
+pub(super) struct Afar {
+    absences: Mutex<Absences>,
+    /// Bounds the questions to each peer.
+    questions: Mutex<HashMap<PeerName, Arc<Semaphore>>>,
+    callers: Mutex<Callers>,
+}
+
+impl Afar {
+    /// Nothing yet; requests of all callers together may use `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        Self { absences: Mutex::default(), questions: Mutex::default(), callers: Mutex::new(Callers::new(bytes)) }
+    }
+}
+
+impl VaultService {
+    /// The vault has a session in this cluster: that no other has it means nothing any more, and callers that asked
+    /// for it in vain are told.
+    pub(super) fn has_come(&self, vault: &VaultId) {
+        self.inner.afar.absences.lock().forget(vault);
+        self.tell_askers(vault);
+    }
+}

@@ -1,0 +1,165 @@
+//! A node of another cluster, written by hand, that says whatever a test wants: as a peer that is called, or as a caller.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt};
+use http::uri::PathAndQuery;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tonic::client::Grpc;
+use tonic::transport::{Endpoint, Server};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+use waystation::cluster::proto::{self, PullPage, Reply, frame::Body, reply};
+use waystation::federation::proto::federation_server::{Federation, FederationServer};
+use waystation::federation::proto::{Batch, Frame, Hello, PullRequest, Vault, frame};
+
+use super::{TestNode, in_time};
+
+/// One link, seen from the hand-written side.
+pub struct FarNode {
+    says: UnboundedSender<Batch>,
+    hears: UnboundedReceiver<Frame>,
+}
+
+impl FarNode {
+    /// Calls `node`, and is let in.
+    pub async fn calls(node: &TestNode) -> Self {
+        let address = node.node().federated.unwrap();
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let (says, saying) = mpsc::unbounded_channel();
+        let (hearing, hears) = mpsc::unbounded_channel();
+        says.send(hello()).unwrap();
+        let mut grpc = Grpc::new(channel);
+        grpc.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/waystation.federation.v1.Federation/Link");
+        let request = Request::new(UnboundedReceiverStream::new(saying));
+        let answers = grpc.streaming(request, path, ProstCodec::<Batch, Batch>::default());
+        let answers = in_time("the call is taken", answers).await.unwrap().into_inner();
+        tokio::spawn(hear(answers, hearing));
+        Self { says, hears }
+    }
+
+    /// Says a frame about a vault, or asks if `ask` is not zero.
+    pub fn say(&self, ask: u64, body: Body) {
+        self.say_frame(ask, frame::Body::Vault(Vault { frame: Some(body.into()) }));
+    }
+
+    /// Says any frame.
+    pub fn say_frame(&self, ask: u64, body: frame::Body) {
+        self.says.send(Batch { hello: None, frames: vec![Frame { ask, body: Some(body) }] }).unwrap();
+    }
+
+    /// Answers a question.
+    pub fn reply(&self, ask: u64, body: reply::Body) {
+        self.say_frame(0, frame::Body::Reply(Reply { ask, body: Some(body) }));
+    }
+
+    /// The next frame about a vault, and its number if it is a question. What is about anything else is left out.
+    pub async fn next(&mut self) -> (u64, Body) {
+        loop {
+            let Frame { ask, body } = in_time("a frame", self.hears.recv()).await.expect("a link");
+            if let Some(frame::Body::Vault(vault)) = body {
+                return (ask, vault.frame.unwrap().body.unwrap());
+            }
+        }
+    }
+
+    /// The next reply, and the number of its question.
+    pub async fn next_reply(&mut self) -> (u64, reply::Body) {
+        loop {
+            let Frame { body, .. } = in_time("a reply", self.hears.recv()).await.expect("a link");
+            if let Some(frame::Body::Reply(reply)) = body {
+                return (reply.ask, reply.body.unwrap());
+            }
+        }
+    }
+
+    /// Of a caller: waits until everything that was said before has been read; fails if anything about a vault is heard meanwhile.
+    pub async fn expect_nothing(&mut self) {
+        const PROBE: u64 = u64::MAX;
+        self.say_frame(PROBE, frame::Body::Ping(waystation::federation::proto::Ping {}));
+        loop {
+            let frame = in_time("a reply", self.hears.recv()).await.expect("a link");
+            match frame.body {
+                Some(frame::Body::Reply(reply)) if reply.ask == PROBE => return,
+                Some(frame::Body::Vault(vault)) => panic!("{vault:?}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A peer that is called at `url`, and each link to it.
+pub struct FarPeer {
+    /// Where it is called.
+    pub url: String,
+    links: UnboundedReceiver<FarNode>,
+}
+
+impl FarPeer {
+    /// Listens.
+    pub async fn listens() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, links) = mpsc::unbounded_channel();
+        let service = FederationServer::new(Callee(sender));
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
+        Self { url, links }
+    }
+
+    /// The next link that is made to it.
+    pub async fn called(&mut self) -> FarNode {
+        in_time("a call", self.links.recv()).await.unwrap()
+    }
+}
+
+struct Callee(UnboundedSender<FarNode>);
+
+#[tonic::async_trait]
+impl Federation for Callee {
+    type LinkStream = Pin<Box<dyn Stream<Item = Result<Batch, Status>> + Send>>;
+
+    async fn link(&self, request: Request<Streaming<Batch>>) -> Result<Response<Self::LinkStream>, Status> {
+        let (says, saying) = mpsc::unbounded_channel();
+        let (hearing, hears) = mpsc::unbounded_channel();
+        says.send(hello()).unwrap();
+        tokio::spawn(hear(request.into_inner(), hearing));
+        self.0.send(FarNode { says, hears }).unwrap_or_default();
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(saying).map(Ok))))
+    }
+
+    async fn pull(&self, _: Request<PullRequest>) -> Result<Response<PullPage>, Status> {
+        Err(Status::unimplemented("no mail here"))
+    }
+}
+
+/// Reads what the other side says. Its pings are not answered: links of tests do not live that long.
+async fn hear(mut batches: Streaming<Batch>, hearing: UnboundedSender<Frame>) {
+    while let Ok(Some(batch)) = batches.message().await {
+        for frame in batch.frames {
+            if hearing.send(frame).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn hello() -> Batch {
+    let name = |text: &str| text.to_owned();
+    let hello = Hello {
+        protocol: waystation::federation::PROTOCOL,
+        relay_id: name("far"),
+        cluster_id: name("far"),
+        region: name("far"),
+        version: name("0"),
+        public_url: String::new(),
+    };
+    Batch { hello: Some(hello), frames: Vec::new() }
+}
+
+/// That the vault is there, as a peer says it.
+pub fn has_it() -> reply::Body {
+    reply::Body::Located(proto::Located { standing: proto::Standing::Live.into(), ..proto::Located::default() })
+}
