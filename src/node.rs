@@ -5,6 +5,7 @@ mod drain;
 mod identity;
 mod noise_key;
 mod regions;
+mod reload;
 mod settings;
 mod stores;
 
@@ -196,6 +197,8 @@ impl Node {
             Some(listener) => Some(regions::start(config, &cluster, &membership, listener, &metrics, &supervisor)?),
             None => None,
         };
+        let files = reload::files(config);
+        supervisor.spawn(reload::TASK, reload::watch(files, metrics.clone(), supervisor.clone()));
         supervisor.spawn("record sweep", sweep(records, supervisor.clone()));
 
         let edge = Edge::new(Parts {
@@ -242,8 +245,8 @@ impl Node {
         });
         let admin = operators.local_addr()?;
         let parts = admin::AdminParts {
-            token: config.admin.token.as_ref().map(|token| token.expose().into()),
-            tls: config.admin.tls.as_ref().map(|tls| tls.server.clone()),
+            token: config.admin.token.clone(),
+            tls: config.admin.tls.clone(),
             about: settings::about(config, address),
             settings: admin::shown_settings(config),
             log: logs::installed(),

@@ -9,7 +9,6 @@ mod check;
 mod cluster;
 mod error;
 mod federation;
-mod file;
 mod layer;
 mod limits;
 mod mailbox;
@@ -35,7 +34,7 @@ use http::Uri;
 use ipnet::IpNet;
 use rustls::RootCertStore;
 
-pub use admin::{AdminConfig, AdminTls};
+pub use admin::AdminConfig;
 pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use federation::{FederationConfig, PeerUrl};

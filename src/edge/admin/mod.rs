@@ -42,12 +42,14 @@ use tonic_health::server::HealthReporter;
 
 use crate::cluster::Cluster;
 use crate::cluster::membership::Membership;
+use crate::config::Secret;
 use crate::domain::ids::{ClusterId, Region};
 use crate::mailbox::MailboxService;
 use crate::observe::logs::LogHandle;
 use crate::observe::metrics::Metrics;
 use crate::runtime::leaving::{Leaving, Phase};
 use crate::runtime::supervisor::Supervisor;
+use crate::security::reload::Reloaded;
 use crate::store::RocksStore;
 use crate::vault::VaultService;
 
@@ -75,9 +77,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The parts that the port is made of.
 pub struct AdminParts {
     /// What callers must show; `None`: nothing.
-    pub token: Option<Arc<[u8]>>,
+    pub token: Option<Reloaded<Secret>>,
     /// TLS; `None`: plain text.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Reloaded<ServerConfig>>,
     /// What the node is called and where it is.
     pub about: About,
     /// The settings in effect.
