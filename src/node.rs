@@ -194,7 +194,10 @@ impl Node {
         let load = (membership.clone(), mailboxes.clone(), metrics.clone());
         supervisor.spawn("load report", regions::report_load(load, config.mailbox.total_bytes, supervisor.token()));
         let federation = match peers {
-            Some(listener) => Some(regions::start(config, &cluster, &membership, listener, &metrics, &supervisor)?),
+            Some(listener) => {
+                let (cluster, records) = (&cluster, records.clone());
+                Some(regions::start(config, cluster, &membership, records, listener, &metrics, &supervisor)?)
+            }
             None => None,
         };
         let files = reload::files(config);
@@ -234,6 +237,7 @@ impl Node {
             membership: membership.clone(),
             vault: vault.clone(),
             mailbox: mailbox.clone(),
+            federation: federation.clone(),
             links: cluster.links.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, FederationProof};
 use crate::observe::metrics::{Metrics, Reloads};
 use crate::runtime::supervisor::Supervisor;
 use crate::security::reload::{Look, Reload};
@@ -26,6 +26,9 @@ pub fn files(config: &Config) -> Files {
         files.push(Arc::new(token.clone()));
     }
     if let Some(tls) = &config.admin.tls {
+        files.push(Arc::new(tls.clone()));
+    }
+    if let FederationProof::Certificates { tls, .. } = &config.federation.proof {
         files.push(Arc::new(tls.clone()));
     }
     files

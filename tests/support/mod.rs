@@ -7,6 +7,7 @@ pub mod admin;
 pub mod agent;
 pub mod cluster;
 pub mod disk;
+pub mod front;
 pub mod gate;
 pub mod http;
 pub mod mailbox;
