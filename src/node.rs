@@ -258,6 +258,7 @@ impl Node {
             membership: membership.clone(),
             vault: vault.clone(),
             mailbox: mailbox.clone(),
+            federation: federation.clone(),
             leaving: leaving.clone(),
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),

@@ -3,7 +3,7 @@
 use tonic::Code;
 use waystation::edge::admin::proto::{DrainRequest, UndrainRequest};
 
-use crate::support::admin::admin;
+use crate::support::admin::{admin, printed};
 use crate::support::cluster::figure;
 use crate::support::front::Front;
 use crate::support::regions::{federated, linked, peer_of, regions};
@@ -30,6 +30,8 @@ async fn peers_of_a_cluster_that_drains_know_it_and_that_it_is_back() {
     admin(&us[0]).await.drain(DrainRequest { timeout_secs: Some(300) }).await.unwrap();
     until("the peer hears of it", is_draining).await;
     assert!(peer_of(eu).up, "it may still be asked for what it holds");
+    let shown = printed(eu.node().admin, &["peers"]).await;
+    assert!(shown.contains(" draining "), "{shown}");
     admin(&us[0]).await.undrain(UndrainRequest {}).await.unwrap();
     until("the peer hears of it", || !is_draining()).await;
     let twice = admin(&us[0]).await.undrain(UndrainRequest {}).await.unwrap_err();

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `listener`, `auth` | connections; who calls, and whether they may |
 //! | `service` | every call, in a few lines each |
-//! | `status`, `members`, `sessions`, `leaving`, `settings`, `backups` | what the calls are about |
+//! | `status`, `members`, `peers`, `sessions`, `leaving`, `settings`, `backups` | what the calls are about |
+//! | `changes` | what becomes of a list that somebody watches |
 //! | `proto`, `names` | the messages; their enumerations as words |
 //!
 //! Calls change nothing but through the services that they are about, and whatever changes something is logged with
@@ -12,10 +13,12 @@
 
 mod auth;
 mod backups;
+mod changes;
 mod leaving;
 mod listener;
 mod members;
 pub mod names;
+mod peers;
 pub mod proto;
 mod service;
 mod sessions;
@@ -44,6 +47,7 @@ use crate::cluster::Cluster;
 use crate::cluster::membership::Membership;
 use crate::config::Secret;
 use crate::domain::ids::{ClusterId, Region};
+use crate::federation::Federation;
 use crate::mailbox::MailboxService;
 use crate::observe::logs::LogHandle;
 use crate::observe::metrics::Metrics;
@@ -94,6 +98,8 @@ pub struct AdminParts {
     pub vault: VaultService,
     /// The mailbox service.
     pub mailbox: MailboxService,
+    /// Its part in the federation, if it has one.
+    pub federation: Option<Federation>,
     /// Whether it is in service.
     pub leaving: Leaving,
     /// Where everything is counted.
