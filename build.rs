@@ -31,6 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .field_attribute(".waystation.admin.v1.NodeStatusResponse.phase", as_name("phase"))
         .field_attribute(".waystation.admin.v1.DrainStatusResponse.phase", as_name("phase"))
         .field_attribute(".waystation.admin.v1.MemberEvent.change", as_name("change"))
+        .field_attribute(".waystation.admin.v1.Peer.state", as_name("peer_state"))
+        .field_attribute(".waystation.admin.v1.PeerEvent.change", as_name("peer_change"))
         .field_attribute(".waystation.admin.v1.Session.service", as_name("service"))
         .field_attribute(".waystation.admin.v1.ListSessionsRequest.service", as_name("service"))
         .compile_fds(admin.clone())?;

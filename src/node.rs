@@ -5,6 +5,7 @@ mod drain;
 mod identity;
 mod noise_key;
 mod regions;
+mod reload;
 mod settings;
 mod stores;
 
@@ -193,9 +194,14 @@ impl Node {
         let load = (membership.clone(), mailboxes.clone(), metrics.clone());
         supervisor.spawn("load report", regions::report_load(load, config.mailbox.total_bytes, supervisor.token()));
         let federation = match peers {
-            Some(listener) => Some(regions::start(config, &cluster, &membership, listener, &metrics, &supervisor)?),
+            Some(listener) => {
+                let (cluster, records) = (&cluster, records.clone());
+                Some(regions::start(config, cluster, &membership, records, listener, &metrics, &supervisor)?)
+            }
             None => None,
         };
+        let files = reload::files(config);
+        supervisor.spawn(reload::TASK, reload::watch(files, metrics.clone(), supervisor.clone()));
         supervisor.spawn("record sweep", sweep(records, supervisor.clone()));
 
         let edge = Edge::new(Parts {
@@ -231,6 +237,7 @@ impl Node {
             membership: membership.clone(),
             vault: vault.clone(),
             mailbox: mailbox.clone(),
+            federation: federation.clone(),
             links: cluster.links.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),
@@ -242,8 +249,8 @@ impl Node {
         });
         let admin = operators.local_addr()?;
         let parts = admin::AdminParts {
-            token: config.admin.token.as_ref().map(|token| token.expose().into()),
-            tls: config.admin.tls.as_ref().map(|tls| tls.server.clone()),
+            token: config.admin.token.clone(),
+            tls: config.admin.tls.clone(),
             about: settings::about(config, address),
             settings: admin::shown_settings(config),
             log: logs::installed(),
@@ -251,6 +258,7 @@ impl Node {
             membership: membership.clone(),
             vault: vault.clone(),
             mailbox: mailbox.clone(),
+            federation: federation.clone(),
             leaving: leaving.clone(),
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),

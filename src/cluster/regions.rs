@@ -45,6 +45,9 @@ pub trait Regions: Send + Sync {
     /// a moment.
     fn serving_peers(&self) -> Vec<PeerName>;
 
+    /// Whether a peer says that it leaves service as a whole: it may be asked for what it has, and given nothing new.
+    fn is_draining(&self, peer: &PeerName) -> bool;
+
     /// Says something to a peer: to one node of it, or to the cluster as a whole.
     ///
     /// # Errors
@@ -95,6 +98,9 @@ pub trait FromRegions: Send + Sync {
 
     /// A link to a peer is new: what was said on an older one is void.
     fn peer_up(&self, peer: &PeerName);
+
+    /// A peer is none any more: it is told nothing of what is still to be told.
+    fn peer_gone(&self, peer: &PeerName);
 }
 
 /// Both directions, once they are there.

@@ -1,30 +1,22 @@
 //! Settings of the port for administration: where it is, and who may use it. Its files are read here.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::ServerConfig;
 
+use super::check::reloaded;
 use super::error::ConfigError;
-use super::file;
 use super::parse;
 use super::secret::Secret;
 use super::setting::Setting;
 use super::table;
 use super::values::Values;
-
-/// A longer file is no key, certificate or token that somebody meant, in bytes.
-const MAX_FILE_BYTES: u64 = 256 * 1024;
+use crate::security::pem;
+use crate::security::reload::{Fault, Reloaded};
 
 /// The folder for backups in the data folder, unless another is set.
 const BACKUPS: &str = "backups";
-
-/// The protocol spoken inside TLS: HTTP/2 (RFC 7301, RFC 9113).
-const ALPN: &[u8] = b"h2";
 
 /// The port for administration. On anything but loopback it asks for a token or a certificate.
 #[derive(Debug, Clone)]
@@ -32,20 +24,11 @@ pub struct AdminConfig {
     /// Where it is; port 0 picks a free one.
     pub listen: SocketAddr,
     /// What whoever calls must show; `None`: nothing.
-    pub token: Option<Secret>,
+    pub token: Option<Reloaded<Secret>>,
     /// TLS; `None`: plain text.
-    pub tls: Option<AdminTls>,
+    pub tls: Option<Reloaded<ServerConfig>>,
     /// The folder below which backups are made.
     pub backups: PathBuf,
-}
-
-/// TLS of the port for administration.
-#[derive(Debug, Clone)]
-pub struct AdminTls {
-    /// The certificate, its key, and whose certificates callers must have.
-    pub server: Arc<ServerConfig>,
-    /// Whether callers must have one.
-    pub mutual: bool,
 }
 
 impl AdminConfig {
@@ -54,8 +37,8 @@ impl AdminConfig {
         let (listen, token, tls) = (values.address(&table::ADMIN_ADDR), token(values), tls(values));
         let backups = backups(values);
         match (listen, token, tls, backups) {
-            (Ok(listen), Ok(token), Ok(tls), Ok(backups)) => {
-                let proven = token.is_some() || tls.as_ref().is_some_and(|tls| tls.mutual);
+            (Ok(listen), Ok(token), Ok((tls, mutual)), Ok(backups)) => {
+                let proven = token.is_some() || mutual;
                 if !proven && !listen.ip().is_loopback() {
                     return Err(vec![ConfigError::NeedsAdminProof]);
                 }
@@ -78,84 +61,34 @@ fn backups(values: &Values) -> Result<PathBuf, ConfigError> {
     }
 }
 
-fn token(values: &Values) -> Result<Option<Secret>, ConfigError> {
+fn token(values: &Values) -> Result<Option<Reloaded<Secret>>, ConfigError> {
     let setting = &table::ADMIN_TOKEN_FILE;
     let Some(path) = values.optional(setting, parse::path)? else { return Ok(None) };
-    let token = file::read(&path, MAX_FILE_BYTES).and_then(|bytes| {
-        let text = std::str::from_utf8(bytes.trim_ascii()).ok();
-        let long = text.filter(|text| text.len() >= parse::MIN_SECRET_BYTES);
-        long.and_then(parse::token).ok_or_else(|| {
-            format!("must hold at least {} visible ASCII characters without spaces", parse::MIN_SECRET_BYTES)
-        })
-    });
-    token.map(Some).map_err(|reason| ConfigError::named_file(setting, path, reason))
+    reloaded("the token of operators", &[(setting, path)], read_token).map(Some)
 }
 
-fn tls(values: &Values) -> Result<Option<AdminTls>, ConfigError> {
+fn read_token(contents: &[Vec<u8>]) -> Result<Secret, Fault> {
+    let text = contents.first().and_then(|bytes| std::str::from_utf8(bytes.trim_ascii()).ok());
+    let long = text.filter(|text| text.len() >= parse::MIN_SECRET_BYTES);
+    long.and_then(parse::token).ok_or_else(|| {
+        let least = parse::MIN_SECRET_BYTES;
+        (0, format!("must hold at least {least} visible ASCII characters without spaces"))
+    })
+}
+
+/// TLS, and whether callers must have a certificate.
+fn tls(values: &Values) -> Result<(Option<Reloaded<ServerConfig>>, bool), ConfigError> {
     let path = |setting: &Setting| values.optional(setting, parse::path);
     let paths = (path(&table::ADMIN_TLS_CERT)?, path(&table::ADMIN_TLS_KEY)?, path(&table::ADMIN_TLS_CA)?);
     let (certificate, key, authorities) = match paths {
-        (None, None, None) => return Ok(None),
+        (None, None, None) => return Ok((None, false)),
         (Some(certificate), Some(key), authorities) => (certificate, key, authorities),
         _ => return Err(ConfigError::HalfAdminTls),
     };
-    let chain = certificates(&table::ADMIN_TLS_CERT, &certificate)?;
-    let key = private_key(&key)?;
     let mutual = authorities.is_some();
-    let roots = authorities.map(|path| roots(&path)).transpose()?;
-    let server = server(chain, key, roots)
-        .map_err(|reason| ConfigError::named_file(&table::ADMIN_TLS_CERT, certificate, reason))?;
-    Ok(Some(AdminTls { server: Arc::new(server), mutual }))
-}
-
-fn certificates(setting: &Setting, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let read = || {
-        let pem = file::read(path, MAX_FILE_BYTES)?;
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        let chain = chain.map_err(|error| error.to_string())?;
-        if chain.is_empty() { Err("holds no certificate in PEM".to_owned()) } else { Ok(chain) }
-    };
-    read().map_err(|reason| ConfigError::named_file(setting, path.to_owned(), reason))
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
-    let read = || {
-        let pem = file::read(path, MAX_FILE_BYTES)?;
-        PrivateKeyDer::from_pem_slice(&pem).map_err(|error| format!("holds no private key in PEM: {error}"))
-    };
-    read().map_err(|reason| ConfigError::named_file(&table::ADMIN_TLS_KEY, path.to_owned(), reason))
-}
-
-fn roots(path: &Path) -> Result<RootCertStore, ConfigError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&table::ADMIN_TLS_CA, path)? {
-        roots
-            .add(certificate)
-            .map_err(|error| ConfigError::named_file(&table::ADMIN_TLS_CA, path.to_owned(), error.to_string()))?;
-    }
-    Ok(roots)
-}
-
-fn server(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    roots: Option<RootCertStore>,
-) -> Result<ServerConfig, String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let builder = match roots {
-        None => builder.with_no_client_auth(),
-        Some(roots) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| error.to_string())?,
-        ),
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| error.to_string())?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(config)
+    let mut files = vec![(&table::ADMIN_TLS_CERT, certificate), (&table::ADMIN_TLS_KEY, key)];
+    files.extend(authorities.map(|path| (&table::ADMIN_TLS_CA, path)));
+    Ok((Some(reloaded("certificates of the operators' port", &files, pem::server)?), mutual))
 }
 
 #[cfg(test)]
@@ -193,7 +126,7 @@ mod tests {
         std::fs::write(token.path(), "0123456789abcdef\n").unwrap();
         let token = ("RELAY_ADMIN_TOKEN_FILE", token.path().to_str().unwrap());
         let config = Config::from_pairs([ELSEWHERE, token]).unwrap();
-        assert_eq!(config.admin.token.unwrap().expose(), b"0123456789abcdef");
+        assert_eq!(config.admin.token.unwrap().current().expose(), b"0123456789abcdef");
     }
 
     #[test]

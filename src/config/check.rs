@@ -1,15 +1,16 @@
 //! Rules that hold between settings.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
-use super::file;
 use super::parse;
 use super::secret::Secret;
 use super::setting::Setting;
 use super::table;
 use super::values::Values;
+use crate::security::file;
+use crate::security::reload::{Fault, Reloaded};
 
 /// Room in a send queue beside the largest message: what the relay wraps around it.
 const ENVELOPE_BYTES: u64 = 1024;
@@ -42,6 +43,18 @@ pub(super) fn secret(values: &Values, direct: &Setting, file: &Setting) -> Resul
 fn secret_file(path: &Path) -> Result<Secret, String> {
     let bytes = file::read(path, MAX_SECRET_FILE_BYTES)?;
     parse::secret(&bytes).ok_or_else(|| format!("must hold at least {} bytes", parse::MIN_SECRET_BYTES))
+}
+
+/// What is made of files that settings name, now and whenever they change.
+pub(super) fn reloaded<T>(
+    name: &'static str,
+    files: &[(&'static Setting, PathBuf)],
+    make: fn(&[Vec<u8>]) -> Result<T, Fault>,
+) -> Result<Reloaded<T>, ConfigError> {
+    Reloaded::new(name, files.iter().map(|(_, path)| path.clone()).collect(), make).map_err(|fault| {
+        let setting = files.get(fault.index).map_or("", |(setting, _)| setting.name);
+        ConfigError::NamedFile { setting, path: fault.path, reason: fault.reason }
+    })
 }
 
 /// What the addresses for other nodes ask for: a secret when strangers can reach them, and a host to advertise

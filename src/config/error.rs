@@ -96,11 +96,30 @@ pub enum ConfigError {
         file: &'static str,
     },
     /// Other clusters are on other machines, with nothing to tell them from strangers.
-    #[error("{setting} must stay on loopback, without TLS, or set RELAY_FEDERATION_SECRET")]
-    FederationNeedsSecret {
+    #[error(
+        "{setting} must stay on loopback, without TLS, or set RELAY_FEDERATION_TLS_CERT, RELAY_FEDERATION_TLS_KEY and \
+         RELAY_FEDERATION_TLS_CA, or RELAY_FEDERATION_SECRET"
+    )]
+    FederationNeedsProof {
         /// The setting with the address.
         setting: &'static str,
     },
+    /// A part of what TLS between clusters needs.
+    #[error("set RELAY_FEDERATION_TLS_CERT, RELAY_FEDERATION_TLS_KEY and RELAY_FEDERATION_TLS_CA together")]
+    HalfFederationTls,
+    /// Two settings of the federation that say opposite things.
+    #[error("set {one} or {other}, not both: {reason}")]
+    FederationContradiction {
+        /// One of them.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+        /// Why not both.
+        reason: &'static str,
+    },
+    /// Keys of certificates without certificates.
+    #[error("RELAY_FEDERATION_PINS is about certificates: set RELAY_FEDERATION_TLS_CERT as well")]
+    PinsWithoutTls,
     /// A file that a setting names cannot be used.
     #[error("{setting} {path}: {reason}")]
     NamedFile {

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::check;
 use super::error::ConfigError;
+use super::federation_proof::FederationProof;
 use super::parse;
-use super::secret::Secret;
 use super::table;
 use super::values::Values;
 use crate::domain::ids::NodeId;
 
-/// Settings of this cluster among others. Without a secret everything in it is on loopback.
+/// Settings of this cluster among others. No link goes farther than its proof reaches.
 #[derive(Debug, Clone)]
 pub struct FederationConfig {
     /// Whether other clusters are spoken to.
@@ -26,7 +25,7 @@ pub struct FederationConfig {
     /// Where other clusters call; port 0 picks a free one.
     pub listen: SocketAddr,
     /// What clusters prove themselves with.
-    pub secret: Option<Secret>,
+    pub proof: FederationProof,
     /// Where clients reach this cluster, if it says so.
     pub public_url: Option<String>,
     /// How long a peer may be silent, or take to answer the first word.
@@ -52,7 +51,8 @@ impl fmt::Display for PeerUrl {
 
 impl PeerUrl {
     /// An `http`, `https`, `ws` or `wss` URL without a path.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let uri: Uri = text.parse().ok()?;
         let (tls, port) = match uri.scheme_str()? {
             "http" | "ws" => (false, 80),
@@ -67,51 +67,33 @@ impl PeerUrl {
         (port > 0).then(|| Self { address: format!("{host}:{port}"), tls })
     }
 
-    /// Whether it is on this machine, as far as its text says.
-    fn is_loopback(&self) -> bool {
+    /// The host in its address, without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
         let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Whether it is on this machine, as far as its text says.
+    pub(super) fn is_loopback(&self) -> bool {
+        let host = self.host();
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 }
 
 impl FederationConfig {
-    pub(super) fn read(values: &Values, secret: Option<Secret>) -> Result<Self, ConfigError> {
+    pub(super) fn read(values: &Values, proof: FederationProof) -> Result<Self, ConfigError> {
         Ok(Self {
             enabled: values.required(&table::FEDERATION_ENABLED, parse::boolean)?,
             peers: values.optional(&table::FEDERATION_PEERS, parse::peers)?.unwrap_or_default(),
             relay_id: values.optional(&table::FEDERATION_RELAY_ID, parse::name)?,
             listen: values.address(&table::FEDERATION_ADDR)?,
-            secret,
+            proof,
             public_url: values.optional(&table::PUBLIC_URL, |text| parse::client_url(text).map(str::to_owned))?,
             peer_timeout: values.duration(&table::FEDERATION_PEER_TIMEOUT)?,
             capacity_interval: values.duration(&table::FEDERATION_CAPACITY_INTERVAL)?,
         })
     }
-}
-
-/// The secret of the federation.
-pub(super) fn secret(values: &Values) -> Result<Option<Secret>, ConfigError> {
-    check::secret(values, &table::FEDERATION_SECRET, &table::FEDERATION_SECRET_FILE)
-}
-
-/// What a federation that leaves this machine asks for.
-pub(super) fn check(values: &Values, has_secret: bool) -> Vec<ConfigError> {
-    let needs = |setting: &super::Setting| ConfigError::FederationNeedsSecret { setting: setting.name };
-    let is_enabled = values.required(&table::FEDERATION_ENABLED, parse::boolean).unwrap_or_default();
-    let is_faulty = |setting| values.is_faulty(setting);
-    if !is_enabled || has_secret || is_faulty(&table::FEDERATION_SECRET) || is_faulty(&table::FEDERATION_SECRET_FILE) {
-        return Vec::new();
-    }
-    let mut errors = Vec::new();
-    if values.address(&table::FEDERATION_ADDR).is_ok_and(|address| !address.ip().is_loopback()) {
-        errors.push(needs(&table::FEDERATION_ADDR));
-    }
-    let peers = values.optional(&table::FEDERATION_PEERS, parse::peers).ok().flatten().unwrap_or_default();
-    if peers.iter().any(|peer| peer.tls || !peer.is_loopback()) {
-        errors.push(needs(&table::FEDERATION_PEERS));
-    }
-    errors
 }
 
 #[cfg(test)]
@@ -132,24 +114,6 @@ mod tests {
             ["relay.example:1", "ftp://a:1", "http://a:0", "http://a/path", "http://u@a", "http://", "http://a?q"]
         {
             assert_eq!(PeerUrl::parse(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_loopback_needs_no_secret() {
-        let config = |pairs: &[(&'static str, &'static str)]| {
-            let on = [("RELAY_FEDERATION_ENABLED", "true")];
-            super::super::Config::from_pairs(on.iter().chain(pairs).copied()).map(|config| config.federation)
-        };
-        assert!(config(&[("RELAY_FEDERATION_PEERS", "http://127.0.0.1:1,ws://localhost:2")]).is_ok());
-        for bad in [
-            ("RELAY_FEDERATION_PEERS", "http://relay.example:1"),
-            ("RELAY_FEDERATION_PEERS", "https://127.0.0.1:1"),
-            ("RELAY_FEDERATION_ADDR", "0.0.0.0:7402"),
-        ] {
-            let error = config(&[bad]).unwrap_err().to_string();
-            assert!(error.contains(bad.0) && error.contains("RELAY_FEDERATION_SECRET"), "{error}");
-            assert!(config(&[bad, ("RELAY_FEDERATION_SECRET", "0123456789abcdef")]).is_ok());
         }
     }
 }

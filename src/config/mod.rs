@@ -9,7 +9,7 @@ mod check;
 mod cluster;
 mod error;
 mod federation;
-mod file;
+mod federation_proof;
 mod layer;
 mod limits;
 mod mailbox;
@@ -35,10 +35,11 @@ use http::Uri;
 use ipnet::IpNet;
 use rustls::RootCertStore;
 
-pub use admin::{AdminConfig, AdminTls};
+pub use admin::AdminConfig;
 pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use federation::{FederationConfig, PeerUrl};
+pub use federation_proof::{FederationProof, Pins, Reach};
 pub use limits::Limits;
 pub use mailbox::MailboxConfig;
 pub use operator::{MetricsConfig, NoiseConfig, RocksConfig};
@@ -146,18 +147,17 @@ impl Config {
         let values = Values::merge(layers, &errors)?;
         errors.extend(check::send_queue(&values).err());
         let secret = check::secret(&values, &table::CLUSTER_SECRET, &table::CLUSTER_SECRET_FILE);
-        let (federation, roots) = (federation::secret(&values), roots::read(&values));
+        let (federation, roots) = (FederationProof::read(&values), roots::read(&values));
         let admin = AdminConfig::read(&values);
         errors.extend(check::cluster(&values, !matches!(secret, Ok(None))));
-        errors.extend(federation::check(&values, !matches!(federation, Ok(None))));
         match (secret, federation, roots, admin) {
             (Ok(cluster), Ok(federation), Ok(roots), Ok(admin)) if errors.is_empty() => {
-                let secrets = Secrets { cluster, federation };
-                Ok(Self::read(&values, secrets, roots, admin, sources.unknown_variables())?)
+                let from_files = FromFiles { cluster, federation, roots, admin };
+                Ok(Self::read(&values, from_files, sources.unknown_variables())?)
             }
             (secret, federation, roots, admin) => {
-                errors.extend(secret.err().into_iter().chain(federation.err()).chain(roots.err()));
-                errors.extend(admin.err().into_iter().flatten());
+                errors.extend(secret.err().into_iter().chain(roots.err()));
+                errors.extend(federation.err().into_iter().chain(admin.err()).flatten());
                 Err(ConfigErrors(errors))
             }
         }
@@ -172,13 +172,7 @@ impl Config {
         Self::load(&Sources { environment, ..Sources::default() })
     }
 
-    fn read(
-        values: &Values,
-        secrets: Secrets,
-        outbound_roots: Arc<RootCertStore>,
-        admin: AdminConfig,
-        unknown_variables: Vec<String>,
-    ) -> Result<Self, ConfigError> {
+    fn read(values: &Values, from_files: FromFiles, unknown_variables: Vec<String>) -> Result<Self, ConfigError> {
         Ok(Self {
             listen: values.address(&table::LISTEN_ADDR)?,
             data_dir: values.required(&table::DATA_DIR, parse::path)?,
@@ -193,8 +187,8 @@ impl Config {
                 endpoint: values.optional(&table::OTLP_ENDPOINT, parse::url)?,
                 sample_ratio: values.required(&table::TRACE_SAMPLE_RATIO, parse::ratio)?,
             },
-            admin,
-            outbound_roots,
+            admin: from_files.admin,
+            outbound_roots: from_files.roots,
             limits: Limits::read(values)?,
             drain_timeout: values.duration(&table::DRAIN_TIMEOUT_SECS)?,
             trusted_proxies: values.optional(&table::TRUSTED_PROXIES, parse::networks)?.unwrap_or_default(),
@@ -202,8 +196,8 @@ impl Config {
             vault: VaultConfig::read(values)?,
             mailbox: MailboxConfig::read(values)?,
             noise: NoiseConfig::read(values)?,
-            cluster: ClusterConfig::read(values, secrets.cluster)?,
-            federation: FederationConfig::read(values, secrets.federation)?,
+            cluster: ClusterConfig::read(values, from_files.cluster)?,
+            federation: FederationConfig::read(values, from_files.federation)?,
             origins: values.origins(),
             shown: values.shown(),
             unknown_variables,
@@ -211,10 +205,12 @@ impl Config {
     }
 }
 
-/// The secrets that may come from files.
-struct Secrets {
+/// What may come from files.
+struct FromFiles {
     cluster: Option<Secret>,
-    federation: Option<Secret>,
+    federation: FederationProof,
+    roots: Arc<RootCertStore>,
+    admin: AdminConfig,
 }
 
 impl StorageBackend {

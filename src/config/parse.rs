@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::federation::PeerUrl;
+use super::federation_proof::Pins;
 use super::secret::Secret;
 use crate::security::noise::StaticKey;
 
@@ -131,6 +132,16 @@ pub(super) fn peers(text: &str) -> Option<Vec<PeerUrl>> {
     items(text).map(PeerUrl::parse).collect()
 }
 
+/// The keys that relays must have, `id=key` each; an id may have several.
+pub(super) fn pins(text: &str) -> Option<Pins> {
+    let mut pins = Pins::new();
+    for item in items(text) {
+        let (relay, key) = item.split_once('=')?;
+        pins.entry(name(relay.trim())?).or_default().push(key.trim().parse().ok()?);
+    }
+    Some(pins)
+}
+
 /// What a client may be told to connect to.
 pub(super) fn client_url(text: &str) -> Option<&str> {
     let uri: Uri = text.parse().ok()?;
@@ -208,6 +219,11 @@ mod tests {
         let nets = networks("10.0.0.0/8, 192.168.1.1 ,::1").map(|nets| nets.iter().map(IpNet::to_string).collect());
         assert_eq!(nets, Some(vec!["10.0.0.0/8".to_owned(), "192.168.1.1/32".into(), "::1/128".into()]));
         assert_eq!(networks("10.0.0.0/8,10.0.0.0/33"), None);
+        let key = "0a".repeat(32);
+        assert_eq!(pins(&format!("a={key}, b = {key},a={key}")).map(|pins| pins.len()), Some(2));
+        for bad in ["a", "a=", "=00", &format!("a b={key}"), &format!("a={key}0"), &format!("a={key},b")] {
+            assert_eq!(pins(bad), None, "{bad}");
+        }
         assert_eq!(seeds("a:1, [::1]:2"), Some(vec!["a:1".to_owned(), "[::1]:2".into()]));
         for bad in ["a", "a:", ":1", "a:0", "::1:2", "http://a:1"] {
             assert_eq!(seeds(bad), None, "{bad}");

@@ -9,10 +9,10 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::error::ConfigError;
-use super::file;
 use super::parse;
 use super::table::OUTBOUND_CA_FILE;
 use super::values::Values;
+use crate::security::file;
 
 /// A longer file is no bundle that somebody meant, in bytes: the public authorities are a quarter of it.
 const MAX_BUNDLE_BYTES: u64 = 1024 * 1024;

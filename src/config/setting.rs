@@ -88,6 +88,8 @@ pub enum Kind {
     Seeds,
     /// URLs of other clusters, with commas between.
     Peers,
+    /// Ids of relays, each with the digest of its key, with commas between.
+    Pins,
     /// The URL of a relay as its clients use it.
     ClientUrl,
     /// Bytes that nobody else may know.
@@ -211,6 +213,7 @@ impl Kind {
             Self::Origins => parse::origins(text).is_some(),
             Self::Seeds => parse::seeds(text).is_some(),
             Self::Peers => parse::peers(text).is_some(),
+            Self::Pins => parse::pins(text).is_some(),
             Self::ClientUrl => parse::client_url(text).is_some(),
             Self::Secret => parse::secret(text.as_bytes()).is_some(),
             Self::Token => parse::token(text).is_some(),
@@ -221,7 +224,7 @@ impl Kind {
     /// Whether values are lists: a configuration file may write them as arrays.
     #[must_use]
     pub const fn is_list(&self) -> bool {
-        matches!(self, Self::Networks | Self::Origins | Self::Seeds | Self::Peers)
+        matches!(self, Self::Networks | Self::Origins | Self::Seeds | Self::Peers | Self::Pins)
     }
 
     /// What `given`, which is not accepted, should have been.
@@ -266,6 +269,7 @@ impl fmt::Display for Kind {
             Self::Origins => f.write_str("origins such as https://app.example, with commas between, or * alone"),
             Self::Seeds => f.write_str("host:port pairs, with commas between"),
             Self::Peers => f.write_str("http, https, ws or wss URLs without a path, with commas between"),
+            Self::Pins => f.write_str("relay ids, each with = and 64 hexadecimal digits, with commas between"),
             Self::ClientUrl => f.write_str("a ws, wss, http or https URL"),
             Self::Secret => write!(f, "at least {} bytes", parse::MIN_SECRET_BYTES),
             Self::Token => f.write_str("visible ASCII characters without spaces"),

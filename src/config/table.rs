@@ -1,8 +1,10 @@
 //! Every setting, in one table: what is not here cannot be set.
 
+mod kinds;
 mod print;
 
 use super::setting::{Alias, Kind, Setting, Unit};
+use kinds::{GIB, KIB, MIB, TIB, bytes, choice, count, per_minute, seconds};
 
 pub use print::{help, markdown};
 
@@ -14,31 +16,6 @@ macro_rules! settings {
         /// All settings, in the order in which they are documented.
         pub static SETTINGS: &[&Setting] = &[$(&$id),*];
     };
-}
-
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-const TIB: u64 = 1 << 40;
-
-const fn count(min: u64, max: u64) -> Kind {
-    Kind::integer(min, max, Unit::Count)
-}
-
-const fn per_minute(max: u64) -> Kind {
-    Kind::integer(1, max, Unit::PerMinute)
-}
-
-const fn bytes(min: u64, max: u64) -> Kind {
-    Kind::integer(min, max, Unit::Bytes)
-}
-
-const fn seconds(min: u64, max: u64) -> Kind {
-    Kind::integer(min, max, Unit::Seconds)
-}
-
-const fn choice(accepted: &'static [&'static str]) -> Kind {
-    Kind::Choice { accepted, replaced: &[] }
 }
 
 settings! {
@@ -346,14 +323,38 @@ settings! {
     .or("false");
     FEDERATION_PEERS = Setting::new("RELAY_FEDERATION_PEERS", Kind::Peers, "Clusters that this one calls");
     FEDERATION_ADDR = Setting::new("RELAY_FEDERATION_ADDR", Kind::Address, "Where other clusters call")
-        .or("127.0.0.1:7402");
+        .or("127.0.0.1:7402")
+        .aliases(&[Alias::whole("RELAY_FEDERATION_MTLS_ADDR")]);
+    FEDERATION_TLS_CERT = Setting::new(
+        "RELAY_FEDERATION_TLS_CERT",
+        Kind::Path,
+        "The certificate that this node shows to other clusters, in PEM; this, its key and authorities, or a secret, \
+         are needed on anything but loopback",
+    );
+    FEDERATION_TLS_KEY = Setting::new("RELAY_FEDERATION_TLS_KEY", Kind::Path, "The key of that certificate, in PEM");
+    FEDERATION_TLS_CA = Setting::new(
+        "RELAY_FEDERATION_TLS_CA",
+        Kind::Path,
+        "Authorities in PEM of whose certificates other clusters must have one",
+    );
+    FEDERATION_PINS = Setting::new(
+        "RELAY_FEDERATION_PINS",
+        Kind::Pins,
+        "Keys that relays of other clusters must have: the SHA-256 of the public key of each",
+    );
     FEDERATION_SECRET = Setting::new(
         "RELAY_FEDERATION_SECRET",
         Kind::Secret,
-        "What clusters prove themselves to one another with; needed on anything but loopback",
+        "What clusters prove themselves to one another with, instead of certificates",
     );
     FEDERATION_SECRET_FILE =
         Setting::new("RELAY_FEDERATION_SECRET_FILE", Kind::Path, "A file that holds the federation secret");
+    FEDERATION_INSECURE = Setting::new(
+        "RELAY_FEDERATION_INSECURE",
+        choice(&["true", "false"]),
+        "Whether clusters need not prove themselves to one another anywhere: who reaches the port may read and delete mail",
+    )
+    .or("false");
     FEDERATION_RELAY_ID = Setting::new(
         "RELAY_FEDERATION_RELAY_ID",
         Kind::Name,

@@ -39,7 +39,7 @@ fn the_defaults_are_a_configuration() {
 #[test]
 fn every_alias_reaches_its_setting() {
     type Shown = fn(&Config) -> String;
-    let cases: [(&str, &str, Shown, &str); 14] = [
+    let cases: [(&str, &str, Shown, &str); 15] = [
         ("PORT", "9000", |c| c.listen.to_string(), "0.0.0.0:9000"),
         ("DCP_RELAY_PORT", "9000", |c| c.listen.to_string(), "0.0.0.0:9000"),
         ("HOST", "127.0.0.1", |c| c.listen.to_string(), "127.0.0.1:8080"),
@@ -52,6 +52,7 @@ fn every_alias_reaches_its_setting() {
         ("DCP_TIMEOUT", "1500", |c| c.limits.idle_timeout.as_millis().to_string(), "1500"),
         ("RELAY_IDLE_TIMEOUT", "2", |c| c.limits.idle_timeout.as_millis().to_string(), "2000"),
         ("RELAY_FEDERATION_DRAIN_TIMEOUT", "0", |c| c.drain_timeout.as_secs().to_string(), "0"),
+        ("RELAY_FEDERATION_MTLS_ADDR", "127.0.0.1:1", |c| c.federation.listen.to_string(), "127.0.0.1:1"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317", |c| format!("{:?}", c.trace.endpoint), "Some(http://c:4317/)"),
         ("DCP_EXPO_PUSH_URL", "http://p/x", |c| format!("{:?}", c.vault.push_url), "Some(http://p/x)"),
     ];

@@ -105,6 +105,11 @@ impl Values {
         SETTINGS.iter().filter_map(|setting| Some((setting.name, Shown::of(setting, &text(setting)?)))).collect()
     }
 
+    /// Whether a layer gives a value for a setting that is no address, be it one that has been refused.
+    pub(super) fn is_given(&self, setting: &Setting) -> bool {
+        self.given.contains_key(&setting.key()) || self.is_faulty(setting)
+    }
+
     /// Whether a layer gives a value for a setting that has been refused: what stands here may be another one.
     pub(super) fn is_faulty(&self, setting: &Setting) -> bool {
         self.is_faulty_name(setting.name)

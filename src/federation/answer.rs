@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::call::BATCH_LIMIT;
+use super::proof::Side;
 use super::proto::federation_server::{Federation, FederationServer};
 use super::proto::{Batch, Frame, PullRequest, frame::Body};
 use super::queue::Queue;
@@ -22,7 +23,7 @@ use crate::cluster::convert;
 use crate::cluster::links::accept;
 use crate::cluster::proto::{Done, OwnersFound, OwnersQuery, PullPage, Reply, frame, reply};
 use crate::cluster::regions::{Caller, Regions};
-use crate::observe::metrics::count;
+use crate::security::peer_tls::{Shown, fault};
 
 /// Most nodes of other clusters that may have called at one time.
 const MAX_CALLERS: usize = 256;
@@ -51,9 +52,12 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
     let stop = inner.supervisor.token();
     let refused = {
         let inner = inner.clone();
-        move |reason, detail: &str| inner.refuse(reason, detail)
+        move |error: &io::Error| inner.refuse(fault(error), &error.to_string())
     };
-    let tls = inner.settings.tls.as_ref().map(|tls| tls.server.clone());
+    let tls = {
+        let inner = inner.clone();
+        move || inner.settings.proof.server()
+    };
     let accepted = accept::accepted("federation accept", listener, tls, &inner.supervisor, refused);
     let alive = inner.settings.timeout;
     let service = FederationServer::new(Service { inner })
@@ -82,12 +86,16 @@ impl Federation for Service {
 
     async fn link(&self, request: Request<Streaming<Batch>>) -> Result<Response<Self::LinkStream>, Status> {
         let inner = &self.inner;
+        let shown = shown(&request);
         let mut batches = request.into_inner();
         let first = timeout(inner.settings.timeout, batches.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no hello in time"))??;
         let theirs = first.and_then(|batch| batch.hello).ok_or_else(|| Status::invalid_argument("no hello"))?;
-        self.admit(&theirs)?;
+        self.admit(&theirs, &shown).await?;
+        if inner.has_left() {
+            return Err(Status::unavailable("this node has left service"));
+        }
         let (queue, outgoing) = Queue::new(inner.metrics.clone());
         let caller = inner.next_caller.fetch_add(1, Ordering::Relaxed);
         {
@@ -100,14 +108,15 @@ impl Federation for Service {
         }
         inner.metrics.federation.callers.inc();
         tracing::info!(caller, relay = theirs.relay_id, region = theirs.region, "another cluster has called");
-        inner.supervisor.spawn_quiet(read(inner.clone(), caller, queue, batches));
+        inner.supervisor.spawn_quiet(read(inner.clone(), caller, queue, shown, batches));
         let hello = Batch { hello: Some(inner.hello()), frames: Vec::new() };
         Ok(Response::new(Box::pin(stream::once(async { hello }).chain(outgoing).map(Ok))))
     }
 
     async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullPage>, Status> {
+        let shown = shown(&request);
         let PullRequest { hello, node, what } = request.into_inner();
-        self.admit(&hello.ok_or_else(|| Status::invalid_argument("no hello"))?)?;
+        self.admit(&hello.ok_or_else(|| Status::invalid_argument("no hello"))?, &shown).await?;
         let node = node.parse().map_err(|_| Status::invalid_argument("no node"))?;
         let what = what.ok_or_else(|| Status::invalid_argument("nothing asked for"))?;
         let service = self.inner.cluster.afar.mailbox.get();
@@ -117,26 +126,18 @@ impl Federation for Service {
 }
 
 impl Service {
-    fn admit(&self, hello: &super::proto::Hello) -> Result<(), Status> {
-        self.inner.check(hello).map_err(|why| {
-            self.inner.refuse("unfit", &why);
-            Status::permission_denied(why)
-        })
+    async fn admit(&self, hello: &super::proto::Hello, shown: &Shown) -> Result<(), Status> {
+        let admitted = self.inner.admit(Side::Called, hello, shown).await;
+        admitted.map_err(|unfit| Status::permission_denied(unfit.detail))
     }
 }
 
-impl Inner {
-    /// Counts a caller that is refused, and logs it once a minute.
-    fn refuse(&self, reason: &'static str, detail: &str) {
-        count(&self.metrics.federation.refused, reason);
-        if let Some(left_out) = self.may_log(reason) {
-            tracing::warn!(reason, detail, left_out, "refused another cluster");
-        }
-    }
+fn shown<T>(request: &Request<T>) -> Shown {
+    request.extensions().get::<Shown>().cloned().unwrap_or_default()
 }
 
 /// Reads what a caller says until it hangs up, or is silent for too long.
-async fn read(inner: Arc<Inner>, caller: u64, queue: Queue, mut batches: Streaming<Batch>) {
+async fn read(inner: Arc<Inner>, caller: u64, queue: Queue, shown: Shown, mut batches: Streaming<Batch>) {
     let stop = inner.supervisor.token();
     let hear = async {
         let patience: Duration = 2 * inner.settings.timeout;
@@ -150,6 +151,8 @@ async fn read(inner: Arc<Inner>, caller: u64, queue: Queue, mut batches: Streami
     tokio::select! {
         () = hear => {}
         () = inner.report_capacity(&queue) => {}
+        () = inner.send_off(&queue) => {}
+        unfit = inner.settings.proof.lapsed(Side::Called, &shown) => inner.refuse(unfit.reason, &unfit.detail),
         () = stop.cancelled() => {}
     }
     inner.callers.lock().remove(&caller);
@@ -187,7 +190,7 @@ fn asked(inner: &Arc<Inner>, caller: u64, Frame { ask, body }: Frame) {
         Some(Body::Vault(vault)) => vaults::asked(inner, caller, &state, ask, vault),
         // What a caller stores matters to those who call it.
         Some(Body::Capacity(_)) => {}
-        Some(Body::Reply(_)) | None => inner.metrics.drop_one("federation", "unknown_frame"),
+        Some(Body::Reply(_) | Body::Leaving(_)) | None => inner.metrics.drop_one("federation", "unknown_frame"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Calling a peer, and keeping the link: connects, says hello, and starts over, ever less often, when it breaks.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::Request;
@@ -19,12 +21,13 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use super::peer::Peer;
+use super::proof::{Side, Unfit};
 use super::proto::{Batch, Frame, Ping, frame::Body};
 use super::queue::Queue;
 use super::{Inner, vaults};
 use crate::cluster::links::stream::NodeStream;
 use crate::runtime::backoff::Backoff;
-use crate::security::tls::ClusterTls;
+use crate::security::peer_tls::{Shown, fault};
 
 const LINK: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Link");
 
@@ -40,48 +43,89 @@ const LASTED: Duration = Duration::from_secs(10);
 /// A peer is pinged this many times in the time after which it is taken for dead.
 const PINGS: u32 = 3;
 
+/// Longest text of an error that is kept, in bytes.
+const MAX_ERROR_BYTES: usize = 512;
+
 #[derive(Debug, thiserror::Error)]
 enum CallError {
-    #[error("no connection: {0}")]
+    #[error("no connection")]
     Connect(#[from] tonic::transport::Error),
     #[error("no answer in time")]
     Slow(#[from] tokio::time::error::Elapsed),
-    #[error("refused: {0}")]
+    #[error("refused: {}", .0.message())]
     Refused(#[from] tonic::Status),
-    #[error("{0}")]
-    Unfit(String),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error("it was silent for {0} s")]
+    Silent(u64),
     #[error("the other side closed it")]
     Closed,
+    #[error("the node that answered leaves service")]
+    Leaving,
 }
 
-/// Keeps the link to `peer` until this node stops.
+/// Keeps the link to `peer` until it is removed or this node stops.
 pub async fn run(inner: Arc<Inner>, peer: Arc<Peer>) {
     let stop = inner.supervisor.token();
-    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    tokio::select! {
+        never = keep(&inner, &peer) => match never {},
+        () = peer.ending.cancelled() => {}
+        () = stop.cancelled() => {}
+    }
+    peer.note_ended();
+}
+
+async fn keep(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Infallible {
+    let (mut backoff, mut may_hurry) = (Backoff::new(RETRY.0, RETRY.1), true);
     loop {
         let begun = Instant::now();
-        let Some(ended) = stop.run_until_cancelled(call(&inner, &peer)).await else { return };
-        let error = match ended {
-            Err(error) => error.to_string(),
+        let error = match call(inner, peer).await {
+            Err(error) => error,
             Ok(never) => match never {},
         };
-        if let Some(left_out) = inner.may_log("link") {
-            tracing::warn!(peer = %peer.name, error, left_out, "no link to another cluster");
-        }
-        peer.down(error);
         if begun.elapsed() > LASTED {
             backoff.reset();
+            may_hurry = true;
         }
-        if stop.run_until_cancelled(tokio::time::sleep(backoff.next(rand::random()))).await.is_none() {
-            return;
+        if matches!(error, CallError::Leaving) {
+            tracing::info!(peer = %peer.name, "the node that answered leaves service: calling again");
+            // Another node answers at once, if there is one. Whoever says so again and again is waited for.
+            if std::mem::take(&mut may_hurry) {
+                continue;
+            }
+        } else {
+            let error = with_causes(&error);
+            if let Some(left_out) = inner.may_log("link") {
+                tracing::warn!(peer = %peer.name, error, left_out, "no link to another cluster");
+            }
+            peer.failed(error);
         }
+        tokio::time::sleep(backoff.next(rand::random())).await;
     }
+}
+
+/// What tonic says of every error that is not one of the protocol.
+const NOTHING_SAID: &str = "transport error";
+
+/// An error, and what it came of: the outermost says little.
+fn with_causes(error: &dyn Error) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if said != NOTHING_SAID && !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
+    text
 }
 
 async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallError> {
     let patience = inner.settings.timeout;
-    let endpoint = endpoint(patience);
-    let channel = timeout(patience, endpoint.connect_with_connector(service_fn(connector(inner, peer)))).await??;
+    let (endpoint, shown) = (endpoint(patience), Arc::default());
+    let connecting = endpoint.connect_with_connector(service_fn(connector(inner, peer, &shown)));
+    let channel = timeout(patience, connecting).await??;
     let (queue, batches) = Queue::new(inner.metrics.clone());
     let hello = Batch { hello: Some(inner.hello()), frames: Vec::new() };
     let outgoing = stream::once(async { hello }).chain(batches);
@@ -91,7 +135,8 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
     let mut answers = timeout(patience, calling).await??.into_inner();
     let first = timeout(patience, answers.message()).await??;
     let theirs = first.and_then(|batch| batch.hello).ok_or(CallError::Closed)?;
-    inner.check(&theirs).map_err(CallError::Unfit)?;
+    let shown = shown.lock().clone();
+    inner.admit(Side::Calling, &theirs, &shown).await?;
     tracing::info!(peer = %peer.name, relay = theirs.relay_id, region = theirs.region, "linked to another cluster");
     peer.up(queue.clone(), theirs);
     if let Some(service) = inner.cluster.afar.mailbox.get() {
@@ -101,6 +146,7 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
     let mut pings = interval(patience / PINGS);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reports = std::pin::pin!(inner.report_capacity(&queue));
+    let mut lapsed = std::pin::pin!(inner.settings.proof.lapsed(Side::Calling, &shown));
     let mut heard = Instant::now();
     loop {
         tokio::select! {
@@ -108,13 +154,22 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
                 heard = Instant::now();
                 let frames = batch?.ok_or(CallError::Closed)?.frames;
                 inner.metrics.federation.frames_received.inc_by(frames.len() as u64);
-                frames.into_iter().for_each(|frame| told(inner, peer, frame));
+                for frame in frames {
+                    if matches!(frame.body, Some(Body::Leaving(_))) {
+                        return Err(CallError::Leaving);
+                    }
+                    told(inner, peer, frame);
+                }
             }
             _ = pings.tick() => {
                 if heard.elapsed() >= patience {
-                    return Err(CallError::Unfit(format!("it was silent for {} s", patience.as_secs())));
+                    return Err(CallError::Silent(patience.as_secs()));
                 }
                 ping(inner, peer);
+            }
+            unfit = &mut lapsed => {
+                inner.refuse(unfit.reason, &unfit.detail);
+                return Err(unfit.into());
             }
             () = &mut reports => return Err(CallError::Closed),
         }
@@ -136,7 +191,7 @@ fn told(inner: &Inner, peer: &Peer, frame: Frame) {
             }
         }
         Some(Body::Vault(vault)) => vaults::told(inner, peer, vault),
-        Some(Body::Ping(_)) | None => inner.metrics.drop_one("federation", "unknown_frame"),
+        Some(Body::Ping(_) | Body::Leaving(_)) | None => inner.metrics.drop_one("federation", "unknown_frame"),
     }
 }
 
@@ -154,9 +209,10 @@ fn ping(inner: &Arc<Inner>, peer: &Arc<Peer>) {
 }
 
 /// Connects when it is used first, and again when it is used after it broke.
-pub fn channel(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Channel {
-    let patience = inner.settings.timeout;
-    endpoint(patience).connect_timeout(patience).connect_with_connector_lazy(service_fn(connector(inner, peer)))
+pub fn channel(inner: &Arc<Inner>, peer: &Peer) -> Channel {
+    let (patience, shown) = (inner.settings.timeout, Arc::default());
+    let connector = service_fn(connector(inner, peer, &shown));
+    endpoint(patience).connect_timeout(patience).connect_with_connector_lazy(connector)
 }
 
 fn endpoint(patience: Duration) -> Endpoint {
@@ -171,22 +227,37 @@ fn endpoint(patience: Duration) -> Endpoint {
 
 type Connecting = BoxFuture<'static, io::Result<TokioIo<NodeStream>>>;
 
-fn connector(inner: &Arc<Inner>, peer: &Arc<Peer>) -> impl FnMut(Uri) -> Connecting + Send + 'static {
-    let (address, tls) = (peer.url.address.clone(), inner.settings.tls.clone());
+/// Connects, and notes what the other side of the last connection showed.
+fn connector(
+    inner: &Arc<Inner>,
+    peer: &Peer,
+    shown: &Arc<Mutex<Shown>>,
+) -> impl FnMut(Uri) -> Connecting + Send + 'static {
+    let (inner, url, shown) = (inner.clone(), peer.url.clone(), shown.clone());
     move |_| {
-        let (address, tls) = (address.clone(), tls.clone());
+        let (inner, url, shown) = (inner.clone(), url.clone(), shown.clone());
         Box::pin(async move {
-            let tcp = TcpStream::connect(&address).await?;
+            let tcp = TcpStream::connect(&url.address).await?;
             tcp.set_nodelay(true)?;
-            Ok(TokioIo::new(match tls {
+            let stream = match inner.settings.proof.client(url.host()) {
                 None => NodeStream::Plain(tcp),
-                Some(tls) => {
-                    // Whichever node answers.
-                    let name = ClusterTls::any_node().map_err(io::Error::other)?;
-                    let connector = tokio_rustls::TlsConnector::from(tls.client);
-                    NodeStream::Client(Box::new(connector.connect(name, tcp).await?))
+                Some((tls, name)) => {
+                    let connecting = tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await;
+                    NodeStream::Client(Box::new(connecting.inspect_err(|error| inner.note_bad_certificate(error))?))
                 }
-            }))
+            };
+            *shown.lock() = stream.shown();
+            Ok(TokioIo::new(stream))
         })
+    }
+}
+
+impl Inner {
+    /// Counts who was called and has no good certificate; other failures are those of a link like any.
+    fn note_bad_certificate(&self, error: &io::Error) {
+        let reason = fault(error);
+        if !matches!(reason, "tls" | "timeout") {
+            self.refuse(reason, &error.to_string());
+        }
     }
 }

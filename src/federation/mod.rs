@@ -3,15 +3,21 @@
 //! | file | holds |
 //! |---|---|
 //! | `peer` | what is known of a peer |
+//! | `peers` | the peers there are, and how that changes |
 //! | `call` | calling a peer, and keeping the link |
 //! | `answer` | the port that others call |
+//! | `proof` | how both prove themselves, and for which relay each may speak |
+//! | `leaving` | what others are told when this node leaves service |
 //! | `queue` | frames on their way out |
 //! | `ways` | what the services see of all this |
 //! | `vaults` | frames about vaults, on either side |
 
 mod answer;
 mod call;
+mod leaving;
 mod peer;
+mod peers;
+mod proof;
 pub mod proto;
 mod queue;
 mod vaults;
@@ -24,31 +30,36 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::cluster::Cluster;
-use crate::cluster::links::LinkRefused;
 use crate::cluster::links::asks::Asks;
 use crate::cluster::regions::PeerName;
-use crate::config::PeerUrl;
+use crate::config::{PeerUrl, Reach};
 use crate::domain::ids::{ClusterId, NodeId, Region};
 use crate::observe::log_gate::LogGate;
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{Metrics, count};
 use crate::runtime::supervisor::Supervisor;
-use crate::security::tls::ClusterTls;
+use crate::security::peer_tls::Shown;
+use crate::store::Records;
 
 pub use answer::ServeError;
 pub use peer::PeerStatus;
+pub use peers::NotAdded;
+pub use proof::PeerProof;
 pub use proto::Capacity;
 
+use leaving::Stage;
 use peer::Peer;
+use proof::{Side, Unfit};
 use proto::Hello;
 use queue::Queue;
 
 /// The version of what clusters say to one another.
 pub const PROTOCOL: u32 = 1;
 
-/// How often it is looked at how much this cluster stores.
-const LOOK: Duration = Duration::from_secs(1);
+/// Longest release and URL that a node of another cluster may give, in bytes.
+const MAX_TEXT_BYTES: usize = 256;
 
 /// What a node's part in the federation needs.
 pub struct FederationSettings {
@@ -62,8 +73,10 @@ pub struct FederationSettings {
     pub public_url: Option<String>,
     /// The clusters that are called.
     pub peers: Vec<PeerUrl>,
-    /// Mutual TLS; without it, plain text, for loopback only.
-    pub tls: Option<ClusterTls>,
+    /// How clusters prove themselves to one another.
+    pub proof: PeerProof,
+    /// How far links may go with that.
+    pub reach: Reach,
     /// How long a peer may take to answer the first word, and be silent.
     pub timeout: Duration,
     /// How often peers are told how much is stored.
@@ -81,7 +94,12 @@ pub struct Federation {
 struct Inner {
     settings: FederationSettings,
     cluster: Cluster,
+    /// Where the keys of relays are remembered.
+    records: Arc<dyn Records>,
     peers: RwLock<BTreeMap<PeerName, Arc<Peer>>>,
+    /// Changes whenever something that is known of a peer does.
+    changes: Arc<watch::Sender<()>>,
+    stage: watch::Sender<Stage>,
     callers: Mutex<HashMap<u64, CallerState>>,
     next_caller: AtomicU64,
     asks: Asks,
@@ -104,18 +122,18 @@ impl Federation {
     pub fn start(
         settings: FederationSettings,
         cluster: &Cluster,
+        records: Arc<dyn Records>,
         listener: TcpListener,
         metrics: &Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> Self {
-        let peers = settings.peers.iter().map(|url| {
-            let peer = Peer::new(url.clone(), metrics.clone());
-            (peer.name.clone(), Arc::new(peer))
-        });
         let inner = Arc::new(Inner {
-            peers: RwLock::new(peers.collect()),
             settings,
             cluster: cluster.clone(),
+            records,
+            peers: RwLock::default(),
+            changes: Arc::new(watch::channel(()).0),
+            stage: watch::channel(Stage::Serving).0,
             callers: Mutex::default(),
             next_caller: AtomicU64::new(1),
             asks: Asks::default(),
@@ -125,18 +143,12 @@ impl Federation {
         });
         let this = Self { inner };
         cluster.afar.out.fill(Arc::new(this.clone()));
-        for peer in this.inner.peers.read().values() {
-            supervisor.spawn_quiet(call::run(this.inner.clone(), peer.clone()));
+        for url in &this.inner.settings.peers {
+            this.call(url, false);
         }
         let inner = this.inner.clone();
         supervisor.spawn("federation port", async move { answer::serve(inner, listener).await });
         this
-    }
-
-    /// What is known of each peer.
-    #[must_use]
-    pub fn peers(&self) -> Vec<PeerStatus> {
-        self.inner.peers.read().values().map(|peer| peer.status()).collect()
     }
 }
 
@@ -154,14 +166,24 @@ impl Inner {
         }
     }
 
-    /// Whether whoever says this is to be spoken to; in words why not.
-    fn check(&self, hello: &Hello) -> Result<(), String> {
+    /// Whether whoever says and shows this is to be spoken to. One that is not is counted, and logged once a minute.
+    async fn admit(&self, side: Side, hello: &Hello, shown: &Shown) -> Result<(), Unfit> {
+        let fit = match self.check(hello) {
+            Ok(relay) => self.settings.proof.judge(side, &relay, shown, &self.records).await,
+            Err(why) => Err(Unfit::new("unfit", why)),
+        };
+        fit.inspect_err(|unfit| self.refuse(unfit.reason, &unfit.detail))
+    }
+
+    /// The relay that says this, if it is to be spoken to; in words why not.
+    fn check(&self, hello: &Hello) -> Result<NodeId, String> {
         if hello.protocol != PROTOCOL {
             return Err(format!("it speaks protocol {}, not {PROTOCOL}: upgrade the older cluster", hello.protocol));
         }
-        let named = [&hello.relay_id, &hello.cluster_id, &hello.region];
-        if named.iter().any(|name| name.parse::<NodeId>().is_err()) {
-            return Err("it gives no proper names".to_owned());
+        let named = [&hello.relay_id, &hello.cluster_id, &hello.region].map(|name| name.parse::<NodeId>());
+        let [Ok(relay), Ok(_), Ok(_)] = named else { return Err("it gives no proper names".to_owned()) };
+        if hello.version.len().max(hello.public_url.len()) > MAX_TEXT_BYTES {
+            return Err("its release or URL is too long".to_owned());
         }
         if hello.cluster_id == self.settings.cluster.as_str() && hello.region == self.settings.region.as_str() {
             return Err(
@@ -170,23 +192,14 @@ impl Inner {
                 .to_owned(),
             );
         }
-        Ok(())
+        Ok(relay)
     }
 
-    /// Says how much this cluster stores when that changes, and again and again; returns when the link has ended.
-    async fn report_capacity(&self, queue: &Queue) {
-        let mut said: Option<(Instant, Capacity)> = None;
-        loop {
-            let now = (self.settings.capacity)();
-            let is_said =
-                |(at, what): &(Instant, Capacity)| *what == now && at.elapsed() < self.settings.capacity_interval;
-            if !said.as_ref().is_some_and(is_said) {
-                said = Some((Instant::now(), now));
-                if queue.push(0, proto::frame::Body::Capacity(now)) == Err(LinkRefused::Gone) {
-                    return;
-                }
-            }
-            tokio::time::sleep(LOOK.min(self.settings.capacity_interval)).await;
+    /// Counts somebody of another cluster who is refused, and logs it once a minute.
+    fn refuse(&self, reason: &'static str, detail: &str) {
+        count(&self.metrics.federation.refused, reason);
+        if let Some(left_out) = self.may_log(reason) {
+            tracing::warn!(reason, detail, left_out, "refused another cluster");
         }
     }
 

@@ -1,9 +1,11 @@
 //! What is known of a peer.
 
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::proto::{Capacity, Hello, frame::Body};
@@ -11,7 +13,9 @@ use super::queue::Queue;
 use crate::cluster::links::LinkRefused;
 use crate::cluster::regions::PeerName;
 use crate::config::PeerUrl;
+use crate::domain::clock::Millis;
 use crate::observe::metrics::{Metrics, PeerLabel};
+use crate::runtime::time;
 
 /// How long a link that is missing is expected to stand again at once: another node of the peer may answer.
 const MOMENT: Duration = Duration::from_secs(5);
@@ -20,9 +24,13 @@ const MOMENT: Duration = Duration::from_secs(5);
 pub struct Peer {
     pub name: PeerName,
     pub url: PeerUrl,
-    /// Where its mailboxes are asked for, once they are.
-    pub pulls: OnceLock<Channel>,
+    /// Cancelled when it is not to be called any more.
+    pub ending: CancellationToken,
+    /// Cancelled when it is not called any more.
+    pub ended: CancellationToken,
+    added: bool,
     state: Mutex<State>,
+    changes: Arc<watch::Sender<()>>,
     metrics: Arc<Metrics>,
 }
 
@@ -30,12 +38,14 @@ pub struct Peer {
 struct State {
     /// Where frames for it go, while its link stands.
     queue: Option<Queue>,
+    /// Where its mailboxes are asked for, once they are, while its link stands.
+    pulls: Option<Channel>,
     hello: Option<Hello>,
     capacity: Option<Capacity>,
     round_trip: Option<Duration>,
-    last_error: Option<String>,
-    /// Since when its link is missing, or was before it stood.
-    missing: Option<Instant>,
+    last_error: Option<(String, Millis)>,
+    /// Since when it is up, or down.
+    since: Millis,
 }
 
 /// What is known of a peer, to be shown.
@@ -43,8 +53,12 @@ struct State {
 pub struct PeerStatus {
     /// Its URL, as it is listed.
     pub url: String,
+    /// Whether an operator added it while the node ran.
+    pub added: bool,
     /// Whether its link stands.
     pub up: bool,
+    /// Since when it does, or does not.
+    pub since: Millis,
     /// Which node answered last, of which cluster, region and version; empty before any has.
     pub relay_id: String,
     /// Its cluster.
@@ -61,13 +75,21 @@ pub struct PeerStatus {
     pub round_trip: Option<Duration>,
     /// Why its link ended, or was not made, the last time.
     pub last_error: Option<String>,
+    /// When that was.
+    pub last_error_at: Millis,
 }
 
 impl Peer {
-    pub fn new(url: PeerUrl, metrics: Arc<Metrics>) -> Self {
-        let name = PeerName(url.to_string().into());
-        let state = Mutex::new(State { missing: Some(Instant::now()), ..State::default() });
-        let this = Self { name, url, pulls: OnceLock::new(), state, metrics };
+    pub fn new(
+        name: PeerName,
+        url: PeerUrl,
+        added: bool,
+        changes: Arc<watch::Sender<()>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (ending, ended) = (CancellationToken::new(), CancellationToken::new());
+        let state = Mutex::new(State { since: time::now(), ..State::default() });
+        let this = Self { name, url, ending, ended, added, state, changes, metrics };
         this.metrics.federation.up.get_or_create(&this.label()).set(0);
         this
     }
@@ -76,26 +98,51 @@ impl Peer {
         PeerLabel { peer: self.name.to_string() }
     }
 
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock());
+        self.changes.send_replace(());
+    }
+
     /// Its link stands.
     pub fn up(&self, queue: Queue, hello: Hello) {
-        let mut state = self.state.lock();
-        (state.queue, state.hello) = (Some(queue), Some(hello));
+        self.change(|state| {
+            (state.queue, state.hello, state.since) = (Some(queue), Some(hello), time::now());
+            // Whoever answers now may be of a cluster that has restarted.
+            state.capacity = None;
+        });
         self.metrics.federation.up.get_or_create(&self.label()).set(1);
     }
 
     /// Its link has ended.
     pub fn unlink(&self) {
-        let mut state = self.state.lock();
-        (state.queue, state.missing) = (None, Some(Instant::now()));
+        self.change(|state| {
+            if state.queue.is_some() {
+                state.since = time::now();
+            }
+            (state.queue, state.pulls) = (None, None);
+        });
         self.metrics.federation.up.get_or_create(&self.label()).set(0);
     }
 
-    /// Its link has ended, or was not made.
-    pub fn down(&self, why: String) {
-        let mut state = self.state.lock();
-        (state.queue, state.last_error) = (None, Some(why));
-        self.metrics.federation.up.get_or_create(&self.label()).set(0);
+    /// Why its link has ended, or was not made.
+    pub fn failed(&self, why: String) {
+        self.change(|state| state.last_error = Some((why, time::now())));
         self.metrics.federation.failed.get_or_create(&self.label()).inc();
+    }
+
+    /// Has it called no more; returns when it is not.
+    pub async fn end(&self) {
+        self.ending.cancel();
+        self.ended.cancelled().await;
+    }
+
+    /// It is not called any more.
+    pub fn note_ended(&self) {
+        self.change(|state| (state.queue, state.pulls) = (None, None));
+        let figures = &self.metrics.federation;
+        figures.up.remove(&self.label());
+        figures.failed.remove(&self.label());
+        self.ended.cancel();
     }
 
     pub fn is_up(&self) -> bool {
@@ -105,8 +152,13 @@ impl Peer {
     /// Whether its link stands, or has been missing for a moment only, and its cluster does not leave service.
     pub fn serves(&self) -> bool {
         let state = self.state.lock();
-        let is_near = state.queue.is_some() || state.missing.is_some_and(|since| since.elapsed() < MOMENT);
+        let is_near = state.queue.is_some() || time::now().since(state.since) < MOMENT;
         is_near && !state.capacity.is_some_and(|capacity| capacity.draining)
+    }
+
+    /// Whether it says that it leaves service: it is given nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.state.lock().capacity.is_some_and(|capacity| capacity.draining)
     }
 
     /// Says something to it.
@@ -118,21 +170,36 @@ impl Peer {
         queue.ok_or(LinkRefused::Gone)?.push(ask, body)
     }
 
+    /// Where its mailboxes are asked for; made by `make` if it is the first time on this link.
+    ///
+    /// # Errors
+    /// [`LinkRefused::Gone`] without a link.
+    pub fn pulls(&self, make: impl FnOnce() -> Channel) -> Result<Channel, LinkRefused> {
+        let mut state = self.state.lock();
+        if state.queue.is_none() {
+            return Err(LinkRefused::Gone);
+        }
+        Ok(state.pulls.get_or_insert_with(make).clone())
+    }
+
     pub fn holds(&self, capacity: Capacity) {
-        self.state.lock().capacity = Some(capacity);
+        self.change(|state| state.capacity = Some(capacity));
     }
 
     pub fn answered_after(&self, time: Duration) {
-        self.state.lock().round_trip = Some(time);
+        self.change(|state| state.round_trip = Some(time));
         self.metrics.federation.round_trip_seconds.observe(time.as_secs_f64());
     }
 
     pub fn status(&self) -> PeerStatus {
         let state = self.state.lock();
         let hello = state.hello.clone().unwrap_or_default();
+        let (last_error, last_error_at) = state.last_error.clone().map_or((None, Millis(0)), |(e, at)| (Some(e), at));
         PeerStatus {
             url: self.name.to_string(),
+            added: self.added,
             up: state.queue.is_some(),
+            since: state.since,
             relay_id: hello.relay_id,
             cluster_id: hello.cluster_id,
             region: hello.region,
@@ -140,7 +207,8 @@ impl Peer {
             public_url: hello.public_url,
             capacity: state.capacity,
             round_trip: state.round_trip,
-            last_error: state.last_error.clone(),
+            last_error,
+            last_error_at,
         }
     }
 }

@@ -31,6 +31,10 @@ impl Regions for Federation {
         self.inner.peers.read().values().filter(|peer| peer.serves()).map(|peer| peer.name.clone()).collect()
     }
 
+    fn is_draining(&self, peer: &PeerName) -> bool {
+        self.peer(peer).is_ok_and(|peer| peer.is_draining())
+    }
+
     fn send(&self, peer: &PeerName, node: Option<&NodeId>, body: Body) -> Result<(), LinkRefused> {
         self.peer(peer)?.push(0, vaults::wrapped(node, body))
     }
@@ -102,7 +106,8 @@ pub fn mail(node: Option<&NodeId>, body: Body) -> frame::Body {
 }
 
 async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, request: PullRequest) -> Result<PullPage, Status> {
-    let channel = peer.pulls.get_or_init(|| call::channel(inner, peer)).clone();
+    let gone = |refused: LinkRefused| Status::unavailable(refused.to_string());
+    let channel = peer.pulls(|| call::channel(inner, peer)).map_err(gone)?;
     let mut grpc = Grpc::new(channel).max_decoding_message_size(PAGE_LIMIT);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let page = grpc.unary(Request::new(request), PULL, ProstCodec::<PullRequest, PullPage>::default()).await?;

@@ -1,6 +1,7 @@
 //! Leaving service without losing anything.
 //!
-//! 1. The node says that it drains: to its cluster (which gives it no more keys to own), on `/ready` and `/health`.
+//! 1. The node says that it drains: to its cluster (which gives it no more keys to own), on `/ready` and `/health`, and
+//!    to the nodes of other clusters that have called it, which call again.
 //! 2. It closes the sockets on which nothing is awaited with 1012, and takes no new ones; the others follow when
 //!    they are answered. What arrives from other nodes is still handled, so vaults that are gone are waited for.
 //! 3. What agents may still poll for is handed to another node.
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Node;
 use crate::cluster::links::Links;
 use crate::cluster::membership::Membership;
+use crate::federation::Federation;
 use crate::mailbox::MailboxService;
 use crate::observe::metrics::Metrics;
 use crate::runtime::leaving::{Leaving, Look};
@@ -57,6 +59,7 @@ pub(super) struct Drain {
     pub membership: Membership,
     pub vault: VaultService,
     pub mailbox: MailboxService,
+    pub federation: Option<Federation>,
     pub links: Links,
     pub metrics: std::sync::Arc<Metrics>,
     pub closing: CancellationToken,
@@ -67,7 +70,7 @@ impl Drain {
     pub(super) async fn run(self) {
         loop {
             self.leaving.told().await;
-            self.membership.set_draining(true).await;
+            self.set_draining(true).await;
             self.vault.drain();
             self.mailbox.drain();
             if self.wait().await {
@@ -75,7 +78,7 @@ impl Drain {
             }
             self.vault.undrain();
             self.mailbox.undrain();
-            self.membership.set_draining(false).await;
+            self.set_draining(false).await;
             self.leaving.returned();
             tracing::info!("back in service");
         }
@@ -83,9 +86,19 @@ impl Drain {
         self.vault.abandon();
         self.closing.cancel();
         self.vault.settle_links(LAST_FRAMES).await;
+        if let Some(federation) = &self.federation {
+            federation.leave(LAST_FRAMES).await;
+        }
         self.links.leave();
         self.membership.shutdown().await;
         self.leaving.left();
+    }
+
+    async fn set_draining(&self, draining: bool) {
+        self.membership.set_draining(draining).await;
+        if let Some(federation) = &self.federation {
+            federation.set_draining(draining);
+        }
     }
 
     /// Waits until nothing is left to wait for, or the time is over; false if it is to return.

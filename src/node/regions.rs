@@ -11,14 +11,14 @@ use super::{StartError, identity};
 use crate::cluster::Cluster;
 use crate::cluster::facts::Load;
 use crate::cluster::membership::Membership;
-use crate::config::Config;
-use crate::domain::ids::ClusterId;
-use crate::federation::{Capacity, Federation, FederationSettings};
+use crate::config::{Config, FederationProof};
+use crate::domain::ids::{ClusterId, NodeId};
+use crate::federation::{Capacity, Federation, FederationSettings, PeerProof};
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
 use crate::security::cluster_secret::ClusterSecret;
 use crate::security::tls::ClusterTls;
-use crate::store::Mailboxes;
+use crate::store::{Mailboxes, Records};
 
 /// How often a node looks at how much it stores, and says so if it has changed.
 const REPORT: Duration = Duration::from_secs(1);
@@ -31,31 +31,44 @@ pub fn start(
     config: &Config,
     cluster: &Cluster,
     membership: &Membership,
+    records: Arc<dyn Records>,
     listener: TcpListener,
     metrics: &Arc<Metrics>,
     supervisor: &Supervisor,
 ) -> Result<Federation, StartError> {
     let federation = &config.federation;
     let relay_id = identity::relay_id(config)?;
-    let tls = match &federation.secret {
-        Some(secret) => {
-            let authority = AUTHORITY.parse::<ClusterId>().map_err(|error| StartError::Names(error.to_string()))?;
-            Some(ClusterTls::new(&ClusterSecret::from_text(secret.expose())?, &authority, &relay_id)?)
-        }
-        None => None,
-    };
     let settings = FederationSettings {
+        proof: proof(&federation.proof, &relay_id)?,
+        reach: federation.proof.reach(),
         relay_id,
         cluster: config.cluster.cluster_id.clone(),
         region: config.cluster.region.clone(),
         public_url: federation.public_url.clone(),
         peers: federation.peers.clone(),
-        tls,
         timeout: federation.peer_timeout,
         capacity_interval: federation.capacity_interval,
         capacity: capacity(membership.clone()),
     };
-    Ok(Federation::start(settings, cluster, listener, metrics, supervisor))
+    Ok(Federation::start(settings, cluster, records, listener, metrics, supervisor))
+}
+
+fn proof(given: &FederationProof, relay_id: &NodeId) -> Result<PeerProof, StartError> {
+    Ok(match given {
+        FederationProof::Nothing => PeerProof::Nothing,
+        FederationProof::Insecure => {
+            tracing::warn!(
+                "RELAY_FEDERATION_INSECURE=true: whoever reaches the federation port may read and delete mail, and \
+                 whoever is between clusters too"
+            );
+            PeerProof::Nothing
+        }
+        FederationProof::Secret(secret) => {
+            let authority = AUTHORITY.parse::<ClusterId>().map_err(|error| StartError::Names(error.to_string()))?;
+            PeerProof::Secret(ClusterTls::new(&ClusterSecret::from_text(secret.expose())?, &authority, relay_id)?)
+        }
+        FederationProof::Certificates { tls, pins } => PeerProof::Certificates(tls.clone(), pins.clone()),
+    })
 }
 
 /// What all live nodes together store, as far as they say.

@@ -16,7 +16,8 @@ use waystation::edge::admin::proto::admin_client::AdminClient;
 use waystation::edge::admin::proto::{DrainRequest, GetLogFilterRequest, NodeStatusRequest, SetLogFilterRequest};
 
 use crate::support::admin::{admin, channel, free_address, run};
-use crate::support::tls::Authority;
+use crate::support::cluster::figure_is;
+use crate::support::tls::{Authority, TlsFiles};
 use crate::support::{Process, TestNode, in_time};
 
 const TOKEN: &str = "0123456789abcdef-token";
@@ -123,6 +124,47 @@ async fn with_an_authority_set_only_who_has_a_certificate_of_it_may_call_and_is_
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn a_token_that_changes_is_asked_for_from_then_on() {
+    const NEW: &str = "fedcba9876543210-token";
+    let (_dir, file) = token_file(TOKEN);
+    let node = TestNode::start(&[("RELAY_ADMIN_TOKEN_FILE", &file)]).await;
+    let address = node.node().admin;
+    let reloads =
+        |outcome: &str| format!(r#"waystation_reloads_total{{files="the token of operators",outcome="{outcome}"}}"#);
+    std::fs::write(&file, "short").unwrap();
+    figure_is(node.public, &reloads("broken"), |count| count == 1.0).await;
+    assert_eq!(status_with(address, Some(&format!("Bearer {TOKEN}"))).await, Code::Ok, "the old one stays");
+    std::fs::write(&file, NEW).unwrap();
+    figure_is(node.public, &reloads("taken"), |count| count == 1.0).await;
+    assert_eq!(status_with(address, Some(&format!("Bearer {TOKEN}"))).await, Code::Unauthenticated);
+    assert_eq!(status_with(address, Some(&format!("Bearer {NEW}"))).await, Code::Ok);
+}
+
+#[tokio::test]
+async fn a_certificate_that_changes_is_shown_from_then_on_and_authorities_that_change_count() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let files = TlsFiles::with(&before.certify("relay.test"), &before.pem());
+    let settings = files.settings("RELAY_ADMIN_TLS");
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let node = TestNode::start(&settings).await;
+    let address = node.node().admin;
+    // Whose certificate the operator has, and whose authority it trusts.
+    let call = async |authority: &Authority| {
+        let (cert, key) = authority.certify("ops.test");
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
+        let tls = tls.domain_name("relay.test").identity(Identity::from_pem(cert, key));
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap();
+        let channel = in_time("TLS with the port for operators", endpoint.connect()).await.ok()?;
+        AdminClient::new(channel).node_status(NodeStatusRequest {}).await.ok()
+    };
+    assert!(call(&before).await.is_some() && call(&after).await.is_none());
+    files.write("ca.pem", &after.pem());
+    files.write_certified(&after.certify("relay.test"));
+    in_time("the new files are in force", async { while call(&after).await.is_none() {} }).await;
+    assert!(call(&before).await.is_none());
 }
 
 #[tokio::test]

@@ -3,19 +3,9 @@
 use serde_json::json;
 
 use crate::support::cluster::figure_is;
-use crate::support::regions::{FEDERATION_SECRET, linked, regions};
+use crate::support::front::Front;
+use crate::support::regions::{FEDERATION_SECRET, federated, linked, peer_of, regions};
 use crate::support::{TestMailbox, TestNode, free_port, id, until};
-
-fn federated<'a>(region: &'a str, address: &'a str, peers: &'a str) -> Vec<(&'static str, &'a str)> {
-    vec![
-        ("RELAY_FEDERATION_ENABLED", "true"),
-        ("RELAY_REGION", region),
-        ("RELAY_FEDERATION_ADDR", address),
-        ("RELAY_FEDERATION_PEERS", peers),
-        ("RELAY_FEDERATION_PEER_TIMEOUT", "2"),
-        ("RELAY_FEDERATION_CAPACITY_INTERVAL", "1"),
-    ]
-}
 
 #[tokio::test]
 async fn each_knows_of_the_other_who_it_is_and_how_much_it_stores() {
@@ -44,9 +34,8 @@ async fn a_stranger_is_not_let_in_and_counted() {
         [federated("b", "127.0.0.1:0", &peer), vec![("RELAY_FEDERATION_SECRET", "another secret, much longer")]];
     let stranger = TestNode::start(&stranger.concat()).await;
     figure_is(called.public, r#"waystation_federation_refused_total{reason="tls"}"#, |count| count > 0.0).await;
-    let status = || stranger.node().federation.as_ref().unwrap().peers().remove(0);
-    until("it knows why", || status().last_error.is_some()).await;
-    assert!(!status().up);
+    until("it knows why", || peer_of(&stranger).last_error.is_some()).await;
+    assert!(!peer_of(&stranger).up);
 }
 
 #[tokio::test]
@@ -54,9 +43,9 @@ async fn a_cluster_that_calls_itself_or_its_like_is_told_so() {
     let port = free_port();
     let (address, peer) = (format!("127.0.0.1:{port}"), format!("http://127.0.0.1:{port}"));
     let node = TestNode::start(&federated("a", &address, &peer)).await;
-    let status = || node.node().federation.as_ref().unwrap().peers().remove(0);
-    until("it knows why", || status().last_error.is_some_and(|error| error.contains("RELAY_REGION"))).await;
-    assert!(!status().up);
+    let told = || peer_of(&node).last_error.is_some_and(|error| error.contains("RELAY_REGION"));
+    until("it knows why", told).await;
+    assert!(!peer_of(&node).up);
 }
 
 #[tokio::test]
@@ -80,4 +69,31 @@ async fn without_federation_there_is_no_such_port_and_the_old_path_is_nobodys() 
     let mut client = TestMailbox::silent(regions[0][0].public).await;
     client.say("f", &json!({"type": "PeerHandshake", "relay_id": "x", "version": 1, "listen_addr": "y"})).await;
     client.ended().await;
+}
+
+#[tokio::test]
+async fn a_link_that_flaps_is_made_again_and_leaves_nothing_behind() {
+    const CUTS: usize = 6;
+    let called = TestNode::start(&federated("us", "127.0.0.1:0", "")).await;
+    let front = Front::of(called.node().federated.unwrap()).await;
+    let url = front.url();
+    let caller = TestNode::start(&federated("eu", "127.0.0.1:0", &url)).await;
+    let failed = format!(r#"waystation_federation_failed_total{{peer="{url}"}}"#);
+    for cuts in 1..=CUTS {
+        linked(&caller, 1).await;
+        figure_is(called.public, "waystation_federation_callers", |callers| callers == 1.0).await;
+        front.cut();
+        figure_is(caller.public, &failed, |failed| failed == cuts as f64).await;
+    }
+    linked(&caller, 1).await;
+    assert_eq!(front.connections(), (1, 1), "there are never two");
+    figure_is(called.public, "waystation_federation_callers", |callers| callers == 1.0).await;
+    for node in [&caller, &called] {
+        figure_is(node.public, "waystation_federation_queued_bytes", |bytes| bytes == 0.0).await;
+    }
+    let mut recipient = TestMailbox::plain(caller.public, &id('b')).await;
+    recipient.settle().await;
+    let mut sender = TestMailbox::plain(called.public, &id('a')).await;
+    sender.store("m", &id('b'), b"x").await;
+    recipient.expect_blob(b"x").await;
 }

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod cluster;
 pub mod disk;
 pub mod far;
+pub mod front;
 pub mod gate;
 pub mod http;
 pub mod mailbox;

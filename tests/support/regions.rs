@@ -1,5 +1,7 @@
 //! Clusters that are peers of one another, each in a region of its own.
 
+use waystation::federation::PeerStatus;
+
 use super::{TestNode, Way, free_port, until};
 
 /// What proves clusters to one another.
@@ -41,6 +43,23 @@ pub async fn regions_by_ways(sizes: &[usize], settings: &[(&str, &str)]) -> (Vec
     (regions, ways)
 }
 
+/// What a node of a region of its own is told, that others call at `address` and that calls `peers`.
+pub fn federated<'a>(region: &'a str, address: &'a str, peers: &'a str) -> Vec<(&'static str, &'a str)> {
+    vec![
+        ("RELAY_FEDERATION_ENABLED", "true"),
+        ("RELAY_REGION", region),
+        ("RELAY_FEDERATION_ADDR", address),
+        ("RELAY_FEDERATION_PEERS", peers),
+        ("RELAY_FEDERATION_PEER_TIMEOUT", "3"),
+        ("RELAY_FEDERATION_CAPACITY_INTERVAL", "1"),
+    ]
+}
+
+/// What a node knows of its only peer.
+pub fn peer_of(node: &TestNode) -> PeerStatus {
+    node.node().federation.as_ref().unwrap().peers().remove(0)
+}
+
 /// A cluster whose first node is called by others at `address`.
 pub async fn region_of(
     region: usize,
@@ -53,15 +72,7 @@ pub async fn region_of(
     let mut nodes: Vec<TestNode> = Vec::new();
     for number in 0..size {
         let address = if number == 0 { address } else { "127.0.0.1:0" };
-        let own = [
-            ("RELAY_REGION", name.as_str()),
-            ("RELAY_FEDERATION_ENABLED", "true"),
-            ("RELAY_FEDERATION_PEERS", &peers),
-            ("RELAY_FEDERATION_ADDR", address),
-            ("RELAY_FEDERATION_PEER_TIMEOUT", "3"),
-            ("RELAY_FEDERATION_CAPACITY_INTERVAL", "1"),
-        ];
-        let settings: Vec<_> = own.iter().chain(settings).copied().collect();
+        let settings = [&federated(&name, address, &peers), settings].concat();
         let node = match nodes.first() {
             None => TestNode::start(&settings).await,
             Some(first) => first.join(&settings).await,

@@ -50,6 +50,15 @@ pub(super) enum Call {
         #[arg(long)]
         watch: bool,
     },
+    /// The other clusters that the node calls.
+    #[command(args_conflicts_with_subcommands = true)]
+    Peers {
+        /// Go on and print what changes
+        #[arg(long)]
+        watch: bool,
+        #[command(subcommand)]
+        change: Option<PeersChange>,
+    },
     /// The sessions of vaults and mailboxes at the node.
     Sessions {
         /// Only those of this service
@@ -122,6 +131,21 @@ pub(super) enum Call {
     Verify {
         /// As `backups` prints it
         name: String,
+    },
+}
+
+/// Which clusters the node calls.
+#[derive(Debug, Subcommand)]
+pub(super) enum PeersChange {
+    /// Have the node call one more, until its process ends.
+    Add {
+        /// An http, https, ws or wss URL without a path
+        url: String,
+    },
+    /// Have the node call one no more, until its process ends.
+    Remove {
+        /// As `peers` prints it
+        url: String,
     },
 }
 

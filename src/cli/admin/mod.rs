@@ -3,6 +3,7 @@
 mod args;
 mod connect;
 mod lists;
+mod peers;
 mod print;
 mod streams;
 
@@ -53,6 +54,9 @@ impl Out {
             Call::Status => self.status().await,
             Call::Members { watch: false } => self.members().await,
             Call::Members { watch: true } => self.watch_members().await,
+            Call::Peers { change: Some(change), .. } => self.change_peers(change).await,
+            Call::Peers { watch: false, .. } => self.peers().await,
+            Call::Peers { watch: true, .. } => self.watch_peers().await,
             Call::Sessions { service, reveal_ids, limit } => self.sessions(service, reveal_ids, limit).await,
             Call::Disconnect { session, cut } => {
                 let ended = self.client.disconnect_session(DisconnectSessionRequest { id: session, cut }).await?;

@@ -22,14 +22,14 @@ const HANDSHAKES: usize = 64;
 
 type Accepted = mpsc::Sender<Result<NodeStream, io::Error>>;
 
-/// The connections that come to `listener`, until the node stops; `refused` is told, in one word and in several, of
-/// those that do not get so far.
+/// The connections that come to `listener`, until the node stops, each over the TLS of its time; `refused` is told why
+/// some do not get so far.
 pub fn accepted(
     name: &'static str,
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: impl Fn() -> Option<Arc<ServerConfig>> + Send + Sync + 'static,
     supervisor: &Supervisor,
-    refused: impl Fn(&'static str, &str) + Clone + Send + Sync + 'static,
+    refused: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
 ) -> ReceiverStream<Result<NodeStream, io::Error>> {
     let (sender, accepted) = mpsc::channel(HANDSHAKES);
     let (supervisor, stop) = (supervisor.clone(), supervisor.token());
@@ -43,10 +43,10 @@ pub fn accepted(
 
 async fn accept(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: impl Fn() -> Option<Arc<ServerConfig>> + Send + Sync + 'static,
     sender: Accepted,
     supervisor: Supervisor,
-    refused: impl Fn(&'static str, &str) + Clone + Send + Sync + 'static,
+    refused: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
 ) {
     // A place in the channel first: no more handshakes at once than it has places.
     while let Ok(place) = sender.clone().reserve_owned().await {
@@ -59,12 +59,12 @@ async fn accept(
                 continue;
             }
         };
-        let (tls, refused) = (tls.clone(), refused.clone());
+        let (tls, refused) = (tls(), refused.clone());
         supervisor.spawn_quiet(async move {
             match tokio::time::timeout(TIMEOUT_TLS, secure(tls, tcp)).await {
                 Ok(Ok(stream)) => drop(place.send(Ok(stream))),
-                Ok(Err(error)) => refused("tls", &error.to_string()),
-                Err(_) => refused("timeout", "no handshake in time"),
+                Ok(Err(error)) => refused(&error),
+                Err(_) => refused(&io::Error::new(io::ErrorKind::TimedOut, "no handshake in time")),
             }
         });
     }

@@ -37,10 +37,16 @@ pub enum ServeError {
 pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), ServeError> {
     let stop = inner.supervisor.token();
     let gate = Arc::new(Mutex::new(LogGate::once_a_minute()));
-    let tls = inner.settings.tls.as_ref().map(|tls| tls.server.clone());
+    let tls = {
+        let inner = inner.clone();
+        move || inner.settings.tls.as_ref().map(|tls| tls.server.clone())
+    };
     let refused = {
         let (inner, gate) = (inner.clone(), gate.clone());
-        move |reason, detail: &str| reject(&inner, &gate, reason, detail)
+        move |error: &io::Error| {
+            let reason = if error.kind() == io::ErrorKind::TimedOut { "timeout" } else { "tls" };
+            reject(&inner, &gate, reason, &error.to_string());
+        }
     };
     let accepted = accept::accepted("node-to-node accept", listener, tls, &inner.supervisor, refused);
     let service = ClusterServer::new(Service { inner, gate })

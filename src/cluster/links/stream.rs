@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tonic::transport::server::Connected;
 
+use crate::security::peer_tls::Shown;
+
 /// A connection between two nodes.
 pub enum NodeStream {
     /// Without TLS: loopback only.
@@ -64,8 +66,22 @@ impl AsyncWrite for NodeStream {
     }
 }
 
-impl Connected for NodeStream {
-    type ConnectInfo = ();
+impl NodeStream {
+    /// What the other side showed.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        match self {
+            Self::Plain(_) => Shown::default(),
+            Self::Client(stream) => Shown::of(stream.get_ref().1),
+            Self::Server(stream) => Shown::of(stream.get_ref().1),
+        }
+    }
+}
 
-    fn connect_info(&self) -> Self::ConnectInfo {}
+impl Connected for NodeStream {
+    type ConnectInfo = Shown;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.shown()
+    }
 }

@@ -11,8 +11,10 @@ use subtle::ConstantTimeEq;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
+use crate::config::Secret;
 use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::{Call, Metrics, count};
+use crate::security::reload::Reloaded;
 
 /// Who is on a connection, as far as the connection tells.
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ impl Caller {
 /// Lets calls in that show the token, if there is one.
 #[derive(Clone)]
 pub struct Auth {
-    token: Option<Arc<[u8]>>,
+    token: Option<Reloaded<Secret>>,
     metrics: Arc<Metrics>,
     gate: Arc<Mutex<LogGate>>,
 }
@@ -74,7 +76,7 @@ pub struct Auth {
 impl Auth {
     /// `None`: everybody who could connect is let in.
     #[must_use]
-    pub fn new(token: Option<Arc<[u8]>>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(token: Option<Reloaded<Secret>>, metrics: Arc<Metrics>) -> Self {
         Self { token, metrics, gate: Arc::new(Mutex::new(LogGate::once_a_minute())) }
     }
 
@@ -96,7 +98,7 @@ impl Interceptor for Auth {
             let shown = header.and_then(|value| value.as_bytes().split_at_checked(7));
             match shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer ")) {
                 None => return Err(self.refuse(&connection, "no_token")),
-                Some((_, shown)) if bool::from(shown.ct_eq(token)) => {}
+                Some((_, shown)) if bool::from(shown.ct_eq(token.current().expose())) => {}
                 Some(_) => return Err(self.refuse(&connection, "wrong_token")),
             }
         }

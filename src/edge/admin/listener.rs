@@ -18,6 +18,7 @@ use tonic::transport::server::Connected;
 use super::auth::Connection;
 use crate::observe::metrics::{Metrics, count};
 use crate::security::certificate::common_name;
+use crate::security::reload::Reloaded;
 
 /// Connections at one time, those in their TLS handshake included.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -52,13 +53,13 @@ impl Drop for Counted {
     }
 }
 
-/// Accepts connections into `accepted` until `stop`. Beyond [`MAX_CONNECTIONS`], they wait to be accepted.
+/// Accepts connections into `accepted` until `stop`, each with the certificate of its time. Beyond [`MAX_CONNECTIONS`], they wait to be accepted.
 ///
 /// # Errors
 /// None: what fails concerns one connection, or is tried again.
 pub async fn accept(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Reloaded<ServerConfig>>,
     metrics: Arc<Metrics>,
     accepted: mpsc::Sender<io::Result<Stream>>,
     stop: CancellationToken,
@@ -80,7 +81,8 @@ pub async fn accept(
         };
         metrics.admin.connections.inc();
         let counted = Counted { _permit: permit, metrics: metrics.clone() };
-        let (tls, accepted, metrics) = (tls.clone(), accepted.clone(), metrics.clone());
+        let tls = tls.as_ref().map(Reloaded::current);
+        let (accepted, metrics) = (accepted.clone(), metrics.clone());
         tokio::spawn(async move {
             let secured = tokio::time::timeout(HANDSHAKE, secure(tcp, tls)).await;
             match secured.unwrap_or_else(|late| Err(late.into())) {

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `listener`, `auth` | connections; who calls, and whether they may |
 //! | `service` | every call, in a few lines each |
-//! | `status`, `members`, `sessions`, `leaving`, `settings`, `backups` | what the calls are about |
+//! | `status`, `members`, `peers`, `sessions`, `leaving`, `settings`, `backups` | what the calls are about |
+//! | `changes` | what becomes of a list that somebody watches |
 //! | `proto`, `names` | the messages; their enumerations as words |
 //!
 //! Calls change nothing but through the services that they are about, and whatever changes something is logged with
@@ -12,10 +13,12 @@
 
 mod auth;
 mod backups;
+mod changes;
 mod leaving;
 mod listener;
 mod members;
 pub mod names;
+mod peers;
 pub mod proto;
 mod service;
 mod sessions;
@@ -42,12 +45,15 @@ use tonic_health::server::HealthReporter;
 
 use crate::cluster::Cluster;
 use crate::cluster::membership::Membership;
+use crate::config::Secret;
 use crate::domain::ids::{ClusterId, Region};
+use crate::federation::Federation;
 use crate::mailbox::MailboxService;
 use crate::observe::logs::LogHandle;
 use crate::observe::metrics::Metrics;
 use crate::runtime::leaving::{Leaving, Phase};
 use crate::runtime::supervisor::Supervisor;
+use crate::security::reload::Reloaded;
 use crate::store::RocksStore;
 use crate::vault::VaultService;
 
@@ -75,9 +81,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The parts that the port is made of.
 pub struct AdminParts {
     /// What callers must show; `None`: nothing.
-    pub token: Option<Arc<[u8]>>,
+    pub token: Option<Reloaded<Secret>>,
     /// TLS; `None`: plain text.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Reloaded<ServerConfig>>,
     /// What the node is called and where it is.
     pub about: About,
     /// The settings in effect.
@@ -92,6 +98,8 @@ pub struct AdminParts {
     pub vault: VaultService,
     /// The mailbox service.
     pub mailbox: MailboxService,
+    /// Its part in the federation, if it has one.
+    pub federation: Option<Federation>,
     /// Whether it is in service.
     pub leaving: Leaving,
     /// Where everything is counted.

@@ -2,7 +2,7 @@
 
 use serde::Serializer;
 
-use super::proto::{MemberChange, Phase, Service};
+use super::proto::{MemberChange, PeerChange, PeerState, Phase, Service};
 
 /// As `serving`.
 ///
@@ -18,6 +18,22 @@ pub fn phase<S: Serializer>(number: &i32, to: S) -> Result<S::Ok, S::Error> {
 /// As the serializer.
 pub fn change<S: Serializer>(number: &i32, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&word(MemberChange::try_from(*number).unwrap_or_default().as_str_name(), "MEMBER_CHANGE_"))
+}
+
+/// As `up`.
+///
+/// # Errors
+/// As the serializer.
+pub fn peer_state<S: Serializer>(number: &i32, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&word(PeerState::try_from(*number).unwrap_or_default().as_str_name(), "PEER_STATE_"))
+}
+
+/// As `added`.
+///
+/// # Errors
+/// As the serializer.
+pub fn peer_change<S: Serializer>(number: &i32, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&word(PeerChange::try_from(*number).unwrap_or_default().as_str_name(), "PEER_CHANGE_"))
 }
 
 /// As `vault`.

@@ -9,13 +9,14 @@ use super::auth::Caller;
 use super::proto::admin_server::Admin;
 use super::proto::purge_mailbox_request::Mailbox as Purged;
 use super::proto::{
-    BackupProgress, BackupRequest, ClusterStatusRequest, ClusterStatusResponse, DisconnectSessionRequest,
-    DisconnectSessionResponse, DrainRequest, DrainResponse, DrainStatusRequest, DrainStatusResponse, GetConfigRequest,
-    GetConfigResponse, GetLogFilterRequest, ListBackupsRequest, ListBackupsResponse, ListMailboxesRequest,
-    ListMailboxesResponse, ListMembersRequest, ListMembersResponse, ListSessionsRequest, ListSessionsResponse,
-    ListTasksRequest, ListTasksResponse, LogFilter, MemberEvent, NodeStatusRequest, NodeStatusResponse,
-    PurgeMailboxRequest, PurgeMailboxResponse, SetLogFilterRequest, UndrainRequest, UndrainResponse,
-    VerifyBackupRequest, VerifyProgress, WatchDrainRequest, WatchMembersRequest,
+    AddPeerRequest, AddPeerResponse, BackupProgress, BackupRequest, ClusterStatusRequest, ClusterStatusResponse,
+    DisconnectSessionRequest, DisconnectSessionResponse, DrainRequest, DrainResponse, DrainStatusRequest,
+    DrainStatusResponse, GetConfigRequest, GetConfigResponse, GetLogFilterRequest, ListBackupsRequest,
+    ListBackupsResponse, ListMailboxesRequest, ListMailboxesResponse, ListMembersRequest, ListMembersResponse,
+    ListPeersRequest, ListPeersResponse, ListSessionsRequest, ListSessionsResponse, ListTasksRequest,
+    ListTasksResponse, LogFilter, MemberEvent, NodeStatusRequest, NodeStatusResponse, PeerEvent, PurgeMailboxRequest,
+    PurgeMailboxResponse, RemovePeerRequest, RemovePeerResponse, SetLogFilterRequest, UndrainRequest, UndrainResponse,
+    VerifyBackupRequest, VerifyProgress, WatchDrainRequest, WatchMembersRequest, WatchPeersRequest,
 };
 use super::{AdminParts, Answers, until_stopped};
 
@@ -52,6 +53,7 @@ impl Service {
 #[tonic::async_trait]
 impl Admin for Service {
     type WatchMembersStream = Answers<MemberEvent>;
+    type WatchPeersStream = Answers<PeerEvent>;
     type WatchDrainStream = Answers<DrainStatusResponse>;
     type BackupStream = Answers<BackupProgress>;
     type VerifyBackupStream = Answers<VerifyProgress>;
@@ -83,6 +85,33 @@ impl Admin for Service {
     ) -> Result<Response<Self::WatchMembersStream>, Status> {
         self.asks("WatchMembers", &request)?;
         Ok(self.streamed(self.member_events()))
+    }
+
+    async fn list_peers(&self, request: Request<ListPeersRequest>) -> Result<Response<ListPeersResponse>, Status> {
+        self.asks("ListPeers", &request)?;
+        Ok(Response::new(ListPeersResponse { peers: self.peers()? }))
+    }
+
+    async fn watch_peers(
+        &self,
+        request: Request<WatchPeersRequest>,
+    ) -> Result<Response<Self::WatchPeersStream>, Status> {
+        self.asks("WatchPeers", &request)?;
+        Ok(self.streamed(self.peer_events()?))
+    }
+
+    async fn add_peer(&self, request: Request<AddPeerRequest>) -> Result<Response<AddPeerResponse>, Status> {
+        let url = super::peers::checked(&request.get_ref().url)?;
+        self.changes("AddPeer", &request, &url.to_string())?;
+        self.add(&url)?;
+        Ok(Response::new(AddPeerResponse {}))
+    }
+
+    async fn remove_peer(&self, request: Request<RemovePeerRequest>) -> Result<Response<RemovePeerResponse>, Status> {
+        let url = super::peers::checked(&request.get_ref().url)?;
+        self.changes("RemovePeer", &request, &url.to_string())?;
+        self.remove(&url).await?;
+        Ok(Response::new(RemovePeerResponse {}))
     }
 
     async fn list_sessions(

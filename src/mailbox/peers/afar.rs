@@ -81,6 +81,10 @@ impl FromRegions for MailboxService {
     fn peer_up(&self, peer: &PeerName) {
         self.inner.peers.tellings.meet(Audience::Peer(peer.clone()));
     }
+
+    fn peer_gone(&self, peer: &PeerName) {
+        self.inner.peers.tellings.forget(&Audience::Peer(peer.clone()));
+    }
 }
 
 impl MailboxService {

@@ -96,6 +96,12 @@ impl Tellings {
         });
     }
 
+    /// Somebody is to be told nothing any more.
+    pub fn forget(&self, to: &Audience) {
+        self.meetings.lock().latest.remove(to);
+        self.state.lock().introduce.remove(to);
+    }
+
     /// Somebody is to be told anew what there are sessions for.
     pub fn introduce(&self, to: Audience) {
         self.state.lock().introduce.insert(to);
@@ -273,5 +279,18 @@ mod tests {
         // What waits for an answer on an older link is not waited for.
         tellings.meet(slow.clone());
         assert_eq!(tellings.next().await.introduce, BTreeSet::from([slow]));
+    }
+
+    #[tokio::test]
+    async fn who_is_gone_is_told_nothing() {
+        let tellings = Tellings::default();
+        let (gone, there) = (Audience::Peer(PeerName("http://a".into())), Audience::Node(run()));
+        for to in [&gone, &there] {
+            tellings.meet(to.clone());
+            tellings.note_told_purges(to, tellings.meeting(to));
+        }
+        tellings.forget(&gone);
+        assert_eq!([&gone, &there].map(|to| tellings.has_told_purges(to)), [false, true]);
+        assert_eq!(tellings.next().await.introduce.into_iter().collect::<Vec<_>>(), [there]);
     }
 }

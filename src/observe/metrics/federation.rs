@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::Reason;
 
-/// Which peer, as a label: only those that the operator lists.
+/// Which peer, as a label: only those that the operator lists or adds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PeerLabel {
     /// Its URL.
@@ -25,7 +25,7 @@ pub struct FederationMetrics {
     pub failed: Family<PeerLabel, Counter>,
     /// Nodes of other clusters that have called.
     pub callers: Gauge,
-    /// Callers refused, by why.
+    /// Nodes of other clusters that were refused, whoever called, by why.
     pub refused: Family<Reason, Counter>,
     /// Frames sent to other clusters.
     pub frames_sent: Counter,
@@ -72,7 +72,7 @@ impl FederationMetrics {
         r.register("up", "Whether the link to a peer stands", m.up.clone());
         r.register("failed", "Links to peers that ended or were not made", m.failed.clone());
         r.register("callers", "Nodes of other clusters that have called", m.callers.clone());
-        r.register("refused", "Callers refused, by reason", m.refused.clone());
+        r.register("refused", "Nodes of other clusters refused, by reason", m.refused.clone());
         r.register("frames_sent", "Frames sent to other clusters", m.frames_sent.clone());
         r.register("frames_received", "Frames from other clusters", m.frames_received.clone());
         r.register("queued_bytes", "Bytes that wait for other clusters", m.queued_bytes.clone());

@@ -39,6 +39,15 @@ pub struct Dropped {
     pub reason: &'static str,
 }
 
+/// Which files have changed, and whether they could be used, as labels.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reloads {
+    /// What they hold.
+    pub files: &'static str,
+    /// `taken` or `broken`.
+    pub outcome: &'static str,
+}
+
 /// All figures of one node.
 #[derive(Debug)]
 pub struct Metrics {
@@ -48,6 +57,8 @@ pub struct Metrics {
     started: Instant,
     /// `waystation_dropped_total`: whatever was accepted into a queue, or offered to one, and lost.
     pub dropped: Family<Dropped, Counter>,
+    /// Files that have changed while the node ran.
+    pub reloads: Family<Reloads, Counter>,
     /// The public port.
     pub edge: EdgeMetrics,
     /// The port for operators.
@@ -69,6 +80,8 @@ impl Metrics {
         let mut registry = Registry::with_prefix("waystation");
         let dropped = Family::default();
         registry.register("dropped", "Items lost by a queue, by queue and reason", dropped.clone());
+        let reloads = Family::default();
+        registry.register("reloads", "Changes of files of certificates and tokens, by outcome", reloads.clone());
         let edge = EdgeMetrics::register(&mut registry);
         let admin = AdminMetrics::register(&mut registry);
         let cluster = ClusterMetrics::register(&mut registry);
@@ -81,6 +94,7 @@ impl Metrics {
             borrowed,
             started: Instant::now(),
             dropped,
+            reloads,
             edge,
             admin,
             cluster,
