@@ -128,14 +128,18 @@ impl Line {
         let _ended = OnDrop(|| self.end());
         let mut stager = Stager::new(engine);
         loop {
-            match self.next(&mut stager) {
-                Some(Turn::Written(changes, written)) => stager.written(changes, &written),
-                Some(Turn::Came) => {}
+            let over = match self.next(&mut stager) {
+                Some(Turn::Written(changes, written)) => Some((stager.written(changes, &written), written)),
+                Some(Turn::Came) => None,
                 None => return,
-            }
+            };
             stager.stage();
             if let Some(changes) = stager.hand_over() {
                 self.give(changes);
+            }
+            // The next group is under way before those of the last are told, who have more to say then.
+            if let Some((group, written)) = over {
+                stager.answer(group, &written);
             }
         }
     }
@@ -228,19 +232,22 @@ impl<'a> Stager<'a> {
         }
     }
 
-    /// Answers the group in flight, and what was staged over it if it was not written.
-    fn written(&mut self, changes: Changes, written: &Result<(), StoreError>) {
+    /// The group that was in flight, to be answered; with what was staged over it if it was not written.
+    fn written(&mut self, changes: Changes, written: &Result<(), StoreError>) -> Group {
         self.spare = changes;
         let mut group = self.in_flight.take().unwrap_or_default();
         if let Err(error) = written {
-            let changes = group.changes.len() + self.group.changes.len();
-            tracing::error!(%error, changes, "a group of changes was not written");
+            group.changes.append(&mut self.group.changes);
+            self.group = Group::default();
+            tracing::error!(%error, changes = group.changes.len(), "a group of changes was not written");
             self.stage.failed();
-            group.answer(written);
-            self.group.answer(written);
-        } else {
-            group.answer(written);
         }
+        group
+    }
+
+    /// Answers a group that is over.
+    fn answer(&mut self, mut group: Group, written: &Result<(), StoreError>) {
+        group.answer(written);
         // Its memory serves again.
         if self.group.changes.capacity() == 0 {
             self.group.changes = group.changes;
