@@ -126,7 +126,7 @@ impl Deref for Found<'_> {
 /// While a group is being written the next one is staged over it, so what was staged is remembered until it is in the
 /// database, and a while longer.
 pub(super) struct Stage<'a> {
-    database: &'a dyn Lookup,
+    database: &'a (dyn Lookup + Sync),
     /// The group, which has this number.
     changes: Changes,
     group: u64,
@@ -140,7 +140,7 @@ pub(super) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// An empty group over a database.
-    pub(super) fn new(database: &'a dyn Lookup) -> Self {
+    pub(super) fn new(database: &'a (dyn Lookup + Sync)) -> Self {
         let (changes, recent) = (Changes::default(), Recent::default());
         Self { database, changes, group: 0, recent, kept: 0, replaced: Vec::new() }
     }

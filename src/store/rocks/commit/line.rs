@@ -1,282 +1,184 @@
-//! The two threads of the group commit, and what they share: one stages and answers, the other writes.
+//! The two threads of the group commit, and what they share: one takes changes in, stages, writes and answers them; the
+//! other stages what comes while it writes, and answers those before, so that the disk never waits for either.
 
 use std::collections::VecDeque;
 use std::mem;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Change, Entry};
+use super::Entry;
+use super::stager::{Group, Next, Stager};
 use crate::store::StoreError;
-use crate::store::stage::{Changes, Engine, Stage};
+use crate::store::stage::Engine;
 
-/// A group is closed once it has this many writes, or changes.
-const GROUP_WRITES: usize = 2048;
-
-/// A group is closed once it has this many bytes.
-const GROUP_BYTES: usize = 1 << 20;
-
-/// While a group is being written, the next is staged by this many changes at a time: to be woken for each costs more
-/// than to stage it.
-const CHUNK: usize = 16;
+/// A group, and how its write went.
+type Over = (Group, Result<(), StoreError>);
 
 /// What the threads and the callers share.
 #[derive(Default)]
 pub(super) struct Line {
-    state: Mutex<State>,
-    /// For the staging thread.
-    staging: Condvar,
-    /// For the writing thread.
-    writing: Condvar,
+    queue: Mutex<Queue>,
+    /// For the committing thread.
+    committing: Condvar,
+    /// For its helper.
+    helping: Condvar,
 }
 
+/// Locked after what is staged, by whoever needs both: so changes are staged in the order in which they came.
 #[derive(Default)]
-struct State {
+struct Queue {
     /// Changes that nobody has looked at.
     waiting: Vec<Entry>,
-    /// How many of them the staging thread waits for.
-    wanted: usize,
+    /// A group is being written: the helper stages what comes, this many at a time.
+    wanted: Option<usize>,
+    /// Groups that the helper is to answer.
+    over: VecDeque<Over>,
     /// Nothing more will come.
     closed: bool,
-    /// The staging thread takes nothing more.
-    over: bool,
-    writer: Writer,
-}
-
-/// What the writing thread is at.
-#[derive(Default)]
-enum Writer {
-    #[default]
-    Idle,
-    /// It is given a group.
-    Given(Changes),
-    Writing,
-    /// It has written a group, or failed to.
-    Done(Changes, Result<(), StoreError>),
-    /// It has ended.
-    Gone,
+    /// Nothing more is taken.
+    ended: bool,
 }
 
 impl Line {
     /// Adds a change; false if nothing more is taken.
     pub(super) fn push(&self, entry: Entry) -> bool {
-        let mut state = self.state.lock();
-        if state.over {
+        let mut queue = self.queue.lock();
+        if queue.ended {
             return false;
         }
-        state.waiting.push(entry);
-        let enough = state.waiting.len() == state.wanted;
-        drop(state);
-        if enough {
-            self.staging.notify_one();
+        queue.waiting.push(entry);
+        let (waiting, wanted) = (queue.waiting.len(), queue.wanted);
+        drop(queue);
+        match wanted {
+            Some(wanted) if waiting == wanted => drop(self.helping.notify_one()),
+            None if waiting == 1 => drop(self.committing.notify_one()),
+            _ => {}
         }
         true
     }
 
     /// Nothing more will come: the threads end once everything is answered.
     pub(super) fn close(&self) {
-        self.state.lock().closed = true;
-        self.staging.notify_one();
+        self.queue.lock().closed = true;
+        self.committing.notify_one();
     }
 
-    /// Takes nothing more; the writing thread ends. Whoever waits is told that the store has stopped.
-    pub(super) fn end(&self) {
-        let mut state = self.state.lock();
-        state.over = true;
-        let waiting = mem::take(&mut state.waiting);
-        drop(state);
-        self.writing.notify_one();
+    /// Takes nothing more; the threads end. Whoever waits is told that the store has stopped.
+    fn end(&self) {
+        let mut queue = self.queue.lock();
+        queue.ended = true;
+        let waiting = mem::take(&mut queue.waiting);
+        drop(queue);
+        self.committing.notify_one();
+        self.helping.notify_one();
         drop(waiting);
     }
 
-    /// The writing thread, until the other ends.
-    pub(super) fn write(&self, engine: &dyn Engine) {
-        let gone = OnDrop(|| {
-            self.state.lock().writer = Writer::Gone;
-            self.staging.notify_one();
-        });
-        let mut state = self.state.lock();
-        loop {
-            match mem::replace(&mut state.writer, Writer::Idle) {
-                Writer::Given(changes) => {
-                    state.writer = Writer::Writing;
-                    drop(state);
-                    let written = engine.write(&changes);
-                    state = self.state.lock();
-                    state.writer = Writer::Done(changes, written);
-                    self.staging.notify_one();
-                }
-                other => {
-                    state.writer = other;
-                    if state.over {
-                        break;
-                    }
-                    self.writing.wait(&mut state);
-                }
-            }
-        }
-        drop(state);
-        drop(gone);
-    }
-
-    fn give(&self, changes: Changes) {
-        self.state.lock().writer = Writer::Given(changes);
-        self.writing.notify_one();
-    }
-
-    /// The staging thread, until the line is closed and everything is answered.
-    pub(super) fn stage(&self, engine: &dyn Engine) {
+    /// The committing thread, until the line is closed and everything is answered.
+    pub(super) fn commit(&self, stager: &Mutex<Stager<'_>>, engine: &dyn Engine) {
         let _ended = OnDrop(|| self.end());
-        let mut stager = Stager::new(engine);
+        // Who is still to be told of the group that was written last.
+        let mut over = None;
         loop {
-            match self.next(&mut stager) {
-                Some(Turn::Written(changes, written)) => stager.written(changes, &written),
-                Some(Turn::Came) => {}
-                None => return,
-            }
-            stager.stage();
-            if let Some(changes) = stager.hand_over() {
-                self.give(changes);
+            let mut staged = stager.lock();
+            staged.take(&mut self.queue.lock().waiting);
+            staged.stage();
+            match staged.next() {
+                Some(Next::Write(changes)) => {
+                    let mut queue = self.queue.lock();
+                    queue.wanted = Some(staged.wanted());
+                    let helped = over.is_some() && !queue.ended;
+                    if helped {
+                        queue.over.extend(over.take());
+                    }
+                    drop((queue, staged));
+                    if helped {
+                        self.helping.notify_one();
+                    }
+                    tell(&mut over);
+                    let written = engine.write(&changes);
+                    let mut staged = stager.lock();
+                    self.queue.lock().wanted = None;
+                    over = Some((staged.written(changes, &written), written));
+                }
+                Some(Next::Nothing(group)) => {
+                    drop(staged);
+                    group.answer(&Ok(()));
+                }
+                None => {
+                    drop(staged);
+                    if !tell(&mut over) && !self.more() {
+                        return;
+                    }
+                }
             }
         }
     }
 
-    /// Waits until there is something to do, and takes what waits; `None` once nothing more will come.
-    fn next(&self, stager: &mut Stager<'_>) -> Option<Turn> {
-        let mut state = self.state.lock();
-        loop {
-            let turn = match mem::take(&mut state.writer) {
-                Writer::Done(changes, written) => Some(Turn::Written(changes, written)),
-                Writer::Gone => return None,
-                other => {
-                    state.writer = other;
-                    None
-                }
-            };
-            state.wanted = stager.wanted();
-            if turn.is_some() || state.waiting.len() >= state.wanted {
-                stager.backlog.extend(state.waiting.drain(..));
-                return Some(turn.unwrap_or(Turn::Came));
+    /// Waits until something waits; false once nothing more will come.
+    fn more(&self) -> bool {
+        let mut queue = self.queue.lock();
+        while queue.waiting.is_empty() {
+            if queue.closed || queue.ended {
+                return false;
             }
-            if state.closed && stager.in_flight.is_none() && state.waiting.is_empty() {
+            self.committing.wait(&mut queue);
+        }
+        true
+    }
+
+    /// The helper, until the other thread ends.
+    pub(super) fn help(&self, stager: &Mutex<Stager<'_>>) {
+        let _ended = OnDrop(|| {
+            self.end();
+            // There are some only if this thread panics.
+            drop(mem::take(&mut self.queue.lock().over));
+        });
+        while let Some(help) = self.help_wanted() {
+            match help {
+                Help::Answer((group, written)) => group.answer(&written),
+                Help::Stage => {
+                    let mut staged = stager.lock();
+                    let mut queue = self.queue.lock();
+                    // Otherwise the other thread sees to them.
+                    if queue.wanted.is_some() {
+                        staged.take(&mut queue.waiting);
+                        drop(queue);
+                        staged.stage();
+                        let mut queue = self.queue.lock();
+                        queue.wanted = queue.wanted.map(|_| staged.wanted());
+                    }
+                }
+            }
+        }
+    }
+
+    fn help_wanted(&self) -> Option<Help> {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(over) = queue.over.pop_front() {
+                return Some(Help::Answer(over));
+            }
+            if queue.ended {
                 return None;
             }
-            self.staging.wait(&mut state);
+            if queue.wanted.is_some_and(|wanted| queue.waiting.len() >= wanted) {
+                return Some(Help::Stage);
+            }
+            self.helping.wait(&mut queue);
         }
     }
 }
 
-/// What the staging thread has waited for.
-enum Turn {
-    /// Changes have come.
-    Came,
-    /// The group that was handed over is written, or not.
-    Written(Changes, Result<(), StoreError>),
+/// What the helper is to do.
+enum Help {
+    Answer(Over),
+    Stage,
 }
 
-/// The staging thread's own state. Unless a group is in flight it has nothing staged between two turns.
-struct Stager<'a> {
-    engine: &'a dyn Engine,
-    stage: Stage<'a>,
-    /// Taken from the line, and not yet staged.
-    backlog: VecDeque<Entry>,
-    /// The group that is being staged.
-    group: Group,
-    /// The group that is being written.
-    in_flight: Option<Group>,
-    /// Memory for the next group.
-    spare: Changes,
-}
-
-#[derive(Default)]
-struct Group {
-    changes: Vec<Box<dyn Change>>,
-    writes: usize,
-    bytes: usize,
-}
-
-impl Group {
-    fn answer(&mut self, written: &Result<(), StoreError>) {
-        self.changes.drain(..).for_each(|change| change.answer(written));
-        (self.writes, self.bytes) = (0, 0);
-    }
-}
-
-impl<'a> Stager<'a> {
-    fn new(engine: &'a dyn Engine) -> Self {
-        Self {
-            engine,
-            stage: Stage::new(engine),
-            backlog: VecDeque::new(),
-            group: Group::default(),
-            in_flight: None,
-            spare: Changes::default(),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        let Group { changes, writes, bytes } = &self.group;
-        *writes >= GROUP_WRITES || *bytes >= GROUP_BYTES || changes.len() >= GROUP_WRITES
-    }
-
-    /// How many changes it waits for.
-    fn wanted(&self) -> usize {
-        match (self.is_full(), self.backlog.is_empty(), &self.in_flight) {
-            (true, ..) => usize::MAX,
-            (false, false, _) => 0,
-            (false, true, None) => 1,
-            (false, true, Some(_)) => CHUNK,
-        }
-    }
-
-    /// Answers the group in flight, and what was staged over it if it was not written.
-    fn written(&mut self, changes: Changes, written: &Result<(), StoreError>) {
-        self.spare = changes;
-        let mut group = self.in_flight.take().unwrap_or_default();
-        if let Err(error) = written {
-            let changes = group.changes.len() + self.group.changes.len();
-            tracing::error!(%error, changes, "a group of changes was not written");
-            self.stage.failed();
-            group.answer(written);
-            self.group.answer(written);
-        } else {
-            group.answer(written);
-        }
-        // Its memory serves again.
-        if self.group.changes.capacity() == 0 {
-            self.group.changes = group.changes;
-        }
-    }
-
-    /// Stages what waits, as far as the group has room.
-    fn stage(&mut self) {
-        let begins = self.in_flight.is_none() && self.group.changes.is_empty() && !self.backlog.is_empty();
-        if begins && let Err(error) = self.engine.ready() {
-            self.backlog.drain(..).for_each(|entry| entry.change.answer(&Err(error.clone())));
-            return;
-        }
-        while !self.is_full()
-            && let Some(Entry { size, mut change }) = self.backlog.pop_front()
-        {
-            self.group.writes += size.writes;
-            self.group.bytes += size.bytes;
-            change.stage(&mut self.stage);
-            self.group.changes.push(change);
-        }
-    }
-
-    /// The group, to be written, if none is in flight. One that changes nothing is answered.
-    fn hand_over(&mut self) -> Option<Changes> {
-        if self.in_flight.is_some() || self.group.changes.is_empty() {
-            return None;
-        }
-        let mut group = mem::take(&mut self.group);
-        if self.stage.is_empty() {
-            group.answer(&Ok(()));
-            return None;
-        }
-        self.in_flight = Some(group);
-        Some(self.stage.hand_over(mem::take(&mut self.spare)))
-    }
+/// Answers the group that is over; false if there is none.
+fn tell(over: &mut Option<Over>) -> bool {
+    over.take().map(|(group, written)| group.answer(&written)).is_some()
 }
 
 /// Does something at its end, also if a thread panics.

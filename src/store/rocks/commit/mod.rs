@@ -10,16 +10,19 @@
 //! the engine says that a write may succeed again, changes are refused without a look at them.
 
 mod line;
+mod stager;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::line::Line;
+use self::stager::Stager;
 use crate::store::StoreError;
 use crate::store::backend::{Size, Verdict};
 use crate::store::stage::{Engine, Stage};
@@ -53,21 +56,14 @@ impl Committer {
     /// Starts the threads.
     pub(super) fn start(engine: Arc<dyn Engine>) -> io::Result<Self> {
         let line = Arc::new(Line::default());
-        let writer = thread::Builder::new().name("store-write".to_owned()).spawn({
-            let (line, engine) = (line.clone(), engine.clone());
-            move || line.write(&*engine)
-        })?;
+        let (started, is_started) = mpsc::channel();
         let thread = thread::Builder::new().name("store-commit".to_owned()).spawn({
             let line = line.clone();
-            move || {
-                line.stage(&*engine);
-                join(writer);
-            }
-        });
-        if thread.is_err() {
-            line.end();
-        }
-        Ok(Self { line, room: Arc::new(Semaphore::new(QUEUE_BYTES)), thread: Some(thread?) })
+            move || run(&line, &*engine, &started)
+        })?;
+        // It says nothing only if it has panicked.
+        is_started.recv().unwrap_or(Ok(()))?;
+        Ok(Self { line, room: Arc::new(Semaphore::new(QUEUE_BYTES)), thread: Some(thread) })
     }
 
     /// Hands in a change, and answers once it is durable. Waits while the queue is full.
@@ -89,16 +85,25 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         self.line.close();
-        if let Some(thread) = self.thread.take() {
-            join(thread);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a committing thread of the store panicked; what it had not answered may be lost");
         }
     }
 }
 
-fn join(thread: JoinHandle<()>) {
-    if thread.join().is_err() {
-        tracing::error!("a committing thread of the store panicked; what it had not answered may be lost");
-    }
+/// Both threads: this one, and its helper.
+fn run(line: &Line, engine: &dyn Engine, started: &mpsc::Sender<io::Result<()>>) {
+    let stager = Mutex::new(Stager::new(engine));
+    thread::scope(|scope| {
+        let helper = thread::Builder::new().name("store-stage".to_owned());
+        let helper = helper.spawn_scoped(scope, || line.help(&stager)).map(drop);
+        let is_alone = helper.is_err();
+        // Nobody waits for this any more if the whole has been given up.
+        started.send(helper).unwrap_or_default();
+        if !is_alone {
+            line.commit(&stager, engine);
+        }
+    });
 }
 
 /// A change in the queue.
