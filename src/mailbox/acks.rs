@@ -12,7 +12,7 @@ use super::lane::Done;
 use super::session::{Over, Session};
 use crate::domain::mailbox::{BlobId, MailboxKey, MessageKey};
 use crate::runtime::backoff::Backoff;
-use crate::store::StoreError;
+use crate::store::{Acked, StoreError};
 use crate::wire::vauchi::payload::{Acknowledgment, DeviceSyncAck, Status};
 
 /// Waits between attempts to write an acknowledgment to a store that fails.
@@ -141,9 +141,9 @@ impl MailboxService {
         if let Ok(receipts) = marked {
             self.tell_senders(&receipts, Status::Delivered);
         }
-        let Some(acked) = acked? else { return Ok(0) };
+        let Some(Acked::Blob { receipt, .. }) = acked? else { return Ok(0) };
         if tell == Tell::Received {
-            self.tell_senders(&[Some(acked.receipt)], Status::ReceivedByRecipient);
+            self.tell_senders(&[Some(receipt)], Status::ReceivedByRecipient);
         }
         Ok(1)
     }
