@@ -13,8 +13,9 @@ use futures::future::{BoxFuture, join_all};
 
 use super::convert;
 use super::links::{AskError, LinkRefused};
-use super::proto::{OwnersQuery, PullPage, PullRequest, frame::Body, reply};
+use super::proto::{MailMoved, MailMoving, OwnersQuery, PullPage, PullRequest, frame::Body, reply};
 use crate::domain::ids::NodeId;
+use crate::domain::offload::Room;
 use crate::domain::principal::Principal;
 use crate::runtime::slot::Slot;
 
@@ -34,6 +35,9 @@ impl fmt::Display for PeerName {
 /// One call that a node of another cluster has made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Caller(pub u64);
+
+/// What a peer answered for blobs that were offered to it, and why it said no more.
+pub type Answers = (Vec<MailMoved>, Option<AskError>);
 
 /// The way to other clusters.
 pub trait Regions: Send + Sync {
@@ -64,6 +68,12 @@ pub trait Regions: Send + Sync {
         patience: Duration,
     ) -> BoxFuture<'static, Result<PullPage, AskError>>;
 
+    /// The peers that can be asked now and do not leave service, and how much they store.
+    fn rooms(&self) -> Vec<(PeerName, Room)>;
+
+    /// Offers blobs to a peer, to be kept there: what it answers, in their order, and, if that is not all, why.
+    fn offload(&self, peer: &PeerName, blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers>;
+
     /// Tells a caller something about a node of this cluster that it asked to be told of.
     ///
     /// # Errors
@@ -81,6 +91,9 @@ pub trait FromRegions: Send + Sync {
 
     /// A caller asks a node of this cluster for a part of a mailbox; in words why not, if it cannot be had.
     fn pulled(&self, node: NodeId, what: PullRequest) -> BoxFuture<'static, Result<PullPage, String>>;
+
+    /// A caller offers blobs, to be kept here; what becomes of each, in their order. What is taken is durable.
+    fn offered(&self, blobs: Vec<MailMoving>) -> BoxFuture<'static, Vec<MailMoved>>;
 
     /// A call has ended: what the caller asked to be told of is void.
     fn hung_up(&self, caller: Caller);

@@ -101,6 +101,9 @@ pub enum ConfigError {
         /// The setting with the address.
         setting: &'static str,
     },
+    /// Blobs would be taken in that are moved on at once.
+    #[error("RELAY_FEDERATION_OFFLOAD_THRESHOLD must be less than RELAY_FEDERATION_OFFLOAD_REFUSE")]
+    OffloadRatios,
     /// A file that a setting names cannot be used.
     #[error("{setting} {path}: {reason}")]
     NamedFile {

@@ -33,6 +33,10 @@ pub struct FederationConfig {
     pub peer_timeout: Duration,
     /// How often peers are told how much is stored.
     pub capacity_interval: Duration,
+    /// The part of the storage above which blobs move to peers.
+    pub offload_threshold: f64,
+    /// The part of the storage above which none of peers are taken.
+    pub offload_refuse: f64,
 }
 
 /// Where another cluster is called.
@@ -86,6 +90,8 @@ impl FederationConfig {
             public_url: values.optional(&table::PUBLIC_URL, |text| parse::client_url(text).map(str::to_owned))?,
             peer_timeout: values.duration(&table::FEDERATION_PEER_TIMEOUT)?,
             capacity_interval: values.duration(&table::FEDERATION_CAPACITY_INTERVAL)?,
+            offload_threshold: values.required(&table::FEDERATION_OFFLOAD_THRESHOLD, parse::ratio)?,
+            offload_refuse: values.required(&table::FEDERATION_OFFLOAD_REFUSE, parse::ratio)?,
         })
     }
 }
@@ -100,10 +106,15 @@ pub(super) fn check(values: &Values, has_secret: bool) -> Vec<ConfigError> {
     let needs = |setting: &super::Setting| ConfigError::FederationNeedsSecret { setting: setting.name };
     let is_enabled = values.required(&table::FEDERATION_ENABLED, parse::boolean).unwrap_or_default();
     let is_faulty = |setting| values.is_faulty(setting);
-    if !is_enabled || has_secret || is_faulty(&table::FEDERATION_SECRET) || is_faulty(&table::FEDERATION_SECRET_FILE) {
-        return Vec::new();
-    }
+    let ratio = |setting| values.required(setting, parse::ratio);
+    let ratios = (ratio(&table::FEDERATION_OFFLOAD_THRESHOLD), ratio(&table::FEDERATION_OFFLOAD_REFUSE));
     let mut errors = Vec::new();
+    if matches!(ratios, (Ok(threshold), Ok(refuse)) if threshold >= refuse) {
+        errors.push(ConfigError::OffloadRatios);
+    }
+    if !is_enabled || has_secret || is_faulty(&table::FEDERATION_SECRET) || is_faulty(&table::FEDERATION_SECRET_FILE) {
+        return errors;
+    }
     if values.address(&table::FEDERATION_ADDR).is_ok_and(|address| !address.ip().is_loopback()) {
         errors.push(needs(&table::FEDERATION_ADDR));
     }
@@ -132,6 +143,21 @@ mod tests {
             ["relay.example:1", "ftp://a:1", "http://a:0", "http://a/path", "http://u@a", "http://", "http://a?q"]
         {
             assert_eq!(PeerUrl::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_in_is_not_moved_on_at_once() {
+        let config = |threshold, refuse| {
+            let ratios =
+                [("RELAY_FEDERATION_OFFLOAD_THRESHOLD", threshold), ("RELAY_FEDERATION_OFFLOAD_REFUSE", refuse)];
+            super::super::Config::from_pairs(ratios).map(|config| config.federation)
+        };
+        let given = config("0.1", "0.2").unwrap();
+        assert_eq!((given.offload_threshold, given.offload_refuse), (0.1, 0.2));
+        for (threshold, refuse) in [("0.2", "0.2"), ("0.96", "0.95")] {
+            let error = config(threshold, refuse).unwrap_err().to_string();
+            assert!(error.contains("RELAY_FEDERATION_OFFLOAD_THRESHOLD"), "{error}");
         }
     }
 

@@ -5,11 +5,13 @@
 //! | `peer` | what is known of a peer |
 //! | `call` | calling a peer, and keeping the link |
 //! | `answer` | the port that others call |
+//! | `offload` | blobs that are offered, either way |
 //! | `queue` | frames on their way out |
 //! | `ways` | what the services see of all this |
 
 mod answer;
 mod call;
+mod offload;
 mod peer;
 mod proto;
 mod queue;
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::cluster::Cluster;
 use crate::cluster::links::LinkRefused;
@@ -83,6 +86,8 @@ struct Inner {
     callers: Mutex<HashMap<u64, CallerState>>,
     next_caller: AtomicU64,
     asks: Asks,
+    /// Callers whose offers are read.
+    offers: Arc<Semaphore>,
     log: Mutex<LogGate>,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -117,6 +122,7 @@ impl Federation {
             callers: Mutex::default(),
             next_caller: AtomicU64::new(1),
             asks: Asks::default(),
+            offers: Arc::new(Semaphore::new(offload::OFFERS)),
             log: Mutex::new(LogGate::once_a_minute()),
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),

@@ -11,6 +11,7 @@ use super::queue::Queue;
 use crate::cluster::links::LinkRefused;
 use crate::cluster::regions::PeerName;
 use crate::config::PeerUrl;
+use crate::domain::offload::Room;
 use crate::observe::metrics::{Metrics, PeerLabel};
 
 /// A cluster that this node calls.
@@ -19,6 +20,8 @@ pub struct Peer {
     pub url: PeerUrl,
     /// Where its mailboxes are asked for, once they are.
     pub pulls: OnceLock<Channel>,
+    /// Where blobs are offered to it, once they are.
+    pub offers: OnceLock<Channel>,
     state: Mutex<State>,
     metrics: Arc<Metrics>,
 }
@@ -61,7 +64,8 @@ pub struct PeerStatus {
 impl Peer {
     pub fn new(url: PeerUrl, metrics: Arc<Metrics>) -> Self {
         let name = PeerName(url.to_string().into());
-        let this = Self { name, url, pulls: OnceLock::new(), state: Mutex::default(), metrics };
+        let this =
+            Self { name, url, pulls: OnceLock::new(), offers: OnceLock::new(), state: Mutex::default(), metrics };
         this.metrics.federation.up.get_or_create(&this.label()).set(0);
         this
     }
@@ -87,6 +91,13 @@ impl Peer {
 
     pub fn is_up(&self) -> bool {
         self.state.lock().queue.is_some()
+    }
+
+    /// How much it stores, if its link stands and it does not leave service.
+    pub fn room(&self) -> Option<Room> {
+        let state = self.state.lock();
+        let capacity = state.capacity.filter(|capacity| !capacity.draining && state.queue.is_some())?;
+        Some(Room { used: capacity.used, max: capacity.max })
     }
 
     /// Says something to it.

@@ -14,11 +14,12 @@ use tonic_prost::ProstCodec;
 use super::answer::PAGE_LIMIT;
 use super::peer::Peer;
 use super::proto::{Mail, PullRequest, frame};
-use super::{Federation, Inner, call};
+use super::{Federation, Inner, call, offload};
 use crate::cluster::links::{AskError, LinkRefused};
-use crate::cluster::proto::{self, PullPage, Reply, frame::Body, reply};
-use crate::cluster::regions::{Caller, PeerName, Regions};
+use crate::cluster::proto::{self, MailMoving, PullPage, Reply, frame::Body, reply};
+use crate::cluster::regions::{Answers, Caller, PeerName, Regions};
 use crate::domain::ids::NodeId;
+use crate::domain::offload::Room;
 
 const PULL: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Pull");
 
@@ -66,6 +67,22 @@ impl Regions for Federation {
                 Ok(Ok(page)) => Ok(page),
                 Ok(Err(status)) => Err(AskError::Failed(status.message().to_owned())),
                 Err(_) => Err(AskError::TimedOut),
+            }
+        }
+        .boxed()
+    }
+
+    fn rooms(&self) -> Vec<(PeerName, Room)> {
+        let peers = self.inner.peers.read();
+        peers.values().filter_map(|peer| Some((peer.name.clone(), peer.room()?))).collect()
+    }
+
+    fn offload(&self, peer: &PeerName, blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers> {
+        let (inner, peer) = (self.inner.clone(), self.peer(peer));
+        async move {
+            match peer {
+                Ok(peer) => offload::offer(&inner, &peer, blobs, patience).await,
+                Err(refused) => (Vec::new(), Some(refused.into())),
             }
         }
         .boxed()

@@ -90,9 +90,6 @@ impl MailboxService {
     async fn flush(&self, session: &Arc<Session>) -> Result<(), Stop> {
         self.flush_mailbox(session, Over::Blobs, session.blobs).await?;
         let Some(device) = session.device else { return Ok(()) };
-        if session.may(Over::Devices).await {
-            self.flush_behind(session, device).await?;
-        }
         self.flush_mailbox(session, Over::Devices, device).await
     }
 
@@ -100,6 +97,7 @@ impl MailboxService {
         if !session.may(over).await {
             return Ok(());
         }
+        self.flush_behind(session, over, mailbox).await?;
         let holders = session.flow.lock().begin(over);
         let mut merge = Merge::new(holders.len());
         let flushed = self.flush_holders(session, over, mailbox, &holders, &mut merge).await;
@@ -191,16 +189,16 @@ impl MailboxService {
         });
     }
 
-    /// Sends what came to the device with a version lower than what it was sent already.
-    async fn flush_behind(&self, session: &Arc<Session>, device: MailboxKey) -> Result<(), Stop> {
-        let behind = session.flow.lock().behind();
+    /// Sends what came and stands behind what was sent already.
+    async fn flush_behind(&self, session: &Arc<Session>, over: Over, mailbox: MailboxKey) -> Result<(), Stop> {
+        let behind = session.flow.lock().behind(over);
         for (holder, place) in behind {
             let blob = match holder {
-                HERE => self.at(device, place).await?,
-                away => self.pull_at(session, away, device, place).await,
+                HERE => self.at(mailbox, place).await?,
+                away => self.pull_at(session, away, mailbox, place).await,
             };
             if let Some(blob) = blob {
-                self.send_batch(session, Over::Devices, device, &[(holder, blob)]).await?;
+                self.send_batch(session, over, mailbox, &[(holder, blob)]).await?;
             }
         }
         Ok(())

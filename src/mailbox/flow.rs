@@ -11,9 +11,9 @@ use crate::domain::mailbox::{BlobId, MessageKey, Place};
 /// This node among the holders.
 pub(super) const HERE: usize = 0;
 
-/// Messages that came to a device and are not yet looked at. What does not fit, if it stands behind the cursor, is
-/// sent to the device's next connection.
-const MAX_CAME: usize = 256;
+/// What came and may stand behind the cursor, and is not yet looked at. If more blobs come, their holder is read anew;
+/// a message to a device is sent to its next connection.
+const MAX_CAME: usize = 1024;
 
 /// Acknowledgments that a holder still has to hear of.
 const MAX_OWED: usize = 256;
@@ -33,9 +33,9 @@ pub(super) struct Flow {
     again: bool,
     here: Holder,
     away: Vec<Away>,
-    /// Messages to the device that came since it was last looked: with a version lower than what was sent already,
-    /// they stand behind the cursor.
-    came: Vec<(usize, Place)>,
+    /// What came since it was last looked and may stand behind the cursor: messages to the device, with a version lower
+    /// than what was sent already, and blobs that came from another store.
+    came: Vec<(Over, usize, Place)>,
     sent: Sent,
     guesses: usize,
 }
@@ -139,18 +139,24 @@ impl Flow {
         at + 1
     }
 
-    /// Something has come to the device, at a holder.
-    pub fn came(&mut self, holder: usize, place: Place) {
+    /// Something has come at a holder that may stand behind its cursor.
+    pub fn came(&mut self, over: Over, holder: usize, place: Place) {
         if self.came.len() < MAX_CAME {
-            self.came.push((holder, place));
+            self.came.push((over, holder, place));
+        } else if over == Over::Blobs
+            && let Some(holder) = self.holder(holder)
+        {
+            holder.blobs.cursor = None;
         }
     }
 
-    /// What came to the device and stands behind the cursor of its holder. The rest is shown by the pages after it.
-    pub fn behind(&mut self) -> Vec<(usize, Place)> {
-        let mut came = std::mem::take(&mut self.came);
-        came.retain(|(holder, place)| self.cursor(Over::Devices, *holder).is_some_and(|cursor| *place <= cursor));
-        came
+    /// What came and stands behind the cursor of its holder. The rest is shown by the pages after it.
+    pub fn behind(&mut self, over: Over) -> Vec<(usize, Place)> {
+        let (came, left) = std::mem::take(&mut self.came).into_iter().partition(|(of, ..)| *of == over);
+        self.came = left;
+        let came: Vec<(Over, usize, Place)> = came;
+        let behind = came.into_iter().map(|(_, holder, place)| (holder, place));
+        behind.filter(|(holder, place)| self.cursor(over, *holder).is_some_and(|cursor| *place <= cursor)).collect()
     }
 
     /// The holders at which something may wait, which is now looked for.

@@ -25,6 +25,8 @@ mod dcp_pairing;
 mod dcp_vault;
 mod federation_links;
 mod federation_mailbox;
+mod federation_offload;
+mod federation_offload_breaks;
 mod federation_rolling;
 mod figures;
 mod layers;

@@ -128,7 +128,7 @@ impl MailboxService {
     fn waiting(&self, from: &NodeRun, waiting: &MailWaiting) {
         let Some(mailbox) = convert::mailbox_from(&waiting.mailbox) else { return };
         self.waits_at(&Whereabouts::Near(from.node.clone()), mailbox, waiting);
-        self.wake_callers(&from.node, mailbox, waiting.place.as_ref());
+        self.wake_callers(&from.node, mailbox, waiting);
     }
 
     /// Wakes the sessions of a mailbox here: somebody holds something for it.
@@ -139,8 +139,8 @@ impl MailboxService {
             {
                 let mut flow = session.flow.lock();
                 let holder = flow.waits_at(holder, over);
-                if let Some(place) = place.filter(|_| over == Over::Devices) {
-                    flow.came(holder, place);
+                if let Some(place) = place.filter(|_| over == Over::Devices || waiting.late) {
+                    flow.came(over, holder, place);
                 }
             }
             self.wake(&session);

@@ -46,6 +46,11 @@ impl MailboxService {
         self.inner.cluster.view.borrow().members.get(node).map(|member| member.run.clone())
     }
 
+    /// Whether whoever holds something for a session is in another cluster.
+    pub(in crate::mailbox) fn is_afar(&self, session: &Session, holder: usize) -> bool {
+        matches!(session.flow.lock().whereabouts(holder), Some(Whereabouts::Afar(..)))
+    }
+
     /// Asks whoever holds something for a session.
     async fn ask_holder(&self, session: &Session, holder: usize, body: Body) -> Result<reply::Body, AskError> {
         let whereabouts = session.flow.lock().whereabouts(holder);
@@ -182,7 +187,12 @@ impl MailboxService {
     }
 
     /// Deletes a message at all other live nodes of this cluster.
-    pub(super) async fn acknowledge_near(&self, mailbox: MailboxKey, message: MessageKey, tell: Tell) -> Heard {
+    pub(in crate::mailbox) async fn acknowledge_near(
+        &self,
+        mailbox: MailboxKey,
+        message: MessageKey,
+        tell: Tell,
+    ) -> Heard {
         let others = self.others();
         let told = others.iter().map(|run| self.inner.cluster.links.ask(run, ack(mailbox, message, tell), PATIENCE));
         let mut heard = Heard::default();
@@ -236,7 +246,8 @@ impl Heard {
     }
 }
 
-fn ack(mailbox: MailboxKey, message: MessageKey, tell: Tell) -> Body {
+/// That a message is done with.
+pub(in crate::mailbox) fn ack(mailbox: MailboxKey, message: MessageKey, tell: Tell) -> Body {
     Body::MailAck(MailAck {
         mailbox: convert::mailbox(&mailbox),
         message: convert::message(message),

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use super::changes::{self, Ready, Standing};
 use super::layout::encode_blob;
 use super::{
-    Acked, Carried, Elsewhere, Known, Left, MAX_DONE, MAX_PAGE_BLOBS, MAX_TALLIES, MAX_WHERE_BYTES, Mailboxes, Moment, Moving, NewBlob,
-    Oldest, Page, PageLimit, Put, StoredBlob, Sweep, Taken, Tallies, TallyCursor, check_count, check_messages, check_sizes, moves,
-    reads,
+    Acked, Carried, Elsewhere, Known, Left, MAX_DONE, MAX_PAGE_BLOBS, MAX_TALLIES, MAX_WHERE_BYTES, Mailboxes, Moment,
+    Moving, NewBlob, Oldest, Page, PageLimit, Put, StoredBlob, Sweep, Taken, Tallies, TallyCursor, check_count,
+    check_messages, check_sizes, moves, reads,
 };
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Holdings, MailboxKey, MessageKey, Place, Quota};
@@ -113,8 +113,7 @@ impl<B: Backend> Mailboxes for B {
                 purged += self.commit(small(SWEEP_STEP), change).await?;
             }
             for messages in part.moved.chunks(SWEEP_STEP).map(<[_]>::to_vec) {
-                let change =
-                    move |stage: &mut Stage<'_>| moves::purge_moved(stage, mailbox, &messages, at, remembered);
+                let change = move |stage: &mut Stage<'_>| moves::purge_moved(stage, mailbox, &messages, at, remembered);
                 self.commit(small(SWEEP_STEP), change).await?;
             }
             from = part.next;
@@ -153,8 +152,7 @@ impl<B: Backend> Mailboxes for B {
             if ended.is_empty() {
                 break;
             }
-            sweep.blobs +=
-                self.commit(small(ended.len()), move |stage| changes::expire_ended(stage, &ended)).await?;
+            sweep.blobs += self.commit(small(ended.len()), move |stage| changes::expire_ended(stage, &ended)).await?;
         }
         while sweep.blobs + sweep.done < limit {
             let step = (limit - sweep.blobs - sweep.done).min(SWEEP_STEP);
@@ -176,6 +174,10 @@ impl<B: Backend> Mailboxes for B {
     ) -> Result<Oldest, StoreError> {
         let swept = self.swept().get();
         self.read(move |database| moves::oldest(database, (after, swept), hops, limit, at)).await
+    }
+
+    async fn whole(&self, mailbox: MailboxKey, place: Place, at: Moment) -> Result<Option<Carried>, StoreError> {
+        self.read(move |database| moves::carried(database, mailbox, place, at)).await
     }
 
     async fn take_in(&self, blob: Carried, quota: Quota, at: Moment) -> Result<Taken, StoreError> {

@@ -131,10 +131,10 @@ pub(super) fn ack(
                 Some(Acked::Blob { place: live.place, receipt: live.receipt })
             }
             Some(Message::Moved(moved)) if at.now < moved.until && !moved.owed => {
-                let id = moved.id;
+                let place = moved.place.clone();
                 let owed = Message::Moved(Moved { owed: true, ..moved });
                 stage.put(Family::Messages, &message_key(mailbox, *message), &encode_message(&owed));
-                Some(Acked::Moved(id))
+                Some(Acked::Moved { place })
             }
             _ => None,
         });

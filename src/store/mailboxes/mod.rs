@@ -151,8 +151,11 @@ pub enum Acked {
         /// What came as its receipt.
         receipt: Bytes,
     },
-    /// It was moved elsewhere, where it has this id; that it is done with is kept until [`Mailboxes::settle`].
-    Moved(BlobId),
+    /// It was moved elsewhere; that it is done with is kept until [`Mailboxes::settle`].
+    Moved {
+        /// Where.
+        place: Bytes,
+    },
 }
 
 /// What a mailbox knows of a message.
@@ -162,6 +165,8 @@ pub enum Known {
     Absent,
     /// It waits at that place.
     Live(Place),
+    /// It was moved elsewhere, and is not known to be done with.
+    Moved,
     /// It was acknowledged or purged not long ago.
     Done,
 }
@@ -260,13 +265,11 @@ pub trait Mailboxes: Send + Sync {
 
     /// The oldest blobs after one, whole, of those that were moved at most `hops` times. A part may be empty though
     /// others follow.
-    async fn oldest(
-        &self,
-        after: Option<BlobId>,
-        hops: u8,
-        limit: PageLimit,
-        at: Moment,
-    ) -> Result<Oldest, StoreError>;
+    async fn oldest(&self, after: Option<BlobId>, hops: u8, limit: PageLimit, at: Moment)
+    -> Result<Oldest, StoreError>;
+
+    /// The blob that waits at a place, whole.
+    async fn whole(&self, mailbox: MailboxKey, place: Place, at: Moment) -> Result<Option<Carried>, StoreError>;
 
     /// Stores a blob of another store as it stood there, unless its message is known, it has expired, or there is no
     /// room by `quota`.

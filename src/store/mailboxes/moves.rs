@@ -214,7 +214,8 @@ pub(super) fn oldest(
     Ok(found)
 }
 
-fn carried(
+/// The blob at a place, whole.
+pub(super) fn carried(
     database: &dyn Lookup,
     mailbox: MailboxKey,
     place: Place,

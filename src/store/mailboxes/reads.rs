@@ -95,7 +95,13 @@ pub(super) fn known(
         Ok(match stored.map(|value| decode_message(&value)).transpose()? {
             Some(Message::Live(live)) if !live.is_past(&at) => Known::Live(live.place),
             Some(Message::Done(until)) if at.now < until => Known::Done,
-            Some(Message::Moved(moved)) if moved.owed && at.now < moved.until => Known::Done,
+            Some(Message::Moved(moved)) if at.now < moved.until => {
+                if moved.owed {
+                    Known::Done
+                } else {
+                    Known::Moved
+                }
+            }
             Some(_) | None => Known::Absent,
         })
     };

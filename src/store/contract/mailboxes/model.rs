@@ -196,7 +196,7 @@ impl Model {
             let here = self.moved.get_mut(&(mailbox, *message)).filter(|moved| at.now < moved.until && !moved.owed);
             if let Some(moved) = here {
                 moved.owed = true;
-                return Some(Acked::Moved(moved.id));
+                return Some(Acked::Moved { place: moved.place.clone() });
             }
             let place = self.live(mailbox, *message, at)?;
             let blob = self.blobs.remove(&(mailbox, place))?;
@@ -208,13 +208,13 @@ impl Model {
 
     pub(super) fn known(&self, mailbox: MailboxKey, messages: &[MessageKey], at: Moment) -> Vec<Known> {
         let is_done = |message: &MessageKey| self.done.get(&(mailbox, *message)).is_some_and(|until| at.now < *until);
-        let is_owed = |message: &MessageKey| {
-            self.moved.get(&(mailbox, *message)).is_some_and(|moved| moved.owed && at.now < moved.until)
-        };
-        let known = |message: &MessageKey| match self.live(mailbox, *message, at) {
-            Some(place) => Known::Live(place),
-            None if is_done(message) || is_owed(message) => Known::Done,
-            None => Known::Absent,
+        let moved = |message: &MessageKey| self.moved.get(&(mailbox, *message)).filter(|moved| at.now < moved.until);
+        let known = |message: &MessageKey| match (self.live(mailbox, *message, at), moved(message)) {
+            (Some(place), _) => Known::Live(place),
+            (None, Some(moved)) if !moved.owed => Known::Moved,
+            (None, Some(_)) => Known::Done,
+            (None, None) if is_done(message) => Known::Done,
+            (None, None) => Known::Absent,
         };
         messages.iter().map(known).collect()
     }
