@@ -71,6 +71,9 @@ pub trait Regions: Send + Sync {
     /// The peers that can be asked now and do not leave service, and how much they store.
     fn rooms(&self) -> Vec<(PeerName, Room)>;
 
+    /// Where clients reach a peer, if it has ever said so.
+    fn public_url(&self, peer: &PeerName) -> Option<String>;
+
     /// Offers blobs to a peer, to be kept there: what it answers, in their order, and, if that is not all, why.
     fn offload(&self, peer: &PeerName, blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers>;
 

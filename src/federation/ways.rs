@@ -77,6 +77,10 @@ impl Regions for Federation {
         peers.values().filter_map(|peer| Some((peer.name.clone(), peer.room()?))).collect()
     }
 
+    fn public_url(&self, peer: &PeerName) -> Option<String> {
+        Some(self.peer(peer).ok()?.status().public_url).filter(|url| !url.is_empty())
+    }
+
     fn offload(&self, peer: &PeerName, blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers> {
         let (inner, peer) = (self.inner.clone(), self.peer(peer));
         async move {

@@ -66,12 +66,18 @@ impl MailboxService {
 
     async fn deliver(&self, session: &Arc<Session>) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut hints = None;
         if session.flow.lock().is_first() {
-            self.find_holders(session).await;
+            (_, hints) = tokio::join!(self.find_holders(session), self.hint_at(session));
         }
         while session.flow.lock().look() {
             match self.flush(session).await {
-                Ok(()) => backoff.reset(),
+                Ok(()) => {
+                    backoff.reset();
+                    if let Some(hints) = hints.take().filter(|_| session.may_now(Over::Blobs)) {
+                        self.send(session, hints);
+                    }
+                }
                 // Nothing more is sent on this connection: no task is started for it again.
                 Err(Stop::Closed) => return,
                 Err(Stop::Store(error)) => {
@@ -221,6 +227,9 @@ impl MailboxService {
                 return Ok(());
             }
             let id = blob.place.id;
+            if over == Over::Blobs && session.flow.lock().is_left_to_client(id.message(), *holder) {
+                continue;
+            }
             let verdict = match known.done.contains(&id.message()) {
                 true => Verdict::Acknowledged,
                 false if remember => session.flow.lock().judge(over, id, *holder, &known.waiting),

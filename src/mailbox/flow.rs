@@ -1,5 +1,7 @@
 //! How far a session has been sent its mailboxes, by each node that holds something of them.
 
+use std::collections::HashSet;
+
 use smallvec::SmallVec;
 
 use super::sent::{Sent, Verdict};
@@ -38,6 +40,8 @@ pub(super) struct Flow {
     came: Vec<(Over, usize, Place)>,
     sent: Sent,
     guesses: usize,
+    /// Messages that lie in other clusters, and that the client fetches there itself.
+    left_to_client: HashSet<MessageKey>,
 }
 
 /// How far one holder has been read.
@@ -252,6 +256,18 @@ impl Flow {
         self.sent.note(over, other, number);
         self.sent.note(over, id, holder);
         Verdict::Repeat
+    }
+
+    /// These messages, wherever they lie in other clusters, the client fetches itself.
+    pub fn leave_to_client(&mut self, messages: HashSet<MessageKey>) {
+        self.left_to_client = messages;
+    }
+
+    /// Whether a message that lies at a holder is not to be sent, because the client fetches it itself.
+    pub fn is_left_to_client(&self, message: MessageKey, holder: usize) -> bool {
+        !self.left_to_client.is_empty()
+            && self.left_to_client.contains(&message)
+            && matches!(self.whereabouts(holder), Some(Whereabouts::Afar(..)))
     }
 
     /// The number of a node among the holders.

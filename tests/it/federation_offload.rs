@@ -1,5 +1,9 @@
 //! Blobs that move to another cluster: when, which, and that each reaches its recipient once.
 
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
 use crate::support::offers::Offers;
 use crate::support::regions::{CALLS_NOBODY, FEDERATION_SECRET, regions, regions_with};
 use crate::support::{TestMailbox, TestNode, id, until};
@@ -146,7 +150,8 @@ async fn what_has_moved_once_stays_where_it_is_between_clusters_that_call_one_an
 
 #[tokio::test]
 async fn a_peer_that_is_nearly_full_takes_nothing_and_nothing_is_lost() {
-    let full = vec![("RELAY_FEDERATION_OFFLOAD_REFUSE", "0.2"), ("RELAY_FEDERATION_OFFLOAD_THRESHOLD", "0.15")];
+    let full =
+        vec![CALLS_NOBODY, ("RELAY_FEDERATION_OFFLOAD_REFUSE", "0.2"), ("RELAY_FEDERATION_OFFLOAD_THRESHOLD", "0.15")];
     let regions = regions_with(&[1, 1], &[STORAGE], &[vec![THRESHOLD], full]).await;
     let (us, eu) = (&regions[0][0], &regions[1][0]);
     fill(eu, 100, 15).await;
@@ -192,4 +197,41 @@ async fn a_purge_reaches_what_has_moved_and_a_peer_that_was_down_when_it_is_back
     let mut sender = TestMailbox::plain(us.public, &id('a')).await;
     sender.store("0", &id('b'), &[0; BODY]).await;
     assert_eq!(blobs(&us), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_hints_gets_them_after_its_blobs_and_fetches_the_rest_itself() {
+    let there = vec![("RELAY_PUBLIC_URL", "wss://there.example")];
+    let regions = regions_with(&[2, 1], &[STORAGE], &[vec![THRESHOLD], there]).await;
+    let (us, other, eu) = (&regions[0][0], &regions[0][1], &regions[1][0]);
+    fill(us, 0, STAY as u8 + 2).await;
+    until("two have moved", || blobs(us) == STAY && blobs(eu) == 2).await;
+    let asks = json!({"type": "Handshake", "client_id": id('b'), "accept_hints": true});
+    let mut there = TestMailbox::plain(eu.public, &id('b')).await;
+    let seen = read(&mut there, 2 + STAY as usize).await;
+    let moved: BTreeSet<_> = seen.iter().filter(|(number, _)| *number < 2).map(|(_, blob)| blob.clone()).collect();
+    for node in [us, other] {
+        let mut recipient = TestMailbox::with(node.public, &asks).await;
+        let own = read(&mut recipient, STAY as usize).await;
+        assert_eq!(numbers(&own), (2..2 + STAY as u8).collect::<Vec<_>>());
+        let hints = recipient.expect_type("ForwardingHints").await["payload"]["hints"].clone();
+        let hints = hints.as_array().unwrap();
+        assert_eq!(hints.len(), 2, "{hints:?}");
+        for hint in hints {
+            assert_eq!(hint["relay_url"], "wss://there.example");
+            assert!(moved.contains(hint["blob_id"].as_str().unwrap()));
+            let ends = waystation::runtime::time::now().0 / 1000 + 7_776_000;
+            assert!(hint["expires_at_secs"].as_u64().unwrap().abs_diff(ends) < 600);
+        }
+        recipient.settle().await;
+        // Who does not ask gets all.
+        assert_eq!(read(&mut TestMailbox::plain(node.public, &id('b')).await, 2 + STAY as usize).await.len(), 11);
+    }
+    // Once they are fetched there, nobody is told of them.
+    acknowledge(&mut there, &seen).await;
+    let hinted = &us.node().metrics.offload.hints;
+    until("it is known that they were fetched", || hinted.get() == 0 && blobs(us) == 0).await;
+    let mut recipient = TestMailbox::with(us.public, &asks).await;
+    recipient.settle().await;
+    recipient.settle().await;
 }

@@ -100,20 +100,16 @@ async fn a_peer_that_dies_with_the_answers_is_offered_the_same_again() {
     until("all are there, and here too", || blobs(&us) == 6 && blobs(&eu) == 6).await;
     // It forgets all, as if its disk was lost.
     let address = eu.node().federated.unwrap().to_string();
-    let eu = {
-        let twin = eu.twin(&[("RELAY_FEDERATION_ADDR", "127.0.0.1:0")]).await;
-        eu.kill();
-        drop(twin);
-        TestNode::start(&[
-            STORAGE,
-            FEDERATION_SECRET,
-            ("RELAY_REGION", "region-1"),
-            ("RELAY_FEDERATION_ENABLED", "true"),
-            ("RELAY_FEDERATION_ADDR", &address),
-            ("RELAY_FEDERATION_CAPACITY_INTERVAL", "1"),
-        ])
-        .await
-    };
+    eu.stop().await;
+    let eu = TestNode::start(&[
+        STORAGE,
+        FEDERATION_SECRET,
+        ("RELAY_REGION", "region-1"),
+        ("RELAY_FEDERATION_ENABLED", "true"),
+        ("RELAY_FEDERATION_ADDR", &address),
+        ("RELAY_FEDERATION_CAPACITY_INTERVAL", "1"),
+    ])
+    .await;
     offers.mend();
     until("all have moved", || blobs(&us) == 0 && blobs(&eu) == 6).await;
     linked(&us, 1).await;

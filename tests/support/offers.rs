@@ -94,6 +94,10 @@ impl Regions for Offers {
         self.real.rooms()
     }
 
+    fn public_url(&self, peer: &PeerName) -> Option<String> {
+        self.real.public_url(peer)
+    }
+
     fn offload(&self, peer: &PeerName, mut blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers> {
         let of = blobs.len();
         (self.there.lock())(&mut blobs);

@@ -18,9 +18,11 @@
 //! | `round` | which blobs go, until there is room |
 //! | `settle` | notes whose answers were lost |
 //! | `follow` | what lies elsewhere: whether it is done with, here or there |
+//! | `hints` | what clients are told of what lies elsewhere, if they ask |
 //! | `take` | what other clusters offer |
 
 mod follow;
+mod hints;
 mod notes;
 mod refusals;
 mod round;

@@ -99,6 +99,7 @@ impl MailboxService {
             Body::MailMark(mark) => self.answer_mark(mark).await,
             Body::MailAck(ack) => self.answer_ack(&ack).await,
             Body::MailHolds(holds) => self.answer_holds(&holds).await,
+            Body::MailHints(hints) => self.answer_hints(&hints).await,
             Body::MailPurge(purge) => Ok(done(self.obey(&purge).await?)),
             // A newer version's.
             _ => {

@@ -20,7 +20,7 @@ use crate::mailbox::session::{Over, Session};
 use crate::store::{Page, PageLimit, StoredBlob};
 
 /// How long another node may take. What it holds comes later then.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(in crate::mailbox) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a node of another cluster may take.
 pub(super) const PATIENCE_AFAR: Duration = Duration::from_secs(4);
@@ -32,7 +32,7 @@ impl MailboxService {
     }
 
     /// The runs of the other live nodes.
-    pub(super) fn others(&self) -> Vec<NodeRun> {
+    pub(in crate::mailbox) fn others(&self) -> Vec<NodeRun> {
         self.inner.cluster.view.borrow().others().map(|member| member.run.clone()).collect()
     }
 

@@ -41,7 +41,7 @@ use tokio::sync::Semaphore;
 use crate::cluster::regions::Caller;
 use crate::domain::ids::NodeRun;
 
-pub(super) use calls::ack;
+pub(super) use calls::{PATIENCE, ack};
 use insist::Silent;
 use interests::Interests;
 pub(super) use known::Knowledge;
