@@ -13,7 +13,7 @@ mod answer;
 mod call;
 mod offload;
 mod peer;
-mod proto;
+pub mod proto;
 mod queue;
 mod ways;
 

@@ -48,7 +48,7 @@ mod updates;
 mod upkeep;
 
 pub use census::{Census, MAX_LARGEST};
-pub use offload::OffloadSettings;
+pub use offload::{Goal, OffloadSettings, Progress as OffloadProgress};
 pub use protocol::MailboxProtocol;
 pub use service::{MailboxParts, MailboxService, MailboxSettings};
 

@@ -41,6 +41,10 @@ pub struct Progress {
     pub websockets: u64,
     /// Requests without an answer.
     pub requests: u64,
+    /// Whether all blobs are moved away besides.
+    pub evacuates: bool,
+    /// How many of them are still here, once it was counted.
+    pub blobs: u64,
 }
 
 /// Why a node does not do as it is told.
@@ -82,6 +86,8 @@ impl Progress {
             may_return: false,
             websockets: 0,
             requests: 0,
+            evacuates: false,
+            blobs: 0,
         }
     }
 }
@@ -119,6 +125,20 @@ impl Leaving {
             progress.deadline = now.plus(within);
             Ok(())
         })
+    }
+
+    /// While it drains, all blobs are to be moved away.
+    pub fn evacuate(&self) {
+        self.progress.send_if_modified(|progress| {
+            let begins = progress.phase == Phase::Draining && !progress.evacuates;
+            progress.evacuates |= begins;
+            begins
+        });
+    }
+
+    /// For the task that does it: how many blobs are still here.
+    pub fn blobs_left(&self, blobs: u64) {
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.blobs, blobs) != blobs);
     }
 
     /// Tells the node to return, and waits until it has.

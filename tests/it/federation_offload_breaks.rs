@@ -1,11 +1,13 @@
 //! Offers of blobs that are broken off, lost or damaged: nothing is lost, and nothing is kept twice for long.
 
+use tempfile::TempDir;
 use waystation::observe::metrics::Reason;
 
 use super::federation_offload::{BODY, NOTHING_STAYS, STORAGE, acknowledge, blobs, fill, read};
+use crate::support::cluster::figure_is;
 use crate::support::offers::Offers;
 use crate::support::regions::{FEDERATION_SECRET, linked, regions_with};
-use crate::support::{TestMailbox, TestNode, id, until};
+use crate::support::{Process, TestMailbox, TestNode, free_port, id, until};
 
 /// Two linked clusters of one node each; the first moves everything that it gets.
 async fn two() -> (TestNode, TestNode) {
@@ -134,4 +136,83 @@ async fn what_is_acknowledged_while_the_peer_is_away_does_not_come_back_with_it(
     for node in [&us, &eu] {
         TestMailbox::plain(node.public, &id('b')).await.settle().await;
     }
+}
+
+/// A node of its own cluster, as a process that keeps what it stores.
+struct Region {
+    settings: Vec<(&'static str, String)>,
+    process: Process,
+    _disk: TempDir,
+}
+
+impl Region {
+    async fn start(name: &str, port: u16, peer: u16, threshold: &str) -> Self {
+        let disk = TempDir::new().unwrap();
+        let settings = vec![
+            ("RELAY_STORAGE_BACKEND", "rocksdb".to_owned()),
+            ("RELAY_DATA_DIR", disk.path().display().to_string()),
+            ("RELAY_DISK_RESERVE_BYTES", "0".to_owned()),
+            ("RELAY_RATE_LIMIT", "1000000".to_owned()),
+            ("RELAY_MAX_SENDER_SHARE", "1".to_owned()),
+            ("RELAY_REGION", name.to_owned()),
+            ("RELAY_FEDERATION_ENABLED", "true".to_owned()),
+            ("RELAY_FEDERATION_ADDR", format!("127.0.0.1:{port}")),
+            ("RELAY_FEDERATION_PEERS", format!("http://127.0.0.1:{peer}")),
+            ("RELAY_FEDERATION_CAPACITY_INTERVAL", "1".to_owned()),
+            ("RELAY_FEDERATION_PEER_TIMEOUT", "3".to_owned()),
+            ("RELAY_FEDERATION_OFFLOAD_THRESHOLD", threshold.to_owned()),
+        ];
+        let process = Self::launch(&settings).await;
+        Self { settings, process, _disk: disk }
+    }
+
+    async fn launch(settings: &[(&'static str, String)]) -> Process {
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Process::start(&settings).await
+    }
+
+    async fn kill_and_start(&mut self) {
+        self.process.sigkill();
+        self.process.ended().await;
+        self.process = Self::launch(&self.settings).await;
+    }
+}
+
+/// Enough that moving them takes several batches.
+const MANY: usize = 600;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_killed_while_blobs_move_each_is_there_once_in_the_end() {
+    let (here, there) = (free_port(), free_port());
+    let mut us = Region::start("us", here, there, "0").await;
+    let mut sender = TestMailbox::plain(us.process.public, &id('a')).await;
+    for number in 0..MANY {
+        sender.update(&number.to_string(), &id('b'), number.to_string().as_bytes()).await;
+    }
+    for number in 0..MANY {
+        sender.expect_status(&number.to_string(), "Stored").await;
+    }
+    drop(sender);
+    let mut eu = Region::start("eu", there, here, "0.8").await;
+    let moved = |moved: f64| move |count: f64| count >= moved;
+    for round in 1..=3_u32 {
+        // It is killed once some have come since it was started last, wherever that is among the steps.
+        figure_is(eu.process.public, "waystation_mailbox_blobs", moved(f64::from(round) * 100.0)).await;
+        match round % 2 {
+            1 => us.kill_and_start().await,
+            _ => eu.kill_and_start().await,
+        }
+    }
+    figure_is(us.process.public, "waystation_mailbox_blobs", |count| count == 0.0).await;
+    figure_is(eu.process.public, "waystation_mailbox_blobs", |count| count == MANY as f64).await;
+    let mut recipient = TestMailbox::plain(us.process.public, &id('b')).await;
+    let mut seen = Vec::new();
+    for _ in 0..MANY {
+        let blob = recipient.expect_type("EncryptedUpdate").await;
+        let text: Vec<u8> = serde_json::from_value(blob["payload"]["ciphertext"].clone()).unwrap();
+        seen.push(String::from_utf8(text).unwrap().parse::<usize>().unwrap());
+    }
+    recipient.settle().await;
+    seen.sort_unstable();
+    assert_eq!(seen, (0..MANY).collect::<Vec<_>>());
 }

@@ -8,6 +8,7 @@ mod admin_backup;
 mod admin_calls;
 mod admin_cli;
 mod admin_drain;
+mod admin_evacuate;
 mod cluster_cuts;
 mod cluster_drain;
 mod cluster_keys;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `listener`, `auth` | connections; who calls, and whether they may |
 //! | `service` | every call, in a few lines each |
-//! | `status`, `members`, `sessions`, `leaving`, `settings`, `backups` | what the calls are about |
+//! | `status`, `members`, `sessions`, `leaving`, `settings`, `backups`, `offload` | what the calls are about |
 //! | `proto`, `names` | the messages; their enumerations as words |
 //!
 //! Calls change nothing but through the services that they are about, and whatever changes something is logged with
@@ -16,6 +16,7 @@ mod leaving;
 mod listener;
 mod members;
 pub mod names;
+mod offload;
 pub mod proto;
 mod service;
 mod sessions;

@@ -89,7 +89,8 @@ impl MailboxService {
     async fn tell_place(&self, place: &Bytes, mailbox: MailboxKey, message: MessageKey, tell: Tell) -> bool {
         match peer_at(place) {
             Some(peer) => self.tell_peer(&peer, mailbox, message, tell).await,
-            None => false,
+            // At another node of this cluster.
+            None => self.acknowledge_near(mailbox, message, tell).await.1,
         }
     }
 

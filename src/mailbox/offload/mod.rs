@@ -19,8 +19,10 @@
 //! | `settle` | notes whose answers were lost |
 //! | `follow` | what lies elsewhere: whether it is done with, here or there |
 //! | `hints` | what clients are told of what lies elsewhere, if they ask |
+//! | `evacuate` | all blobs of a node that is emptied |
 //! | `take` | what other clusters offer |
 
+mod evacuate;
 mod follow;
 mod hints;
 mod notes;
@@ -46,7 +48,8 @@ use crate::store::StoreError;
 
 use notes::Offered;
 use refusals::Refusals;
-pub use round::Goal;
+pub use round::{Goal, Progress};
+pub(super) use take::Origin;
 
 /// When blobs move to other clusters.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,6 +64,9 @@ pub struct OffloadSettings {
 
 /// How often it is looked at whether the threshold is passed.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often it is looked at what lies elsewhere, without other clusters: what was moved when the node was emptied.
+const FOLLOW: Duration = Duration::from_secs(60);
 
 /// What a node knows of blobs that move.
 pub(super) struct Offload {
@@ -90,15 +96,18 @@ impl Default for Offload {
 impl MailboxService {
     /// Moves blobs whenever too much is stored, and settles what was left open, until the node stops.
     pub(super) fn offload_forever(&self) {
-        let Some(settings) = self.inner.settings.offload else { return };
-        let (this, stop) = (self.clone(), self.inner.supervisor.token());
-        self.inner.supervisor.spawn("offload", async move {
-            stop.run_until_cancelled(this.keep_below(settings)).await;
-            Ok::<(), Infallible>(())
-        });
+        let settings = self.inner.settings.offload;
+        if let Some(settings) = settings {
+            let (this, stop) = (self.clone(), self.inner.supervisor.token());
+            self.inner.supervisor.spawn("offload", async move {
+                stop.run_until_cancelled(this.keep_below(settings)).await;
+                Ok::<(), Infallible>(())
+            });
+        }
+        let interval = settings.map_or(FOLLOW, |settings| settings.interval);
         let (this, stop) = (self.clone(), self.inner.supervisor.token());
         self.inner.supervisor.spawn("offload follow-up", async move {
-            stop.run_until_cancelled(this.follow_up(settings.interval)).await;
+            stop.run_until_cancelled(this.follow_up(interval)).await;
             Ok::<(), Infallible>(())
         });
     }
@@ -135,6 +144,12 @@ impl MailboxService {
                 }
             }
         }
+    }
+
+    /// The part of what may be stored above which blobs move to other clusters; `None`: they do not.
+    #[must_use]
+    pub fn offload_threshold(&self) -> Option<f64> {
+        Some(self.inner.settings.offload?.threshold)
     }
 
     /// How much is stored, and may be.

@@ -26,6 +26,9 @@ pub fn moving(blob: &Carried, hops: u8, at: Moment) -> MailMoving {
         ends_ms: ends.0,
         hops: hops.into(),
         sha256: Bytes::new(),
+        // Said inside a cluster only, by whoever knows.
+        client_id: String::new(),
+        device_id: String::new(),
     };
     moving.sha256 = Bytes::copy_from_slice(&sum(&moving));
     moving

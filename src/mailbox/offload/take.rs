@@ -1,4 +1,4 @@
-//! What other clusters offer.
+//! What other clusters offer, and what nodes of this one have that are emptied.
 
 use std::collections::HashMap;
 
@@ -17,15 +17,23 @@ use crate::store::{Carried, Known, StoreError, Taken};
 /// How often what is taken in has moved, this time included.
 const MOST_HOPS: u8 = 1;
 
+/// From where blobs come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A node of this cluster that is emptied.
+    Cluster,
+    /// Another cluster.
+    Region,
+}
+
 /// What became of a blob, and under which id its message waits here.
 type Verdict = (MailMoveOutcome, Option<BlobId>);
 
 impl MailboxService {
-    /// Takes blobs of another cluster in, as far as they fit; what became of each, in their order. What is taken is
-    /// durable.
-    pub(in crate::mailbox) async fn take_in(&self, moving: Vec<MailMoving>) -> Vec<MailMoved> {
+    /// Takes blobs in, as far as they fit; what became of each, in their order. What is taken is durable.
+    pub(in crate::mailbox) async fn take_in(&self, moving: Vec<MailMoving>, from: Origin) -> Vec<MailMoved> {
         let ids: Vec<_> = moving.iter().map(|one| one.place.clone().unwrap_or_default().id).collect();
-        let verdicts = match self.take_all(moving).await {
+        let verdicts = match self.take_all(moving, from).await {
             Ok(verdicts) => verdicts,
             Err(error) => {
                 self.store_failed("take in", &error);
@@ -45,18 +53,28 @@ impl MailboxService {
             .collect()
     }
 
-    async fn take_all(&self, moving: Vec<MailMoving>) -> Result<Vec<Verdict>, StoreError> {
-        let Some(settings) = self.inner.settings.offload.filter(|_| !self.is_draining()) else {
+    async fn take_all(&self, moving: Vec<MailMoving>, from: Origin) -> Result<Vec<Verdict>, StoreError> {
+        let refuse = match from {
+            Origin::Cluster => Some(1.0),
+            Origin::Region => self.inner.settings.offload.map(|settings| settings.refuse),
+        };
+        let Some(refuse) = refuse.filter(|_| !self.is_draining()) else {
             return Ok(vec![(MailMoveOutcome::Closed, None); moving.len()]);
         };
         let at = self.moment();
         let (mut room, mut purged) = (self.room().await?, HashMap::<MailboxKey, Millis>::new());
         let mut taking = Vec::with_capacity(moving.len());
         for one in moving {
-            let Some(blob) = spell::carried(one, MOST_HOPS, at).filter(|blob| blob.place.rank == 0) else {
+            let device = (one.client_id.clone(), one.device_id.clone());
+            let is_fit = |blob: &Carried| from == Origin::Cluster || blob.place.rank == 0;
+            let Some(blob) = spell::carried(one, MOST_HOPS, at).filter(is_fit) else {
                 taking.push(None);
                 continue;
             };
+            if from == Origin::Cluster && MailboxKey::device(&device.0, &device.1) == blob.mailbox {
+                // So that a purge of all that client's devices finds it. One that has too many is as it was there.
+                self.note_device(&device.0, &device.1).await?;
+            }
             let until = match purged.get(&blob.mailbox) {
                 Some(until) => *until,
                 None => self.purged_until(&blob.mailbox).await?,
@@ -64,7 +82,7 @@ impl MailboxService {
             purged.insert(blob.mailbox, until);
             let is_purged = blob.place.id.time() <= until;
             let bytes = charge(blob.body.len());
-            let fits = !room.would_pass(settings.refuse, bytes);
+            let fits = !room.would_pass(refuse, bytes);
             room = Room { used: room.used.saturating_add(if fits { bytes } else { 0 }), ..room };
             taking.push(Some((blob, fits, is_purged)));
         }

@@ -18,6 +18,7 @@ use crate::domain::ids::NodeId;
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
 use crate::mailbox::flow::Whereabouts;
+use crate::mailbox::offload::Origin;
 use crate::store::{MAX_MESSAGES, StoreError};
 
 impl FromRegions for MailboxService {
@@ -58,7 +59,7 @@ impl FromRegions for MailboxService {
 
     fn offered(&self, blobs: Vec<MailMoving>) -> BoxFuture<'static, Vec<MailMoved>> {
         let this = self.clone();
-        async move { this.take_in(blobs).await }.boxed()
+        async move { this.take_in(blobs, Origin::Region).await }.boxed()
     }
 
     fn hung_up(&self, caller: Caller) {

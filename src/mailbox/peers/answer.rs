@@ -9,8 +9,8 @@ use super::todo::{Asker, Audience};
 use crate::cluster::Frames;
 use crate::cluster::links::Holder;
 use crate::cluster::proto::{
-    Done, MailAck, MailDone, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailNotice, MailWaiting, PullPage,
-    PullRequest, frame::Body, reply,
+    Done, MailAck, MailDone, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailMoved, MailMoving, MailNotice,
+    MailWaiting, PullPage, PullRequest, frame::Body, reply,
 };
 use crate::cluster::view::View;
 use crate::domain::ids::NodeRun;
@@ -18,6 +18,7 @@ use crate::domain::mailbox::{MailboxKey, Place};
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
 use crate::mailbox::flow::Whereabouts;
+use crate::mailbox::offload::Origin;
 use crate::mailbox::session::Over;
 use crate::store::{MAX_MESSAGES, MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, PageLimit, StoreError};
 use crate::wire::vauchi::payload::Status;
@@ -68,6 +69,11 @@ impl Holder for MailboxService {
     fn pull(&self, request: PullRequest) -> BoxFuture<'static, Result<PullPage, String>> {
         let this = self.clone();
         async move { this.answer_pull(&request).await.map_err(|error| error.to_string()) }.boxed()
+    }
+
+    fn keep(&self, blobs: Vec<MailMoving>) -> BoxFuture<'static, Vec<MailMoved>> {
+        let this = self.clone();
+        async move { this.take_in(blobs, Origin::Cluster).await }.boxed()
     }
 }
 

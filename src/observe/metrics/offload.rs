@@ -16,6 +16,8 @@ pub struct OffloadMetrics {
     pub bytes_sent: Counter,
     /// Blobs that a peer did not take, by why.
     pub refused_there: Family<Reason, Counter>,
+    /// Blobs that were moved to other nodes of the cluster because this one is emptied.
+    pub blobs_evacuated: Counter,
     /// Blobs that were taken in.
     pub blobs_taken: Counter,
     /// The bytes that they were charged.
@@ -44,6 +46,7 @@ impl OffloadMetrics {
             blobs_sent: Counter::default(),
             bytes_sent: Counter::default(),
             refused_there: Family::default(),
+            blobs_evacuated: Counter::default(),
             blobs_taken: Counter::default(),
             bytes_taken: Counter::default(),
             refused_here: Family::default(),
@@ -54,6 +57,7 @@ impl OffloadMetrics {
         r.register("blobs_sent", "Blobs moved to peers", m.blobs_sent.clone());
         r.register("bytes_sent", "Bytes that blobs moved to peers were charged", m.bytes_sent.clone());
         r.register("refused_there", "Blobs that peers did not take, by reason", m.refused_there.clone());
+        r.register("blobs_evacuated", "Blobs moved to other nodes of this cluster", m.blobs_evacuated.clone());
         r.register("blobs_taken", "Blobs taken in from other clusters", m.blobs_taken.clone());
         r.register("bytes_taken", "Bytes that blobs taken in were charged", m.bytes_taken.clone());
         r.register("refused_here", "Blobs of other clusters not taken in, by reason", m.refused_here.clone());
