@@ -10,6 +10,7 @@ use crate::cluster::regions::PeerName;
 use crate::domain::mailbox::{MailboxKey, MessageKey};
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
+use crate::mailbox::flow::Whereabouts;
 use crate::mailbox::peers::{ack, convert};
 use crate::store::{Elsewhere, MAX_MESSAGES, StoreError};
 
@@ -90,7 +91,10 @@ impl MailboxService {
         match peer_at(place) {
             Some(peer) => self.tell_peer(&peer, mailbox, message, tell).await,
             // At another node of this cluster.
-            None => self.acknowledge_near(mailbox, message, tell).await.1,
+            None => {
+                let heard = self.acknowledge_near(mailbox, message, tell).await;
+                self.others().into_iter().all(|run| heard.by(&Whereabouts::Near(run.node)))
+            }
         }
     }
 
