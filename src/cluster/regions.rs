@@ -71,6 +71,9 @@ pub trait Regions: Send + Sync {
     /// The peers that can be asked now and do not leave service, and how much they store.
     fn rooms(&self) -> Vec<(PeerName, Room)>;
 
+    /// Whether a peer is one that this node calls, be it there or not.
+    fn knows(&self, peer: &PeerName) -> bool;
+
     /// Where clients reach a peer, if it has ever said so.
     fn public_url(&self, peer: &PeerName) -> Option<String>;
 

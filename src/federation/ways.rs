@@ -77,6 +77,10 @@ impl Regions for Federation {
         peers.values().filter_map(|peer| Some((peer.name.clone(), peer.room()?))).collect()
     }
 
+    fn knows(&self, peer: &PeerName) -> bool {
+        self.inner.peers.read().contains_key(peer)
+    }
+
     fn public_url(&self, peer: &PeerName) -> Option<String> {
         Some(self.peer(peer).ok()?.status().public_url).filter(|url| !url.is_empty())
     }

@@ -192,8 +192,12 @@ impl Flow {
         }
     }
 
-    /// A holder has been read up to a place.
+    /// A holder has been read up to what stands at a place.
     pub fn passed(&mut self, over: Over, holder: usize, place: Place) {
+        // It was shown, so it does not stand behind.
+        if !self.came.is_empty() {
+            self.came.retain(|came| *came != (over, holder, place));
+        }
         if let Some(holder) = self.holder(holder) {
             let cursor = &mut holder.reading(over).cursor;
             *cursor = (*cursor).max(Some(place));
@@ -317,5 +321,38 @@ impl Flow {
 
     fn away_mut(&mut self, holder: usize) -> Option<&mut Away> {
         self.away.get_mut(holder.checked_sub(1)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::mailbox::Stamp;
+
+    fn place(stamp: u64) -> Place {
+        let id = BlobId::new(Stamp::new(stamp).unwrap(), MessageKey::of("s", "r", &stamp.to_string()));
+        Place { rank: 0, id }
+    }
+
+    #[test]
+    fn what_comes_behind_the_cursor_is_found_unless_a_page_has_shown_it() {
+        let (mut flow, over) = (Flow::default(), Over::Blobs);
+        flow.passed(over, HERE, place(5));
+        for stamp in [3, 7, 9] {
+            flow.came(over, HERE, place(stamp));
+        }
+        flow.passed(over, HERE, place(7));
+        flow.passed(over, HERE, place(10));
+        assert_eq!(flow.behind(Over::Devices), []);
+        assert_eq!(flow.behind(over), [(HERE, place(3)), (HERE, place(9))]);
+        assert_eq!(flow.behind(over), []);
+    }
+
+    #[test]
+    fn when_too_much_comes_a_mailbox_is_read_anew() {
+        let (mut flow, over) = (Flow::default(), Over::Blobs);
+        flow.passed(over, HERE, place(5000));
+        (0..=MAX_CAME as u64).for_each(|stamp| flow.came(over, HERE, place(stamp)));
+        assert_eq!(flow.cursor(over, HERE), None);
     }
 }

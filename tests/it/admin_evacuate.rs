@@ -52,9 +52,8 @@ async fn a_node_that_nobody_can_empty_says_what_stays_and_leaves() {
     fill(&node, 0, 2).await;
     let address = node.node().admin;
     let watched = tokio::spawn(async move { printed(address, &["drain", "--evacuate", "--watch"]).await });
-    left(&node).await;
-    node.stop().await;
     let said = watched.await.unwrap();
+    left(&node).await;
     assert!(said.contains("the node has left service") && said.contains("2 blobs stay"), "{said}");
 }
 

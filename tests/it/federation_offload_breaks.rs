@@ -161,6 +161,8 @@ impl Region {
             ("RELAY_FEDERATION_CAPACITY_INTERVAL", "1".to_owned()),
             ("RELAY_FEDERATION_PEER_TIMEOUT", "3".to_owned()),
             ("RELAY_FEDERATION_OFFLOAD_THRESHOLD", threshold.to_owned()),
+            // What is held is counted anew so often.
+            ("RELAY_CLEANUP_INTERVAL", "1".to_owned()),
         ];
         let process = Self::launch(&settings).await;
         Self { settings, process, _disk: disk }

@@ -94,6 +94,10 @@ impl Regions for Offers {
         self.real.rooms()
     }
 
+    fn knows(&self, peer: &PeerName) -> bool {
+        self.real.knows(peer)
+    }
+
     fn public_url(&self, peer: &PeerName) -> Option<String> {
         self.real.public_url(peer)
     }

@@ -24,11 +24,9 @@ impl Service {
         within: Duration,
         evacuate: bool,
     ) -> Result<DrainStatusResponse, Status> {
-        let begun = self.parts.leaving.begin(&caller.to_string(), within, true);
+        let (leaving, by) = (&self.parts.leaving, caller.to_string());
+        let begun = if evacuate { leaving.begin_emptying(&by, within) } else { leaving.begin(&by, within, true) };
         begun.map_err(|error| Status::failed_precondition(error.to_string()))?;
-        if evacuate {
-            self.parts.leaving.evacuate();
-        }
         Ok(self.drain_now())
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 
 use crate::cluster::proto::{MailKnown, frame::Body, reply};
 use crate::cluster::regions::PeerName;
@@ -16,6 +17,9 @@ use crate::store::{Elsewhere, MAX_MESSAGES, StoreError};
 
 /// How long a peer may take to say what it knows.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Mailboxes that are asked about at one time.
+const AT_ONCE: usize = 16;
 
 /// A walk rests so many times as long as its last step took.
 const REST: u32 = 4;
@@ -56,26 +60,44 @@ impl MailboxService {
 
     /// Those that are done with where they lie, as far as whoever has them says so now.
     async fn done_elsewhere(&self, part: Vec<Elsewhere>) -> Vec<(MailboxKey, MessageKey)> {
-        let mut done = Vec::new();
-        let mut asked: BTreeMap<(Bytes, MailboxKey), Vec<MessageKey>> = BTreeMap::new();
-        for moved in part {
-            let message = moved.id.message();
-            if !moved.owed {
-                asked.entry((moved.place, moved.mailbox)).or_default().push(message);
-            } else if self.tell_place(&moved.place, moved.mailbox, message, Tell::Nothing).await {
-                done.push((moved.mailbox, message));
-            }
+        let mut asked: BTreeMap<(bool, Bytes, MailboxKey), Vec<MessageKey>> = BTreeMap::new();
+        for Elsewhere { mailbox, id, owed, place, .. } in part {
+            asked.entry((owed, place, mailbox)).or_default().push(id.message());
         }
-        for ((place, mailbox), messages) in asked {
-            let Some(peer) = peer_at(&place) else { continue };
-            let known = MailKnown { mailbox: convert::mailbox(&mailbox), messages: convert::messages(&messages) };
-            let Some(out) = self.inner.cluster.afar.out.get() else { break };
-            if let Ok(reply::Body::MailDone(known)) = out.ask(&peer, None, Body::MailKnown(known), PATIENCE).await {
-                let over = convert::messages_from(&known.messages).into_iter().filter(|key| messages.contains(key));
-                done.extend(over.map(|message| (mailbox, message)));
+        let asked = asked.into_iter().map(|((owed, place, mailbox), messages)| async move {
+            let done = match owed {
+                true => self.tell_all(&place, mailbox, messages).await,
+                false => self.ask_done(&place, mailbox, messages).await,
+            };
+            done.into_iter().map(move |message| (mailbox, message))
+        });
+        stream::iter(asked).buffer_unordered(AT_ONCE).flat_map(stream::iter).collect().await
+    }
+
+    /// Tells whoever has these that they are done with; those of which they have heard.
+    async fn tell_all(&self, place: &Bytes, mailbox: MailboxKey, messages: Vec<MessageKey>) -> Vec<MessageKey> {
+        let mut told = Vec::new();
+        for message in messages {
+            // Who does not hear one hears no other now.
+            if !self.tell_place(place, mailbox, message, Tell::Nothing).await {
+                break;
             }
+            told.push(message);
         }
-        done
+        told
+    }
+
+    /// Asks a peer which of these are done with there.
+    async fn ask_done(&self, place: &Bytes, mailbox: MailboxKey, messages: Vec<MessageKey>) -> Vec<MessageKey> {
+        let (Some(peer), Some(out)) = (peer_at(place), self.inner.cluster.afar.out.get()) else { return Vec::new() };
+        let known = MailKnown { mailbox: convert::mailbox(&mailbox), messages: convert::messages(&messages) };
+        match out.ask(&peer, None, Body::MailKnown(known), PATIENCE).await {
+            Ok(reply::Body::MailDone(known)) => {
+                let done = convert::messages_from(&known.messages);
+                done.into_iter().filter(|message| messages.contains(message)).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     async fn settle_moved(&self, done: Vec<(MailboxKey, MessageKey)>) -> Result<(), StoreError> {

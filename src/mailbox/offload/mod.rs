@@ -68,6 +68,22 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often it is looked at what lies elsewhere, without other clusters: what was moved when the node was emptied.
 const FOLLOW: Duration = Duration::from_secs(60);
 
+/// What is done about blobs that were offered, and that have moved.
+#[derive(Debug, Clone, Copy)]
+enum FollowUp {
+    Settle,
+    Follow,
+}
+
+impl FollowUp {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Settle => "offload notes",
+            Self::Follow => "offload follow-up",
+        }
+    }
+}
+
 /// What a node knows of blobs that move.
 pub(super) struct Offload {
     /// What is offered to somebody, or may have been taken by them; filled from the notes at the start.
@@ -77,8 +93,10 @@ pub(super) struct Offload {
     active: Mutex<HashSet<Bytes>>,
     /// Held by whoever moves blobs.
     turn: Arc<Semaphore>,
-    /// Something is to be settled, or told.
-    again: Notify,
+    /// Notes may be settled.
+    settle: Notify,
+    /// What is done with here may be told where it lies.
+    follow: Notify,
 }
 
 impl Default for Offload {
@@ -88,7 +106,8 @@ impl Default for Offload {
             refusals: Mutex::default(),
             active: Mutex::default(),
             turn: Arc::new(Semaphore::new(1)),
-            again: Notify::new(),
+            settle: Notify::new(),
+            follow: Notify::new(),
         }
     }
 }
@@ -105,16 +124,34 @@ impl MailboxService {
             });
         }
         let interval = settings.map_or(FOLLOW, |settings| settings.interval);
-        let (this, stop) = (self.clone(), self.inner.supervisor.token());
-        self.inner.supervisor.spawn("offload follow-up", async move {
-            stop.run_until_cancelled(this.follow_up(interval)).await;
-            Ok::<(), Infallible>(())
-        });
+        for work in [FollowUp::Settle, FollowUp::Follow] {
+            let (this, stop) = (self.clone(), self.inner.supervisor.token());
+            self.inner.supervisor.spawn(work.name(), async move {
+                stop.run_until_cancelled(this.follow_up(work, interval)).await;
+                Ok::<(), Infallible>(())
+            });
+        }
+    }
+
+    async fn follow_up(&self, work: FollowUp, interval: Duration) {
+        loop {
+            let (again, done) = match work {
+                FollowUp::Settle => (&self.inner.offload.settle, self.settle_notes().await),
+                FollowUp::Follow => (&self.inner.offload.follow, self.follow().await),
+            };
+            if let Err(error) = done {
+                self.store_failed(work.name(), &error);
+                self.inner.supervisor.went_on_after(work.name(), &error);
+            }
+            // What cannot be done now is done next time.
+            tokio::time::timeout(interval, again.notified()).await.unwrap_or_default();
+        }
     }
 
     /// A link to a peer is new: what was left open there can be settled.
     pub(super) fn settle_soon(&self) {
-        self.inner.offload.again.notify_one();
+        self.inner.offload.settle.notify_one();
+        self.inner.offload.follow.notify_one();
     }
 
     async fn keep_below(&self, settings: OffloadSettings) {
@@ -130,19 +167,6 @@ impl MailboxService {
                 Err(error) => self.store_failed("offload", &error),
             }
             tokio::time::sleep(LOOK.min(settings.interval)).await;
-        }
-    }
-
-    async fn follow_up(&self, interval: Duration) {
-        loop {
-            // A link that is new is heard of before it is; what cannot be settled now is settled next time.
-            tokio::time::timeout(interval, self.inner.offload.again.notified()).await.unwrap_or_default();
-            for done in [self.settle_notes().await, self.follow().await] {
-                if let Err(error) = done {
-                    self.store_failed("offload follow-up", &error);
-                    self.inner.supervisor.went_on_after("offload follow-up", &error);
-                }
-            }
         }
     }
 

@@ -23,6 +23,14 @@ impl MailboxService {
                 if self.inner.offload.active.lock().contains(&note.key) {
                     continue;
                 }
+                let out = self.inner.cluster.afar.out.get();
+                if out.is_some_and(|out| !out.knows(&note.peer)) {
+                    // Nobody will ever say. What still lies here may go to others.
+                    tracing::warn!(peer = %note.peer, blobs = note.items.len(), "dropped an offer to a peer no longer listed");
+                    self.keep_note(&Note { items: Vec::new(), ..note.clone() }).await?;
+                    self.offered().await?.remove(&note.items);
+                    continue;
+                }
                 pending += 1;
                 if peers.contains(&note.peer) {
                     self.settle_note(note).await?;
