@@ -36,6 +36,7 @@ impl Services {
             | Body::MailKnown(_)
             | Body::MailPurge(_)
             | Body::MailNotice(_)
+            | Body::MailHints(_)
             | Body::MailHolds(_) => self.mailbox.get(),
             _ => self.vault.get(),
         }

@@ -14,8 +14,9 @@ use futures::future::{BoxFuture, join_all};
 use super::convert;
 use super::ends::VaultsAfar;
 use super::links::{AskError, LinkRefused};
-use super::proto::{OwnersQuery, PullPage, PullRequest, frame::Body, reply};
+use super::proto::{MailMoved, MailMoving, OwnersQuery, PullPage, PullRequest, frame::Body, reply};
 use crate::domain::ids::NodeId;
+use crate::domain::offload::Room;
 use crate::domain::principal::Principal;
 use crate::runtime::slot::Slot;
 
@@ -36,6 +37,9 @@ impl fmt::Display for PeerName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Caller(pub u64);
 
+/// What a peer answered for blobs that were offered to it, and why it said no more.
+pub type Answers = (Vec<MailMoved>, Option<AskError>);
+
 /// The way to other clusters.
 pub trait Regions: Send + Sync {
     /// The peers that can be asked now.
@@ -44,9 +48,6 @@ pub trait Regions: Send + Sync {
     /// Those that do not leave service, and those whose link has just ended, or has yet to be made: it may stand again in
     /// a moment.
     fn serving_peers(&self) -> Vec<PeerName>;
-
-    /// Whether a peer says that it leaves service as a whole: it may be asked for what it has, and given nothing new.
-    fn is_draining(&self, peer: &PeerName) -> bool;
 
     /// Says something to a peer: to one node of it, or to the cluster as a whole.
     ///
@@ -72,6 +73,18 @@ pub trait Regions: Send + Sync {
         patience: Duration,
     ) -> BoxFuture<'static, Result<PullPage, AskError>>;
 
+    /// The peers that can be asked now and do not leave service, and how much they store.
+    fn rooms(&self) -> Vec<(PeerName, Room)>;
+
+    /// Whether a peer is one that this node calls, be it there or not.
+    fn knows(&self, peer: &PeerName) -> bool;
+
+    /// Where clients reach a peer, if it has ever said so.
+    fn public_url(&self, peer: &PeerName) -> Option<String>;
+
+    /// Offers blobs to a peer, to be kept there: what it answers, in their order, and, if that is not all, why.
+    fn offload(&self, peer: &PeerName, blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers>;
+
     /// Tells a caller something about a node of this cluster that it asked to be told of.
     ///
     /// # Errors
@@ -89,6 +102,9 @@ pub trait FromRegions: Send + Sync {
 
     /// A caller asks a node of this cluster for a part of a mailbox; in words why not, if it cannot be had.
     fn pulled(&self, node: NodeId, what: PullRequest) -> BoxFuture<'static, Result<PullPage, String>>;
+
+    /// A caller offers blobs, to be kept here; what becomes of each, in their order. What is taken is durable.
+    fn offered(&self, blobs: Vec<MailMoving>) -> BoxFuture<'static, Vec<MailMoved>>;
 
     /// A call has ended: what the caller asked to be told of is void.
     fn hung_up(&self, caller: Caller);

@@ -120,6 +120,9 @@ pub enum ConfigError {
     /// Keys of certificates without certificates.
     #[error("RELAY_FEDERATION_PINS is about certificates: set RELAY_FEDERATION_TLS_CERT as well")]
     PinsWithoutTls,
+    /// Blobs would be taken in that are moved on at once.
+    #[error("RELAY_FEDERATION_OFFLOAD_THRESHOLD must be less than RELAY_FEDERATION_OFFLOAD_REFUSE")]
+    OffloadRatios,
     /// A file that a setting names cannot be used.
     #[error("{setting} {path}: {reason}")]
     NamedFile {

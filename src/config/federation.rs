@@ -32,6 +32,10 @@ pub struct FederationConfig {
     pub peer_timeout: Duration,
     /// How often peers are told how much is stored.
     pub capacity_interval: Duration,
+    /// The part of the storage above which blobs move to peers.
+    pub offload_threshold: f64,
+    /// The part of the storage above which none of peers are taken.
+    pub offload_refuse: f64,
 }
 
 /// Where another cluster is called.
@@ -92,7 +96,19 @@ impl FederationConfig {
             public_url: values.optional(&table::PUBLIC_URL, |text| parse::client_url(text).map(str::to_owned))?,
             peer_timeout: values.duration(&table::FEDERATION_PEER_TIMEOUT)?,
             capacity_interval: values.duration(&table::FEDERATION_CAPACITY_INTERVAL)?,
+            offload_threshold: values.required(&table::FEDERATION_OFFLOAD_THRESHOLD, parse::ratio)?,
+            offload_refuse: values.required(&table::FEDERATION_OFFLOAD_REFUSE, parse::ratio)?,
         })
+    }
+}
+
+/// What is taken in must not be moved on at once.
+pub(super) fn check_ratios(values: &Values) -> Result<(), ConfigError> {
+    let ratio = |setting| values.required(setting, parse::ratio);
+    match (ratio(&table::FEDERATION_OFFLOAD_THRESHOLD), ratio(&table::FEDERATION_OFFLOAD_REFUSE)) {
+        (Ok(threshold), Ok(refuse)) if threshold >= refuse => Err(ConfigError::OffloadRatios),
+        // What is wrong with either alone is reported already.
+        _ => Ok(()),
     }
 }
 
@@ -114,6 +130,21 @@ mod tests {
             ["relay.example:1", "ftp://a:1", "http://a:0", "http://a/path", "http://u@a", "http://", "http://a?q"]
         {
             assert_eq!(PeerUrl::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_in_is_not_moved_on_at_once() {
+        let config = |threshold, refuse| {
+            let ratios =
+                [("RELAY_FEDERATION_OFFLOAD_THRESHOLD", threshold), ("RELAY_FEDERATION_OFFLOAD_REFUSE", refuse)];
+            super::super::Config::from_pairs(ratios).map(|config| config.federation)
+        };
+        let given = config("0.1", "0.2").unwrap();
+        assert_eq!((given.offload_threshold, given.offload_refuse), (0.1, 0.2));
+        for (threshold, refuse) in [("0.2", "0.2"), ("0.96", "0.95")] {
+            let error = config(threshold, refuse).unwrap_err().to_string();
+            assert!(error.contains("RELAY_FEDERATION_OFFLOAD_THRESHOLD"), "{error}");
         }
     }
 }

@@ -146,6 +146,7 @@ impl Config {
         let layers = sources.layers(&mut errors);
         let values = Values::merge(layers, &errors)?;
         errors.extend(check::send_queue(&values).err());
+        errors.extend(federation::check_ratios(&values).err());
         let secret = check::secret(&values, &table::CLUSTER_SECRET, &table::CLUSTER_SECRET_FILE);
         let (federation, roots) = (FederationProof::read(&values), roots::read(&values));
         let admin = AdminConfig::read(&values);

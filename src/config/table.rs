@@ -372,6 +372,18 @@ settings! {
         "How often peers are told how much is stored",
     )
     .or("60");
+    FEDERATION_OFFLOAD_THRESHOLD = Setting::new(
+        "RELAY_FEDERATION_OFFLOAD_THRESHOLD",
+        Kind::Ratio,
+        "The part of RELAY_MAX_STORAGE_BYTES above which this node moves its oldest blobs to peers",
+    )
+    .or("0.80");
+    FEDERATION_OFFLOAD_REFUSE = Setting::new(
+        "RELAY_FEDERATION_OFFLOAD_REFUSE",
+        Kind::Ratio,
+        "The part of RELAY_MAX_STORAGE_BYTES above which this node takes no blobs of peers; above the threshold",
+    )
+    .or("0.95");
     PUBLIC_URL = Setting::new(
         "RELAY_PUBLIC_URL",
         Kind::ClientUrl,

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod ids;
 pub mod limits;
 pub mod mailbox;
+pub mod offload;
 pub mod placement;
 pub mod principal;
 

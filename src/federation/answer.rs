@@ -16,9 +16,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::call::BATCH_LIMIT;
 use super::proof::Side;
 use super::proto::federation_server::{Federation, FederationServer};
-use super::proto::{Batch, Frame, PullRequest, frame::Body};
+use super::proto::{Batch, Frame, OffloadPart, PullRequest, frame::Body};
 use super::queue::Queue;
-use super::{CallerState, Federation as Ways, Inner, vaults};
+use super::{CallerState, Federation as Ways, Inner, offload, vaults};
 use crate::cluster::convert;
 use crate::cluster::links::accept;
 use crate::cluster::proto::{Done, OwnersFound, OwnersQuery, PullPage, Reply, frame, reply};
@@ -123,6 +123,19 @@ impl Federation for Service {
         let service = service.ok_or_else(|| Status::unavailable("this node is starting or has stopped"))?;
         Ok(Response::new(service.pulled(node, what).await.map_err(Status::unavailable)?))
     }
+
+    type OffloadStream = offload::Answers;
+
+    async fn offload(&self, request: Request<Streaming<OffloadPart>>) -> Result<Response<Self::OffloadStream>, Status> {
+        let shown = shown(&request);
+        let mut parts = request.into_inner();
+        let first = timeout(self.inner.settings.timeout, parts.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello in time"))??;
+        let theirs = first.and_then(|part| part.hello).ok_or_else(|| Status::invalid_argument("no hello"))?;
+        self.admit(&theirs, &shown).await?;
+        Ok(Response::new(offload::answer(&self.inner, parts)?))
+    }
 }
 
 impl Service {
@@ -196,8 +209,8 @@ fn asked(inner: &Arc<Inner>, caller: u64, Frame { ask, body }: Frame) {
 
 /// Nothing else of what nodes of one cluster say to one another is taken from outside.
 fn is_about_mailboxes(body: &frame::Body) -> bool {
-    use frame::Body::{MailAck, MailInterest, MailMark, MailPurge, OwnersQuery};
-    matches!(body, MailInterest(_) | MailMark(_) | MailAck(_) | MailPurge(_) | OwnersQuery(_))
+    use frame::Body::{MailAck, MailInterest, MailKnown, MailMark, MailPurge, OwnersQuery};
+    matches!(body, MailInterest(_) | MailMark(_) | MailAck(_) | MailKnown(_) | MailPurge(_) | OwnersQuery(_))
 }
 
 async fn answer_owners(inner: Arc<Inner>, caller: u64, ask: u64, query: OwnersQuery) {

@@ -31,8 +31,8 @@ use crate::security::peer_tls::{Shown, fault};
 
 const LINK: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Link");
 
-/// Largest batch that is read.
-pub const BATCH_LIMIT: usize = 16 << 20;
+/// Largest batch, or blob, that is read: the largest body, and room for what stands around it.
+pub const BATCH_LIMIT: usize = 17 << 20;
 
 /// Waits between two attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));

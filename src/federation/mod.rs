@@ -8,6 +8,7 @@
 //! | `answer` | the port that others call |
 //! | `proof` | how both prove themselves, and for which relay each may speak |
 //! | `leaving` | what others are told when this node leaves service |
+//! | `offload` | blobs that are offered, either way |
 //! | `queue` | frames on their way out |
 //! | `ways` | what the services see of all this |
 //! | `vaults` | frames about vaults, on either side |
@@ -15,6 +16,7 @@
 mod answer;
 mod call;
 mod leaving;
+mod offload;
 mod peer;
 mod peers;
 mod proof;
@@ -30,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::cluster::Cluster;
 use crate::cluster::links::asks::Asks;
@@ -103,6 +105,8 @@ struct Inner {
     callers: Mutex<HashMap<u64, CallerState>>,
     next_caller: AtomicU64,
     asks: Asks,
+    /// Callers whose offers are read.
+    offers: Arc<Semaphore>,
     log: Mutex<LogGate>,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -137,6 +141,7 @@ impl Federation {
             callers: Mutex::default(),
             next_caller: AtomicU64::new(1),
             asks: Asks::default(),
+            offers: Arc::new(Semaphore::new(offload::OFFERS)),
             log: Mutex::new(LogGate::once_a_minute()),
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),

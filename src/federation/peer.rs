@@ -14,6 +14,7 @@ use crate::cluster::links::LinkRefused;
 use crate::cluster::regions::PeerName;
 use crate::config::PeerUrl;
 use crate::domain::clock::Millis;
+use crate::domain::offload::Room;
 use crate::observe::metrics::{Metrics, PeerLabel};
 use crate::runtime::time;
 
@@ -40,6 +41,8 @@ struct State {
     queue: Option<Queue>,
     /// Where its mailboxes are asked for, once they are, while its link stands.
     pulls: Option<Channel>,
+    /// Where blobs are offered to it, likewise.
+    offers: Option<Channel>,
     hello: Option<Hello>,
     capacity: Option<Capacity>,
     round_trip: Option<Duration>,
@@ -77,6 +80,25 @@ pub struct PeerStatus {
     pub last_error: Option<String>,
     /// When that was.
     pub last_error_at: Millis,
+}
+
+impl State {
+    /// Its link does not stand.
+    fn unlink(&mut self) {
+        (self.queue, self.pulls, self.offers) = (None, None, None);
+    }
+
+    /// A connection that lasts as long as the link.
+    fn of_link(
+        &mut self,
+        which: impl FnOnce(&mut Self) -> &mut Option<Channel>,
+        make: impl FnOnce() -> Channel,
+    ) -> Result<Channel, LinkRefused> {
+        match self.queue {
+            Some(_) => Ok(which(self).get_or_insert_with(make).clone()),
+            None => Err(LinkRefused::Gone),
+        }
+    }
 }
 
 impl Peer {
@@ -119,7 +141,7 @@ impl Peer {
             if state.queue.is_some() {
                 state.since = time::now();
             }
-            (state.queue, state.pulls) = (None, None);
+            state.unlink();
         });
         self.metrics.federation.up.get_or_create(&self.label()).set(0);
     }
@@ -138,7 +160,7 @@ impl Peer {
 
     /// It is not called any more.
     pub fn note_ended(&self) {
-        self.change(|state| (state.queue, state.pulls) = (None, None));
+        self.change(|state| state.unlink());
         let figures = &self.metrics.federation;
         figures.up.remove(&self.label());
         figures.failed.remove(&self.label());
@@ -156,9 +178,11 @@ impl Peer {
         is_near && !state.capacity.is_some_and(|capacity| capacity.draining)
     }
 
-    /// Whether it says that it leaves service: it is given nothing new.
-    pub fn is_draining(&self) -> bool {
-        self.state.lock().capacity.is_some_and(|capacity| capacity.draining)
+    /// How much it stores, if its link stands and it does not leave service.
+    pub fn room(&self) -> Option<Room> {
+        let state = self.state.lock();
+        let capacity = state.capacity.filter(|capacity| !capacity.draining && state.queue.is_some())?;
+        Some(Room { used: capacity.used, max: capacity.max })
     }
 
     /// Says something to it.
@@ -175,11 +199,15 @@ impl Peer {
     /// # Errors
     /// [`LinkRefused::Gone`] without a link.
     pub fn pulls(&self, make: impl FnOnce() -> Channel) -> Result<Channel, LinkRefused> {
-        let mut state = self.state.lock();
-        if state.queue.is_none() {
-            return Err(LinkRefused::Gone);
-        }
-        Ok(state.pulls.get_or_insert_with(make).clone())
+        self.state.lock().of_link(|state| &mut state.pulls, make)
+    }
+
+    /// Where blobs are offered to it, likewise.
+    ///
+    /// # Errors
+    /// [`LinkRefused::Gone`] without a link.
+    pub fn offers(&self, make: impl FnOnce() -> Channel) -> Result<Channel, LinkRefused> {
+        self.state.lock().of_link(|state| &mut state.offers, make)
     }
 
     pub fn holds(&self, capacity: Capacity) {

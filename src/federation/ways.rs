@@ -14,11 +14,12 @@ use tonic_prost::ProstCodec;
 use super::answer::PAGE_LIMIT;
 use super::peer::Peer;
 use super::proto::{Mail, PullRequest, frame};
-use super::{Federation, Inner, call, vaults};
+use super::{Federation, Inner, call, offload, vaults};
 use crate::cluster::links::{AskError, LinkRefused};
-use crate::cluster::proto::{self, PullPage, Reply, frame::Body, reply};
-use crate::cluster::regions::{Caller, PeerName, Regions};
+use crate::cluster::proto::{self, MailMoving, PullPage, Reply, frame::Body, reply};
+use crate::cluster::regions::{Answers, Caller, PeerName, Regions};
 use crate::domain::ids::NodeId;
+use crate::domain::offload::Room;
 
 const PULL: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Pull");
 
@@ -29,10 +30,6 @@ impl Regions for Federation {
 
     fn serving_peers(&self) -> Vec<PeerName> {
         self.inner.peers.read().values().filter(|peer| peer.serves()).map(|peer| peer.name.clone()).collect()
-    }
-
-    fn is_draining(&self, peer: &PeerName) -> bool {
-        self.peer(peer).is_ok_and(|peer| peer.is_draining())
     }
 
     fn send(&self, peer: &PeerName, node: Option<&NodeId>, body: Body) -> Result<(), LinkRefused> {
@@ -79,6 +76,30 @@ impl Regions for Federation {
         .boxed()
     }
 
+    fn rooms(&self) -> Vec<(PeerName, Room)> {
+        let peers = self.inner.peers.read();
+        peers.values().filter_map(|peer| Some((peer.name.clone(), peer.room()?))).collect()
+    }
+
+    fn knows(&self, peer: &PeerName) -> bool {
+        self.inner.peers.read().contains_key(peer)
+    }
+
+    fn public_url(&self, peer: &PeerName) -> Option<String> {
+        Some(self.peer(peer).ok()?.status().public_url).filter(|url| !url.is_empty())
+    }
+
+    fn offload(&self, peer: &PeerName, blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers> {
+        let (inner, peer) = (self.inner.clone(), self.peer(peer));
+        async move {
+            match peer {
+                Ok(peer) => offload::offer(&inner, &peer, blobs, patience).await,
+                Err(refused) => (Vec::new(), Some(refused.into())),
+            }
+        }
+        .boxed()
+    }
+
     fn tell(&self, caller: Caller, about: &NodeId, body: Body) -> Result<(), LinkRefused> {
         let state = self.inner.callers.lock().get(&caller.0).cloned();
         state.ok_or(LinkRefused::Gone)?.queue.push(0, vaults::wrapped(Some(about), body))
@@ -105,8 +126,11 @@ pub fn mail(node: Option<&NodeId>, body: Body) -> frame::Body {
     frame::Body::Mail(Mail { node, frame: Some(body.into()) })
 }
 
+pub fn gone(refused: LinkRefused) -> Status {
+    Status::unavailable(refused.to_string())
+}
+
 async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, request: PullRequest) -> Result<PullPage, Status> {
-    let gone = |refused: LinkRefused| Status::unavailable(refused.to_string());
     let channel = peer.pulls(|| call::channel(inner, peer)).map_err(gone)?;
     let mut grpc = Grpc::new(channel).max_decoding_message_size(PAGE_LIMIT);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;

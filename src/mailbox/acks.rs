@@ -12,7 +12,7 @@ use super::lane::Done;
 use super::session::{Over, Session};
 use crate::domain::mailbox::{BlobId, MailboxKey, MessageKey};
 use crate::runtime::backoff::Backoff;
-use crate::store::StoreError;
+use crate::store::{Acked, StoreError};
 use crate::wire::vauchi::payload::{Acknowledgment, DeviceSyncAck, Status};
 
 /// Waits between attempts to write an acknowledgment to a store that fails.
@@ -74,6 +74,11 @@ impl MailboxService {
                 None => {
                     session.flow.lock().owe(**holder, owed);
                     unheard.extend(session.flow.lock().whereabouts(**holder));
+                    if self.is_afar(session, **holder) {
+                        // A node of this cluster may have moved it there, and keeps it in mind that it is to be told.
+                        deleted += self.acknowledge_here(session, mailbox, owed).await;
+                        deleted += self.acknowledge_near(mailbox, owed.message, session.tells(owed)).await.deleted;
+                    }
                 }
             }
         }
@@ -134,16 +139,27 @@ impl MailboxService {
         tell: Tell,
     ) -> Result<u64, StoreError> {
         if tell == Tell::Nothing {
-            return Ok(self.acknowledge(mailbox, message).await?.is_some().into());
+            let acked = self.acknowledge(mailbox, message).await?;
+            if let Some(Acked::Moved { place }) = &acked {
+                self.pass_on_done(mailbox, message, place.clone(), tell);
+            }
+            return Ok(acked.is_some().into());
         }
         let mark = self.mark(mailbox, vec![message]);
         let (marked, acked) = tokio::join!(biased; mark, self.acknowledge(mailbox, message));
         if let Ok(receipts) = marked {
             self.tell_senders(&receipts, Status::Delivered);
         }
-        let Some(acked) = acked? else { return Ok(0) };
+        let receipt = match acked? {
+            Some(Acked::Blob { receipt, .. }) => receipt,
+            Some(Acked::Moved { place }) => {
+                self.pass_on_done(mailbox, message, place, tell);
+                return Ok(1);
+            }
+            None => return Ok(0),
+        };
         if tell == Tell::Received {
-            self.tell_senders(&[Some(acked.receipt)], Status::ReceivedByRecipient);
+            self.tell_senders(&[Some(receipt)], Status::ReceivedByRecipient);
         }
         Ok(1)
     }

@@ -66,12 +66,18 @@ impl MailboxService {
 
     async fn deliver(&self, session: &Arc<Session>) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut hints = None;
         if session.flow.lock().is_first() {
-            self.find_holders(session).await;
+            (_, hints) = tokio::join!(self.find_holders(session), self.hint_at(session));
         }
         while session.flow.lock().look() {
             match self.flush(session).await {
-                Ok(()) => backoff.reset(),
+                Ok(()) => {
+                    backoff.reset();
+                    if let Some(hints) = hints.take().filter(|_| session.may_now(Over::Blobs)) {
+                        self.send(session, hints);
+                    }
+                }
                 // Nothing more is sent on this connection: no task is started for it again.
                 Err(Stop::Closed) => return,
                 Err(Stop::Store(error)) => {
@@ -90,9 +96,6 @@ impl MailboxService {
     async fn flush(&self, session: &Arc<Session>) -> Result<(), Stop> {
         self.flush_mailbox(session, Over::Blobs, session.blobs).await?;
         let Some(device) = session.device else { return Ok(()) };
-        if session.may(Over::Devices).await {
-            self.flush_behind(session, device).await?;
-        }
         self.flush_mailbox(session, Over::Devices, device).await
     }
 
@@ -100,6 +103,7 @@ impl MailboxService {
         if !session.may(over).await {
             return Ok(());
         }
+        self.flush_behind(session, over, mailbox).await?;
         let holders = session.flow.lock().begin(over);
         let mut merge = Merge::new(holders.len());
         let flushed = self.flush_holders(session, over, mailbox, &holders, &mut merge).await;
@@ -191,16 +195,16 @@ impl MailboxService {
         });
     }
 
-    /// Sends what came to the device with a version lower than what it was sent already.
-    async fn flush_behind(&self, session: &Arc<Session>, device: MailboxKey) -> Result<(), Stop> {
-        let behind = session.flow.lock().behind();
+    /// Sends what came and stands behind what was sent already.
+    async fn flush_behind(&self, session: &Arc<Session>, over: Over, mailbox: MailboxKey) -> Result<(), Stop> {
+        let behind = session.flow.lock().behind(over);
         for (holder, place) in behind {
             let blob = match holder {
-                HERE => self.at(device, place).await?,
-                away => self.pull_at(session, away, device, place).await,
+                HERE => self.at(mailbox, place).await?,
+                away => self.pull_at(session, away, mailbox, place).await,
             };
             if let Some(blob) = blob {
-                self.send_batch(session, Over::Devices, device, &[(holder, blob)]).await?;
+                self.send_batch(session, over, mailbox, &[(holder, blob)]).await?;
             }
         }
         Ok(())
@@ -223,6 +227,9 @@ impl MailboxService {
                 return Ok(());
             }
             let id = blob.place.id;
+            if over == Over::Blobs && session.flow.lock().is_left_to_client(id.message(), *holder) {
+                continue;
+            }
             let verdict = match known.done.contains(&id.message()) {
                 true => Verdict::Acknowledged,
                 false if remember => session.flow.lock().judge(over, id, *holder, &known.waiting),

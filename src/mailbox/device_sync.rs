@@ -3,6 +3,7 @@
 //! Each device has a mailbox of its own, ordered by version. Which devices a client has had messages for is kept
 //! with the records, so that a purge finds all their mailboxes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,7 @@ impl MailboxService {
     }
 
     /// Remembers that a client has messages for a device; false if it has them for too many.
-    async fn note_device(&self, client: &str, device: &str) -> Result<bool, StoreError> {
+    pub(super) async fn note_device(&self, client: &str, device: &str) -> Result<bool, StoreError> {
         let (now, records) = (time::now(), &self.inner.records);
         let (prefix, ttl) = (prefix(client), self.inner.settings.ttl);
         let key = Bytes::from([&*prefix, device.as_bytes()].concat());
@@ -81,6 +82,25 @@ impl MailboxService {
         Ok(true)
     }
 
+    /// The client and the device of each mailbox of a device that this node has had messages for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn devices(&self) -> Result<HashMap<MailboxKey, (String, String)>, StoreError> {
+        let (mut devices, mut after) = (HashMap::new(), None::<Bytes>);
+        loop {
+            let notes = self.inner.records.scan(DEVICES, after.as_deref(), 2 * MAX_DEVICES, time::now()).await?;
+            let Some((last, _)) = notes.last() else { return Ok(devices) };
+            after = Some(last.clone());
+            for (key, _) in &notes {
+                let named = std::str::from_utf8(&key[DEVICES.len()..]).ok().and_then(|rest| rest.split_once('/'));
+                if let Some((client, device)) = named {
+                    devices.insert(MailboxKey::device(client, device), (client.to_owned(), device.to_owned()));
+                }
+            }
+        }
+    }
+
     /// The mailboxes of all devices that a client has messages for at this node.
     ///
     /// # Errors
@@ -93,6 +113,9 @@ impl MailboxService {
         Ok(devices.map(|device| MailboxKey::device(client, &device)).collect())
     }
 }
+
+/// Where it is noted which devices clients have messages for.
+const DEVICES: &[u8] = b"device/";
 
 /// Client ids are of one length, so none is the beginning of another.
 fn prefix(client: &str) -> Bytes {

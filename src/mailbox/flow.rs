@@ -1,5 +1,7 @@
 //! How far a session has been sent its mailboxes, by each node that holds something of them.
 
+use std::collections::HashSet;
+
 use smallvec::SmallVec;
 
 use super::sent::{Sent, Verdict};
@@ -11,9 +13,9 @@ use crate::domain::mailbox::{BlobId, MessageKey, Place};
 /// This node among the holders.
 pub(super) const HERE: usize = 0;
 
-/// Messages that came to a device and are not yet looked at. What does not fit, if it stands behind the cursor, is
-/// sent to the device's next connection.
-const MAX_CAME: usize = 256;
+/// What came and may stand behind the cursor, and is not yet looked at. If more blobs come, their holder is read anew;
+/// a message to a device is sent to its next connection.
+const MAX_CAME: usize = 1024;
 
 /// Acknowledgments that a holder still has to hear of.
 const MAX_OWED: usize = 256;
@@ -33,11 +35,13 @@ pub(super) struct Flow {
     again: bool,
     here: Holder,
     away: Vec<Away>,
-    /// Messages to the device that came since it was last looked: with a version lower than what was sent already,
-    /// they stand behind the cursor.
-    came: Vec<(usize, Place)>,
+    /// What came since it was last looked and may stand behind the cursor: messages to the device, with a version lower
+    /// than what was sent already, and blobs that came from another store.
+    came: Vec<(Over, usize, Place)>,
     sent: Sent,
     guesses: usize,
+    /// Messages that lie in other clusters, and that the client fetches there itself.
+    left_to_client: HashSet<MessageKey>,
 }
 
 /// How far one holder has been read.
@@ -139,18 +143,24 @@ impl Flow {
         at + 1
     }
 
-    /// Something has come to the device, at a holder.
-    pub fn came(&mut self, holder: usize, place: Place) {
+    /// Something has come at a holder that may stand behind its cursor.
+    pub fn came(&mut self, over: Over, holder: usize, place: Place) {
         if self.came.len() < MAX_CAME {
-            self.came.push((holder, place));
+            self.came.push((over, holder, place));
+        } else if over == Over::Blobs
+            && let Some(holder) = self.holder(holder)
+        {
+            holder.blobs.cursor = None;
         }
     }
 
-    /// What came to the device and stands behind the cursor of its holder. The rest is shown by the pages after it.
-    pub fn behind(&mut self) -> Vec<(usize, Place)> {
-        let mut came = std::mem::take(&mut self.came);
-        came.retain(|(holder, place)| self.cursor(Over::Devices, *holder).is_some_and(|cursor| *place <= cursor));
-        came
+    /// What came and stands behind the cursor of its holder. The rest is shown by the pages after it.
+    pub fn behind(&mut self, over: Over) -> Vec<(usize, Place)> {
+        let (came, left) = std::mem::take(&mut self.came).into_iter().partition(|(of, ..)| *of == over);
+        self.came = left;
+        let came: Vec<(Over, usize, Place)> = came;
+        let behind = came.into_iter().map(|(_, holder, place)| (holder, place));
+        behind.filter(|(holder, place)| self.cursor(over, *holder).is_some_and(|cursor| *place <= cursor)).collect()
     }
 
     /// The holders at which something may wait, which is now looked for.
@@ -182,8 +192,12 @@ impl Flow {
         }
     }
 
-    /// A holder has been read up to a place.
+    /// A holder has been read up to what stands at a place.
     pub fn passed(&mut self, over: Over, holder: usize, place: Place) {
+        // It was shown, so it does not stand behind.
+        if !self.came.is_empty() {
+            self.came.retain(|came| *came != (over, holder, place));
+        }
         if let Some(holder) = self.holder(holder) {
             let cursor = &mut holder.reading(over).cursor;
             *cursor = (*cursor).max(Some(place));
@@ -248,6 +262,18 @@ impl Flow {
         Verdict::Repeat
     }
 
+    /// These messages, wherever they lie in other clusters, the client fetches itself.
+    pub fn leave_to_client(&mut self, messages: HashSet<MessageKey>) {
+        self.left_to_client = messages;
+    }
+
+    /// Whether a message that lies at a holder is not to be sent, because the client fetches it itself.
+    pub fn is_left_to_client(&self, message: MessageKey, holder: usize) -> bool {
+        !self.left_to_client.is_empty()
+            && self.left_to_client.contains(&message)
+            && matches!(self.whereabouts(holder), Some(Whereabouts::Afar(..)))
+    }
+
     /// The number of a node among the holders.
     fn number(&self, node: Option<&NodeId>) -> Option<usize> {
         match node {
@@ -295,5 +321,38 @@ impl Flow {
 
     fn away_mut(&mut self, holder: usize) -> Option<&mut Away> {
         self.away.get_mut(holder.checked_sub(1)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::mailbox::Stamp;
+
+    fn place(stamp: u64) -> Place {
+        let id = BlobId::new(Stamp::new(stamp).unwrap(), MessageKey::of("s", "r", &stamp.to_string()));
+        Place { rank: 0, id }
+    }
+
+    #[test]
+    fn what_comes_behind_the_cursor_is_found_unless_a_page_has_shown_it() {
+        let (mut flow, over) = (Flow::default(), Over::Blobs);
+        flow.passed(over, HERE, place(5));
+        for stamp in [3, 7, 9] {
+            flow.came(over, HERE, place(stamp));
+        }
+        flow.passed(over, HERE, place(7));
+        flow.passed(over, HERE, place(10));
+        assert_eq!(flow.behind(Over::Devices), []);
+        assert_eq!(flow.behind(over), [(HERE, place(3)), (HERE, place(9))]);
+        assert_eq!(flow.behind(over), []);
+    }
+
+    #[test]
+    fn when_too_much_comes_a_mailbox_is_read_anew() {
+        let (mut flow, over) = (Flow::default(), Over::Blobs);
+        flow.passed(over, HERE, place(5000));
+        (0..=MAX_CAME as u64).for_each(|stamp| flow.came(over, HERE, place(stamp)));
+        assert_eq!(flow.cursor(over, HERE), None);
     }
 }

@@ -15,6 +15,7 @@
 //! | `delivery` | from the stores to the recipient's socket |
 //! | `flow`, `sent`, `merge` | how far a session was sent what of whom; what it was sent last; the order of it all |
 //! | `source` | what this node holds |
+//! | `offload` | blobs that move to other clusters, and come from them |
 //! | `peers` | what the other nodes hold, and which sessions they have |
 //! | `labels` | what is kept with a blob for its recipient and its sender |
 //! | `admin`, `census` | what operators see and do; which mailboxes are the largest |
@@ -32,6 +33,7 @@ mod handshake;
 mod labels;
 mod lane;
 mod merge;
+mod offload;
 mod peers;
 mod protocol;
 mod purge;
@@ -46,6 +48,7 @@ mod updates;
 mod upkeep;
 
 pub use census::{Census, MAX_LARGEST};
+pub use offload::{Goal, OffloadSettings, Progress as OffloadProgress};
 pub use protocol::MailboxProtocol;
 pub use service::{MailboxParts, MailboxService, MailboxSettings};
 

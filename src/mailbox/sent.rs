@@ -41,7 +41,7 @@ impl Sent {
     pub fn judge(&mut self, over: Over, id: BlobId, holder: usize) -> Verdict {
         let of_message = |copy: &&Copy| copy.over == over && copy.id.message() == id.message();
         let mut known = self.ring.iter().filter(of_message);
-        if known.clone().any(|copy| copy.id == id) {
+        if known.clone().any(|copy| copy.id == id && usize::from(copy.holder) == holder) {
             return Verdict::Repeat;
         }
         // A holder that takes in a message again has forgotten it, as it may.
@@ -106,6 +106,15 @@ mod tests {
         sent.note(over, id(1, "m"), 0);
         sent.acknowledge(over, id(1, "m").message());
         assert_eq!(sent.judge(over, id(9, "m"), 0), Verdict::New);
+    }
+
+    #[test]
+    fn a_copy_that_moved_is_sent_once_and_acknowledged_wherever_it_lay() {
+        let (mut sent, over) = (Sent::default(), Over::Blobs);
+        sent.note(over, id(1, "m"), 0);
+        assert_eq!(sent.judge(over, id(1, "m"), 1), Verdict::Repeat);
+        assert_eq!(sent.acknowledge(over, id(1, "m").message())[..], [0, 1]);
+        assert_eq!(sent.judge(over, id(1, "m"), 2), Verdict::Acknowledged);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::channel::Channel;
 use super::flow::HERE;
 use super::labels::Receipt;
 use super::lane::Done;
+use super::offload::{Offload, OffloadSettings};
 use super::peers::Peers;
 use super::rates::Rates;
 use super::registry::Registry;
@@ -55,6 +56,8 @@ pub struct MailboxSettings {
     pub cleanup_interval: Duration,
     /// How long a message that is done with is known.
     pub dedup_memory: Duration,
+    /// When blobs move to other clusters; `None`: they do not, and none are taken in.
+    pub offload: Option<OffloadSettings>,
 }
 
 /// The parts that the service is made of.
@@ -95,6 +98,7 @@ pub(super) struct Inner {
     pub sessions: Registry,
     pub peers: Peers,
     pub census: LastCensus,
+    pub offload: Offload,
     next: AtomicU64,
     draining: AtomicBool,
     log: Mutex<LogGate>,
@@ -118,6 +122,7 @@ impl MailboxService {
             sessions: Registry::new(),
             peers: Peers::new(),
             census: LastCensus::default(),
+            offload: Offload::default(),
             next: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             log: Mutex::new(LogGate::once_a_minute()),
@@ -129,6 +134,7 @@ impl MailboxService {
     pub fn start(&self) {
         self.keep_up();
         self.meet_peers();
+        self.offload_forever();
         let this = self.clone();
         self.inner.cluster.claims.on_rebound(Arc::new(move |principal, key| this.rebound(principal, key)));
     }
@@ -222,28 +228,32 @@ impl MailboxService {
                         if let Some(answer) = done.answer {
                             this.send(&session, answer);
                         }
-                        done.arrived.into_iter().for_each(|(mailbox, place)| this.arrived(&mailbox, place));
+                        done.arrived.into_iter().for_each(|(mailbox, place)| this.arrived(&mailbox, place, false));
                     })
                     .await;
             });
         }
     }
 
-    /// Tells every session of a mailbox, on whichever node, that something has come at that place.
-    pub(super) fn arrived(&self, mailbox: &MailboxKey, place: Place) {
+    /// Tells every session of a mailbox, on whichever node, that something has come at that place; if it is late, from
+    /// another store, so that it may stand behind what was sent already.
+    pub(super) fn arrived(&self, mailbox: &MailboxKey, place: Place, late: bool) {
         for session in self.inner.sessions.of(mailbox) {
             {
                 let mut flow = session.flow.lock();
                 if session.device == Some(*mailbox) {
                     flow.waits_here(Over::Devices);
-                    flow.came(HERE, place);
+                    flow.came(Over::Devices, HERE, place);
                 } else {
                     flow.waits_here(Over::Blobs);
+                    if late {
+                        flow.came(Over::Blobs, HERE, place);
+                    }
                 }
             }
             self.wake(&session);
         }
-        self.wake_peers(mailbox, Some(place));
+        self.wake_peers(mailbox, place, late);
     }
 
     /// Tells the senders of blobs what became of them, each under its own name for it, if it is connected to any node.

@@ -34,6 +34,8 @@ pub(super) struct Identity {
     pub address: IpAddr,
     /// Whether senders are told nothing of what it receives.
     pub suppress_presence: bool,
+    /// Whether it fetches what lies at other relays itself.
+    pub accept_hints: bool,
 }
 
 impl Identity {
@@ -46,6 +48,7 @@ impl Identity {
             key,
             address,
             suppress_presence: handshake.suppress_presence,
+            accept_hints: handshake.accept_hints,
         }
     }
 

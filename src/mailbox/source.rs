@@ -53,7 +53,7 @@ impl MailboxService {
         let memory = self.inner.settings.dedup_memory;
         let acked =
             self.inner.store.ack(mailbox, vec![message], self.moment(), memory).await?.into_iter().flatten().next();
-        if acked.is_some() {
+        if matches!(acked, Some(Acked::Blob { .. })) {
             self.inner.metrics.mailbox.acknowledged.inc();
             self.inner.metrics.mailbox.blobs.dec();
         }

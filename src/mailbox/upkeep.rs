@@ -40,7 +40,7 @@ impl MailboxService {
     }
 
     /// Sweeps all that has expired, a step at a time.
-    async fn sweep_all(&self) {
+    pub(super) async fn sweep_all(&self) {
         loop {
             let begun = Instant::now();
             match self.inner.store.sweep(self.moment(), SWEEP_STEP).await {

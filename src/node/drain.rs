@@ -7,6 +7,9 @@
 //! 3. What agents may still poll for is handed to another node.
 //! 4. At the drain time-out, whoever still waits is told, and everything ends.
 //!
+//! If it is to be emptied, all its blobs are moved away from 1 on, until the sockets are closed and none is left, or
+//! nobody takes what is.
+//!
 //! Up to 3, an operator who began it may have the node return.
 
 use std::time::{Duration, Instant};
@@ -24,6 +27,9 @@ use crate::vault::VaultService;
 
 /// How often it is looked at what still runs.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long to wait before what is left is tried to be moved away again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// How often the log says what still runs.
 const REPORT: Duration = Duration::from_secs(5);
@@ -104,10 +110,12 @@ impl Drain {
     /// Waits until nothing is left to wait for, or the time is over; false if it is to return.
     async fn wait(&self) -> bool {
         let mut reported = Instant::now();
+        let (mut emptying, mut is_empty) = (std::pin::pin!(self.empty()), false);
         loop {
             let open = self.metrics.edge.websockets.get();
             let pending = self.metrics.vault.pending.get();
-            let busy = open > 0 || self.vault.is_awaited();
+            let empties = self.leaving.now().evacuates && !is_empty;
+            let busy = open > 0 || self.vault.is_awaited() || empties;
             match self.leaving.look(open.unsigned_abs(), pending.unsigned_abs(), busy) {
                 Look::Wait => {}
                 Look::Return => return false,
@@ -117,7 +125,28 @@ impl Drain {
                 reported = Instant::now();
                 tracing::info!(websockets = open, requests = pending, "still leaving service");
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::select! {
+                () = &mut emptying, if empties => is_empty = true,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Moves all blobs away, until no more can come, and none is left or nobody takes what is.
+    async fn empty(&self) {
+        let mut before = u64::MAX;
+        loop {
+            // What is put through a socket that is still open is moved as well.
+            let is_closed = self.metrics.edge.websockets.get() == 0;
+            match self.mailbox.evacuate(|left| self.leaving.blobs_left(left)).await {
+                Ok(0) if is_closed => return tracing::info!("all blobs have moved away"),
+                Ok(left) if is_closed && left >= before => {
+                    return tracing::warn!(left, "blobs stay here: nobody takes them");
+                }
+                Ok(left) => before = left,
+                Err(error) => tracing::error!(%error, "blobs could not be moved away"),
+            }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }

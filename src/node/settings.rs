@@ -11,7 +11,7 @@ use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::Quota;
 use crate::edge::admin::{About, BackupParts};
 use crate::edge::{EdgeSettings, Parts};
-use crate::mailbox::MailboxSettings;
+use crate::mailbox::{MailboxSettings, OffloadSettings};
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
 use crate::security::admission::{Admission, AdmissionLimits};
@@ -126,6 +126,11 @@ pub fn mailbox(config: &Config) -> MailboxSettings {
         ttl: mailbox.ttl,
         cleanup_interval: mailbox.cleanup_interval,
         dedup_memory: mailbox.dedup_memory,
+        offload: config.federation.enabled.then_some(OffloadSettings {
+            threshold: config.federation.offload_threshold,
+            refuse: config.federation.offload_refuse,
+            interval: config.federation.capacity_interval,
+        }),
     }
 }
 

@@ -41,6 +41,10 @@ pub struct Progress {
     pub websockets: u64,
     /// Requests without an answer.
     pub requests: u64,
+    /// Whether all blobs are moved away besides.
+    pub evacuates: bool,
+    /// How many of them are still here, once it was counted.
+    pub blobs: u64,
 }
 
 /// Why a node does not do as it is told.
@@ -82,6 +86,8 @@ impl Progress {
             may_return: false,
             websockets: 0,
             requests: 0,
+            evacuates: false,
+            blobs: 0,
         }
     }
 }
@@ -105,6 +111,18 @@ impl Leaving {
     /// # Errors
     /// [`NotNow::Returning`] or [`NotNow::Gone`].
     pub fn begin(&self, by: &str, within: Duration, may_return: bool) -> Result<(), NotNow> {
+        self.leave(by, within, may_return, false)
+    }
+
+    /// The same of one that may return, and moves all its blobs away.
+    ///
+    /// # Errors
+    /// [`NotNow::Returning`] or [`NotNow::Gone`].
+    pub fn begin_emptying(&self, by: &str, within: Duration) -> Result<(), NotNow> {
+        self.leave(by, within, true, true)
+    }
+
+    fn leave(&self, by: &str, within: Duration, may_return: bool, evacuates: bool) -> Result<(), NotNow> {
         let now = time::now();
         self.change(|progress| {
             match progress.phase {
@@ -117,8 +135,15 @@ impl Leaving {
                 Phase::Closing | Phase::Left => return Err(NotNow::Gone),
             }
             progress.deadline = now.plus(within);
+            // In one step: nothing may close in between.
+            progress.evacuates |= evacuates;
             Ok(())
         })
+    }
+
+    /// For the task that does it: how many blobs are still here.
+    pub fn blobs_left(&self, blobs: u64) {
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.blobs, blobs) != blobs);
     }
 
     /// Tells the node to return, and waits until it has.
@@ -237,6 +262,18 @@ mod tests {
         assert_eq!(leaving.look(0, 0, false), Look::Close);
         assert_eq!(leaving.undo().await, Err(NotNow::Gone));
         assert_eq!(leaving.begin("somebody", LONG, true), Err(NotNow::Gone));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_emptied_is_so_from_its_first_moment_and_serves_again_without() {
+        let leaving = Leaving::default();
+        leaving.begin_emptying("somebody", LONG).unwrap();
+        assert!(leaving.now().evacuates);
+        leaving.begin("somebody", LONG, true).unwrap();
+        leaving.blobs_left(3);
+        assert!(leaving.now().evacuates && leaving.now().blobs == 3, "nobody has taken that back");
+        leaving.returned();
+        assert_eq!(leaving.now(), Progress::serving());
     }
 
     #[tokio::test]

@@ -32,13 +32,14 @@
 //!    on disk, with everything that finds it. The same holds for what `ack`, `mark_delivered` and `purge` answer.
 //!    After [`StoreError::Write`] or [`StoreError::Stopped`] it may or may not be found later, but never in part.
 //! 2. **A message is one blob.** While its blob is there, the same message put into the same mailbox again is a
-//!    [`Put::Duplicate`]; after it was acknowledged or purged it is [`Put::Done`] for as long as that call said.
-//!    Then, or once its blob has expired, it is a new message.
+//!    [`Put::Duplicate`], and so while its blob lies elsewhere; after it was acknowledged or purged it is [`Put::Done`]
+//!    for as long as that call said. Then, or once its blob has expired, it is a new message.
 //! 3. **A mailbox is in the order of [`Place`](crate::domain::mailbox::Place)s**, and ids grow in the order of storing, over restarts and clocks
 //!    that run back. So of two blobs of one rank the later stands behind the earlier, and a reader who goes on
-//!    after the last place that he saw misses none. Pages never tear: one shows the mailbox at one moment.
+//!    after the last place that he saw misses none of what was put. What is taken in from another store stands where it
+//!    stood there, which may be before that place. Pages never tear: one shows the mailbox at one moment.
 //! 4. **A blob is there until it expires, and not after.** It has expired if its id's time is at or before the
-//!    caller's horizon. From then on no read shows it, no acknowledgment or mark finds it, and its message is a new
+//!    caller's horizon, or once it ends, if it was taken in with an end of its own. From then on no read shows it, no acknowledgment or mark finds it, and its message is a new
 //!    one, whether or not anything has swept it. Only counts and quotas include it until it is swept.
 //! 5. **What is deleted stays deleted**, and gives its bytes back at once. An acknowledgment deletes the blob of its
 //!    message whatever its id.
@@ -51,6 +52,11 @@
 //!    deletes, and `tallies` for a bounded part of all counts. Only `purge`, and a `put` for which a mailbox has no room, look at more than they touch.
 //! 9. **Everything has a bound**: [`MAX_BODY_BYTES`], [`MAX_HEADER_BYTES`], [`MAX_RECEIPT_BYTES`], [`MAX_MESSAGES`],
 //!    [`MAX_PAGE_BLOBS`], [`MAX_PAGE_BLOB_BYTES`], [`MAX_DONE`]; and the quota.
+//!
+//! 10. **A blob that moves is never nowhere.** `take_in` answers [`Taken::Stored`] once it is as durable as after a put,
+//!     and [`Taken::Duplicate`] if its message waits here already. `moved` deletes it where it was and remembers where it
+//!     lies in one write, only if it is that very blob. A message that was moved is not done: nobody is told so before
+//!     it is acknowledged. That is durable with the acknowledgment, and kept until `settle` says that it was heard there.
 //!
 //! A caller that stops waiting for a change (drops its future) does not undo it.
 //!
@@ -79,9 +85,9 @@ mod contract;
 
 pub use error::StoreError;
 pub use mailboxes::{
-    Acked, Known, MAX_BODY_BYTES, MAX_DONE, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS,
-    MAX_RECEIPT_BYTES, MAX_TALLIES, Mailboxes, Moment, NewBlob, Page, PageLimit, Put, SWEEP_STEP, StoredBlob, Sweep,
-    Tallies, TallyCursor,
+    Acked, Carried, Elsewhere, Known, Left, MAX_BODY_BYTES, MAX_DONE, MAX_HEADER_BYTES, MAX_MESSAGES,
+    MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, MAX_RECEIPT_BYTES, MAX_TALLIES, MAX_WHERE_BYTES, Mailboxes, Moment, Moving,
+    NewBlob, Oldest, Page, PageLimit, Put, SWEEP_STEP, StoredBlob, Sweep, Taken, Tallies, TallyCursor,
 };
 pub use memory::{MemoryMailboxes, MemoryRecords};
 pub use records::{

@@ -185,7 +185,7 @@ async fn reflection_tells_every_call_and_health_when_the_node_leaves() {
         .unwrap()
         .into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
-    client.drain(DrainRequest { timeout_secs: Some(300) }).await.unwrap();
+    client.drain(DrainRequest { timeout_secs: Some(300), evacuate: false }).await.unwrap();
     let next = in_time("health changes", watch.message()).await.unwrap().unwrap();
     assert_eq!(next.status(), ServingStatus::NotServing);
 }

@@ -10,7 +10,7 @@ use waystation::edge::admin::proto::{
 use crate::support::admin::{admin, free_address, printed};
 use crate::support::{Process, TestAgent, TestNode, TestVault, VAULT, get, in_time, one_of_each};
 
-const PATIENT: DrainRequest = DrainRequest { timeout_secs: Some(300) };
+const PATIENT: DrainRequest = DrainRequest { timeout_secs: Some(300), evacuate: false };
 
 /// The first status that is in this phase.
 async fn reaches(statuses: &mut Streaming<DrainStatusResponse>, phase: Phase) -> DrainStatusResponse {

@@ -24,10 +24,10 @@ async fn peers_of_a_cluster_that_drains_know_it_and_that_it_is_back() {
     let (us, eu) = (&regions[0], &regions[1][0]);
     let _waited_for = (keep_waiting(&us[0], "vault_demo01").await, keep_waiting(&us[1], "vault_demo02").await);
     let is_draining = || peer_of(eu).capacity.is_some_and(|capacity| capacity.draining);
-    admin(&us[1]).await.drain(DrainRequest { timeout_secs: Some(300) }).await.unwrap();
+    admin(&us[1]).await.drain(DrainRequest { timeout_secs: Some(300), evacuate: false }).await.unwrap();
     until("the first knows of the second", || us[0].node().membership.view().others().all(|o| o.facts.draining)).await;
     assert!(!is_draining(), "one of the cluster serves");
-    admin(&us[0]).await.drain(DrainRequest { timeout_secs: Some(300) }).await.unwrap();
+    admin(&us[0]).await.drain(DrainRequest { timeout_secs: Some(300), evacuate: false }).await.unwrap();
     until("the peer hears of it", is_draining).await;
     assert!(peer_of(eu).up, "it may still be asked for what it holds");
     let shown = printed(eu.node().admin, &["peers"]).await;
@@ -63,7 +63,7 @@ async fn callers_of_a_node_that_drains_alone_call_another_at_once() {
 
     let _waited_for = keep_waiting(&us[0], VAULT).await;
     front.point_to(addresses[1]);
-    admin(&us[0]).await.drain(DrainRequest { timeout_secs: Some(300) }).await.unwrap();
+    admin(&us[0]).await.drain(DrainRequest { timeout_secs: Some(300), evacuate: false }).await.unwrap();
     until("the other node answers", || peer_of(&eu).up && peer_of(&eu).relay_id != first).await;
     assert_eq!(figure(eu.public, &failed).await, 0.0, "nothing has failed");
     assert!(!peer_of(&eu).capacity.is_some_and(|capacity| capacity.draining));
@@ -78,7 +78,7 @@ async fn callers_of_a_node_that_drains_alone_call_another_at_once() {
     until("the first answers", || peer_of(&eu).up && peer_of(&eu).relay_id == first).await;
     front.point_to(addresses[1]);
     let failures = figure(eu.public, &failed).await;
-    admin(&us[0]).await.drain(DrainRequest { timeout_secs: Some(0) }).await.unwrap();
+    admin(&us[0]).await.drain(DrainRequest { timeout_secs: Some(0), evacuate: false }).await.unwrap();
     until("the other node answers", || peer_of(&eu).up && peer_of(&eu).relay_id != first).await;
     assert_eq!(figure(eu.public, &failed).await, failures);
 }

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use waystation::cluster::proto::{self, PullPage, Reply, frame::Body, reply};
 use waystation::federation::proto::federation_server::{Federation, FederationServer};
-use waystation::federation::proto::{Batch, Frame, Hello, PullRequest, Vault, frame};
+use waystation::federation::proto::{Batch, Frame, Hello, OffloadPart, PullRequest, Vault, frame};
 
 use super::{TestNode, in_time};
 
@@ -131,6 +131,12 @@ impl Federation for Callee {
     }
 
     async fn pull(&self, _: Request<PullRequest>) -> Result<Response<PullPage>, Status> {
+        Err(Status::unimplemented("no mail here"))
+    }
+
+    type OffloadStream = Pin<Box<dyn Stream<Item = Result<proto::MailMoved, Status>> + Send>>;
+
+    async fn offload(&self, _: Request<Streaming<OffloadPart>>) -> Result<Response<Self::OffloadStream>, Status> {
         Err(Status::unimplemented("no mail here"))
     }
 }

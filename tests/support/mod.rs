@@ -13,6 +13,7 @@ pub mod gate;
 pub mod http;
 pub mod mailbox;
 pub mod node;
+pub mod offers;
 pub mod process;
 pub mod regions;
 pub mod seat;

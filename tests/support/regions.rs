@@ -9,16 +9,27 @@ pub const FEDERATION_SECRET: (&str, &str) = ("RELAY_FEDERATION_SECRET", "a secre
 
 /// Clusters of so many nodes each, all peers of one another, linked; each with `settings`.
 pub async fn regions(sizes: &[usize], settings: &[(&str, &str)]) -> Vec<Vec<TestNode>> {
+    let each: Vec<_> = sizes.iter().map(|_| Vec::new()).collect();
+    regions_with(sizes, settings, &each).await
+}
+
+/// The same, where each cluster has settings of its own besides.
+pub async fn regions_with(
+    sizes: &[usize],
+    settings: &[(&str, &str)],
+    each: &[Vec<(&str, &str)>],
+) -> Vec<Vec<TestNode>> {
     let ports: Vec<_> = sizes.iter().map(|_| free_port()).collect();
     let mut regions = Vec::new();
     for (region, size) in sizes.iter().enumerate() {
         let others = ports.iter().enumerate().filter(|(other, _)| *other != region);
         let peers: Vec<_> = others.map(|(_, port)| format!("http://127.0.0.1:{port}")).collect();
-        let address = format!("127.0.0.1:{}", ports[region]);
-        regions.push(region_of(region, &address, &peers, *size, settings).await);
+        let (settings, address) = ([settings, &each[region]].concat(), format!("127.0.0.1:{}", ports[region]));
+        regions.push(region_of(region, &address, &peers, *size, &settings).await);
     }
-    for node in regions.iter().flatten() {
-        linked(node, sizes.len() - 1).await;
+    for (region, node) in regions.iter().enumerate().flat_map(|(n, nodes)| nodes.iter().map(move |node| (n, node))) {
+        let calls = each[region].iter().all(|(name, _)| *name != "RELAY_FEDERATION_PEERS");
+        linked(node, if calls { sizes.len() - 1 } else { 0 }).await;
     }
     regions
 }
@@ -59,6 +70,9 @@ pub fn federated<'a>(region: &'a str, address: &'a str, peers: &'a str) -> Vec<(
 pub fn peer_of(node: &TestNode) -> PeerStatus {
     node.node().federation.as_ref().unwrap().peers().remove(0)
 }
+
+/// Settings of a cluster that calls nobody.
+pub const CALLS_NOBODY: (&str, &str) = ("RELAY_FEDERATION_PEERS", "");
 
 /// A cluster whose first node is called by others at `address`.
 pub async fn region_of(

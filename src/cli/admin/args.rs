@@ -98,6 +98,18 @@ pub(super) enum Call {
         /// Stay until the node has left
         #[arg(long)]
         watch: bool,
+        /// Move all blobs to other nodes, or other clusters, first
+        #[arg(long)]
+        evacuate: bool,
+    },
+    /// Move the oldest blobs to other clusters now.
+    Offload {
+        /// Only say how much would move, and to whom
+        #[arg(long)]
+        dry_run: bool,
+        /// The part of RELAY_MAX_STORAGE_BYTES that may stay [default: RELAY_FEDERATION_OFFLOAD_THRESHOLD of the node]
+        #[arg(long, value_name = "RATIO")]
+        down_to: Option<f64>,
     },
     /// Put a node that drains back into service.
     Undrain,

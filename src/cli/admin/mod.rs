@@ -21,7 +21,7 @@ use crate::edge::admin::names::word;
 use crate::edge::admin::proto::purge_mailbox_request::Mailbox;
 use crate::edge::admin::proto::{
     ClusterStatusRequest, DisconnectSessionRequest, DrainRequest, GetLogFilterRequest, NodeStatusRequest,
-    NodeStatusResponse, PurgeMailboxRequest, SetLogFilterRequest, UndrainRequest,
+    NodeStatusResponse, OffloadNowRequest, PurgeMailboxRequest, SetLogFilterRequest, UndrainRequest,
 };
 
 /// Does what is asked for, and prints what comes of it.
@@ -64,14 +64,16 @@ impl Out {
             }
             Call::Mailboxes { limit, fresh } => self.mailboxes(limit, fresh).await,
             Call::Purge(which) => self.purge(which).await,
-            Call::Drain { timeout, watch } => {
-                let begun = self.client.drain(DrainRequest { timeout_secs: timeout }).await?.into_inner();
+            Call::Drain { timeout, watch, evacuate } => {
+                let request = DrainRequest { timeout_secs: timeout, evacuate };
+                let begun = self.client.drain(request).await?.into_inner();
                 if watch {
                     return self.watch_drain().await;
                 }
                 let status = begun.status.unwrap_or_default();
                 self.say(&status, || streams::told(&status))
             }
+            Call::Offload { dry_run, down_to } => self.offload(OffloadNowRequest { dry_run, down_to }).await,
             Call::Undrain => {
                 let status = self.client.undrain(UndrainRequest {}).await?.into_inner().status.unwrap_or_default();
                 self.say(&status, || streams::told(&status))

@@ -10,8 +10,8 @@ use super::{Out, lists, print_json};
 use crate::domain::clock::Millis;
 use crate::edge::admin::names::word;
 use crate::edge::admin::proto::{
-    BackupRequest, DrainStatusRequest, DrainStatusResponse, Phase, VerifyBackupRequest, WatchDrainRequest,
-    WatchMembersRequest,
+    BackupRequest, DrainStatusRequest, DrainStatusResponse, OffloadNowRequest, Phase, VerifyBackupRequest,
+    WatchDrainRequest, WatchMembersRequest,
 };
 use crate::runtime::time;
 
@@ -41,7 +41,7 @@ impl Out {
     pub(super) async fn watch_drain(&mut self) -> anyhow::Result<()> {
         let mut statuses = self.client.watch_drain(WatchDrainRequest {}).await?.into_inner();
         let bar = self.bar("{spinner} {msg}");
-        let (mut last, mut began) = (Phase::Unspecified, false);
+        let (mut last, mut began, mut stay) = (Phase::Unspecified, false, 0);
         loop {
             let status = match statuses.message().await {
                 Ok(Some(status)) => status,
@@ -51,6 +51,7 @@ impl Out {
                 Err(error) => return Err(error.into()),
             };
             last = status.phase();
+            stay = if status.evacuates { status.blobs_left } else { 0 };
             began |= last != Phase::Serving;
             if self.json {
                 print_json(&status)?;
@@ -66,6 +67,9 @@ impl Out {
         }
         if !self.json {
             println!("the node has left service");
+            if stay > 0 {
+                println!("{stay} blobs stay on its disk: nobody takes them");
+            }
         }
         Ok(())
     }
@@ -115,6 +119,39 @@ impl Out {
         bail!("the node ended before the backup was read")
     }
 
+    pub(super) async fn offload(&mut self, request: OffloadNowRequest) -> anyhow::Result<()> {
+        let dry_run = request.dry_run;
+        let mut progress = self.client.offload_now(request).await?.into_inner();
+        let bar = self.bar("{bar:40} {binary_bytes} of {binary_total_bytes} {msg}");
+        while let Some(told) = progress.message().await? {
+            if self.json {
+                print_json(&told)?;
+            }
+            bar.set_length(told.bytes + told.bytes_left);
+            bar.set_position(told.bytes);
+            bar.set_message(format!("{} blobs", told.blobs));
+            if !told.done {
+                continue;
+            }
+            bar.finish_and_clear();
+            if self.json {
+                return Ok(());
+            }
+            let verb = if dry_run { "would move" } else { "moved" };
+            for to in &told.to {
+                println!("{verb} {} blobs, {}, to {}", to.blobs, bytes(to.bytes), printable(&to.peer));
+            }
+            if told.to.is_empty() {
+                println!("nothing {}", if dry_run { "would move" } else { "has moved" });
+            }
+            if told.bytes_left > 0 {
+                println!("{} more should, and nobody takes them", bytes(told.bytes_left));
+            }
+            return Ok(());
+        }
+        bail!("the node ended before it was done")
+    }
+
     /// A bar on the terminal; none elsewhere, and none beside JSON.
     fn bar(&self, template: &str) -> ProgressBar {
         if self.json {
@@ -133,7 +170,8 @@ pub(super) fn told(status: &DrainStatusResponse) -> String {
     let waiting = || {
         let (open, requests) = (status.websockets, status.pending_requests);
         let left = Millis(status.deadline_ms).since(time::now()).as_secs();
-        format!("{open} WebSockets and {requests} requests; {left} s left")
+        let blobs = if status.evacuates { format!(", {} blobs", status.blobs_left) } else { String::new() };
+        format!("{open} WebSockets and {requests} requests{blobs}; {left} s left")
     };
     match status.phase() {
         Phase::Serving => "in service".to_owned(),

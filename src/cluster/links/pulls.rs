@@ -10,21 +10,25 @@ use tonic::client::Grpc;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::cluster::proto::{PullPage, PullRequest};
+use crate::cluster::proto::{MailMoved, MailMoving, MoveReply, MoveRequest, PullPage, PullRequest};
 use crate::domain::ids::NodeRun;
 
 use super::client::{channel, hello};
 use super::{AskError, BATCH_LIMIT, Inner, LinkRefused, Links, Peer};
 
 const PULL: PathAndQuery = PathAndQuery::from_static("/waystation.cluster.v1.Cluster/Pull");
+const MOVE: PathAndQuery = PathAndQuery::from_static("/waystation.cluster.v1.Cluster/Move");
 
 /// Answers of this node that are read from its store, or written, at one time; more wait.
 pub const PULLS: usize = 64;
 
-/// Who answers other nodes that ask for a part of a mailbox.
+/// Who answers other nodes that ask for a part of a mailbox, or have blobs to be kept here.
 pub trait Holder: Send + Sync {
     /// What the request asks for; in words why not, if it cannot be had.
     fn pull(&self, request: PullRequest) -> BoxFuture<'static, Result<PullPage, String>>;
+
+    /// Keeps blobs of a node that is emptied; what becomes of each, in their order. What is taken is durable.
+    fn keep(&self, blobs: Vec<MailMoving>) -> BoxFuture<'static, Vec<MailMoved>>;
 }
 
 impl Links {
@@ -50,6 +54,35 @@ impl Links {
     }
 }
 
+impl Links {
+    /// Has that run of that node keep blobs; what it answers for each, in their order.
+    ///
+    /// # Errors
+    /// [`AskError`]; `patience` at most after the call.
+    pub async fn move_to(
+        &self,
+        to: &NodeRun,
+        blobs: Vec<MailMoving>,
+        patience: Duration,
+    ) -> Result<Vec<MailMoved>, AskError> {
+        let inner = &self.inner;
+        let known = inner.peers.read().get(&to.node).filter(|peer| peer.run == *to).cloned();
+        let peer = known.filter(|peer| !inner.settings.cut.is_cut(peer.gossip)).ok_or(LinkRefused::Gone)?;
+        let request = MoveRequest { hello: Some(hello(inner)), blobs };
+        let moving = async {
+            let channel = peer.pulls.get_or_init(|| channel(inner, &peer)).clone();
+            let mut grpc = Grpc::new(channel).max_encoding_message_size(BATCH_LIMIT);
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            grpc.unary(Request::new(request), MOVE, ProstCodec::<MoveRequest, MoveReply>::default()).await
+        };
+        match tokio::time::timeout(patience, moving).await {
+            Ok(Ok(reply)) => Ok(reply.into_inner().blobs),
+            Ok(Err(status)) => Err(AskError::Failed(status.message().to_owned())),
+            Err(_) => Err(AskError::TimedOut),
+        }
+    }
+}
+
 async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>, request: PullRequest) -> Result<PullPage, Status> {
     let channel = peer.pulls.get_or_init(|| channel(inner, peer)).clone();
     let mut grpc = Grpc::new(channel).max_decoding_message_size(BATCH_LIMIT);
@@ -64,5 +97,12 @@ impl Inner {
         let _place = self.pulls.acquire().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let holder = self.holder.get().ok_or_else(|| Status::unavailable("this node is starting or has stopped"))?;
         holder.pull(request).await.map_err(Status::internal)
+    }
+
+    /// Keeps blobs of another node.
+    pub async fn moved(&self, blobs: Vec<MailMoving>) -> Result<Vec<MailMoved>, Status> {
+        let _place = self.pulls.acquire().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let holder = self.holder.get().ok_or_else(|| Status::unavailable("this node is starting or has stopped"))?;
+        Ok(holder.keep(blobs).await)
     }
 }

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::cluster::PROTOCOL;
 use crate::cluster::proto::cluster_server::{Cluster, ClusterServer};
-use crate::cluster::proto::{Batch, Hello, PullPage, PullRequest, Welcome};
+use crate::cluster::proto::{Batch, Hello, MoveReply, MoveRequest, PullPage, PullRequest, Welcome};
 use crate::domain::ids::{Generation, NodeRun};
 use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::count;
@@ -113,6 +113,12 @@ impl Cluster for Service {
         let request = request.into_inner();
         self.check(request.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
         Ok(Response::new(self.inner.pulled(request).await?))
+    }
+
+    async fn r#move(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
+        let request = request.into_inner();
+        self.check(request.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
+        Ok(Response::new(MoveReply { blobs: self.inner.moved(request.blobs).await? }))
     }
 }
 

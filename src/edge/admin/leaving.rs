@@ -18,8 +18,14 @@ impl Service {
     }
 
     /// Tells the node to leave.
-    pub(super) fn begin_drain(&self, caller: &Caller, within: Duration) -> Result<DrainStatusResponse, Status> {
-        let begun = self.parts.leaving.begin(&caller.to_string(), within, true);
+    pub(super) fn begin_drain(
+        &self,
+        caller: &Caller,
+        within: Duration,
+        evacuate: bool,
+    ) -> Result<DrainStatusResponse, Status> {
+        let (leaving, by) = (&self.parts.leaving, caller.to_string());
+        let begun = if evacuate { leaving.begin_emptying(&by, within) } else { leaving.begin(&by, within, true) };
         begun.map_err(|error| Status::failed_precondition(error.to_string()))?;
         Ok(self.drain_now())
     }
@@ -62,6 +68,8 @@ fn shown(progress: &Progress) -> DrainStatusResponse {
         may_return: progress.may_return,
         websockets: progress.websockets,
         pending_requests: progress.requests,
+        evacuates: progress.evacuates,
+        blobs_left: progress.blobs,
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `listener`, `auth` | connections; who calls, and whether they may |
 //! | `service` | every call, in a few lines each |
-//! | `status`, `members`, `peers`, `sessions`, `leaving`, `settings`, `backups` | what the calls are about |
+//! | `status`, `members`, `peers`, `sessions`, `leaving`, `settings`, `backups`, `offload` | what the calls are about |
 //! | `changes` | what becomes of a list that somebody watches |
 //! | `proto`, `names` | the messages; their enumerations as words |
 //!
@@ -18,6 +18,7 @@ mod leaving;
 mod listener;
 mod members;
 pub mod names;
+mod offload;
 mod peers;
 pub mod proto;
 mod service;

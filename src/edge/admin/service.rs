@@ -14,9 +14,10 @@ use super::proto::{
     DrainStatusResponse, GetConfigRequest, GetConfigResponse, GetLogFilterRequest, ListBackupsRequest,
     ListBackupsResponse, ListMailboxesRequest, ListMailboxesResponse, ListMembersRequest, ListMembersResponse,
     ListPeersRequest, ListPeersResponse, ListSessionsRequest, ListSessionsResponse, ListTasksRequest,
-    ListTasksResponse, LogFilter, MemberEvent, NodeStatusRequest, NodeStatusResponse, PeerEvent, PurgeMailboxRequest,
-    PurgeMailboxResponse, RemovePeerRequest, RemovePeerResponse, SetLogFilterRequest, UndrainRequest, UndrainResponse,
-    VerifyBackupRequest, VerifyProgress, WatchDrainRequest, WatchMembersRequest, WatchPeersRequest,
+    ListTasksResponse, LogFilter, MemberEvent, NodeStatusRequest, NodeStatusResponse, OffloadNowRequest,
+    OffloadProgress, PeerEvent, PurgeMailboxRequest, PurgeMailboxResponse, RemovePeerRequest, RemovePeerResponse,
+    SetLogFilterRequest, UndrainRequest, UndrainResponse, VerifyBackupRequest, VerifyProgress, WatchDrainRequest,
+    WatchMembersRequest, WatchPeersRequest,
 };
 use super::{AdminParts, Answers, until_stopped};
 
@@ -57,6 +58,7 @@ impl Admin for Service {
     type WatchDrainStream = Answers<DrainStatusResponse>;
     type BackupStream = Answers<BackupProgress>;
     type VerifyBackupStream = Answers<VerifyProgress>;
+    type OffloadNowStream = Answers<OffloadProgress>;
 
     async fn node_status(&self, request: Request<NodeStatusRequest>) -> Result<Response<NodeStatusResponse>, Status> {
         self.asks("NodeStatus", &request)?;
@@ -158,8 +160,10 @@ impl Admin for Service {
 
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
         let within = self.drain_time(request.get_ref());
-        let caller = self.changes("Drain", &request, &format!("within {} s", within.as_secs()))?;
-        Ok(Response::new(DrainResponse { status: Some(self.begin_drain(&caller, within)?) }))
+        let evacuate = request.get_ref().evacuate;
+        let what = if evacuate { ", and empties the node" } else { "" };
+        let caller = self.changes("Drain", &request, &format!("within {} s{what}", within.as_secs()))?;
+        Ok(Response::new(DrainResponse { status: Some(self.begin_drain(&caller, within, evacuate)?) }))
     }
 
     async fn undrain(&self, request: Request<UndrainRequest>) -> Result<Response<UndrainResponse>, Status> {
@@ -230,5 +234,18 @@ impl Admin for Service {
         self.asks("VerifyBackup", &request)?;
         let progress = self.verify(name)?;
         Ok(self.streamed(progress))
+    }
+
+    async fn offload_now(
+        &self,
+        request: Request<OffloadNowRequest>,
+    ) -> Result<Response<Self::OffloadNowStream>, Status> {
+        let down_to = self.offload_goal(request.get_ref())?;
+        if request.get_ref().dry_run {
+            self.asks("OffloadNow", &request)?;
+        } else {
+            self.changes("OffloadNow", &request, &format!("down to {down_to}"))?;
+        }
+        Ok(self.streamed(self.offload(down_to, request.get_ref().dry_run)))
     }
 }

@@ -10,13 +10,16 @@ use super::convert;
 use super::tell::Change;
 use super::todo::{Asker, Audience};
 use crate::cluster::convert::principal_from;
-use crate::cluster::proto::{MailInterest, PullPage, PullRequest, frame::Body, reply};
+use crate::cluster::proto::{
+    MailDone, MailInterest, MailKnown, MailMoved, MailMoving, PullPage, PullRequest, frame::Body, reply,
+};
 use crate::cluster::regions::{Caller, FromRegions, PeerName};
 use crate::domain::ids::NodeId;
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
 use crate::mailbox::flow::Whereabouts;
-use crate::store::StoreError;
+use crate::mailbox::offload::Origin;
+use crate::store::{MAX_MESSAGES, StoreError};
 
 impl FromRegions for MailboxService {
     fn asked(&self, caller: Caller, ask: u64, node: Option<NodeId>, body: Body) {
@@ -54,6 +57,11 @@ impl FromRegions for MailboxService {
         .boxed()
     }
 
+    fn offered(&self, blobs: Vec<MailMoving>) -> BoxFuture<'static, Vec<MailMoved>> {
+        let this = self.clone();
+        async move { this.take_in(blobs, Origin::Region).await }.boxed()
+    }
+
     fn hung_up(&self, caller: Caller) {
         self.inner.peers.callers.keep(|other| *other != caller);
         // The other nodes were told of its interest as of this node's.
@@ -80,6 +88,7 @@ impl FromRegions for MailboxService {
 
     fn peer_up(&self, peer: &PeerName) {
         self.inner.peers.tellings.meet(Audience::Peer(peer.clone()));
+        self.settle_soon();
     }
 
     fn peer_gone(&self, peer: &PeerName) {
@@ -124,6 +133,17 @@ impl MailboxService {
         answer.unwrap_or_else(|error| reply::Body::Failed(error.to_string()))
     }
 
+    /// What is known of these messages in this cluster.
+    async fn answer_known_near(&self, known: &MailKnown) -> Result<reply::Body, StoreError> {
+        let Some(mailbox) = convert::mailbox_from(&known.mailbox) else { return Ok(nonsense()) };
+        let mut messages = convert::messages_from(&known.messages);
+        messages.truncate(MAX_MESSAGES);
+        let known = self.known(mailbox, messages).await?;
+        let messages = known.done.iter().map(|message| convert::message(*message)).collect();
+        let waiting = known.waiting.into_iter().map(|(_, place)| convert::place(place)).collect();
+        Ok(reply::Body::MailDone(MailDone { messages, waiting }))
+    }
+
     async fn answer_for_all(&self, question: Body) -> Result<reply::Body, StoreError> {
         match question {
             Body::MailAck(ack) => {
@@ -136,6 +156,7 @@ impl MailboxService {
                 );
                 Ok(done(here? + near.deleted))
             }
+            Body::MailKnown(known) => self.answer_known_near(&known).await,
             Body::MailPurge(purge) => Ok(done(self.purge_near(&purge).await?)),
             question => self.answer(question).await,
         }

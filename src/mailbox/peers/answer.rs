@@ -9,8 +9,8 @@ use super::todo::{Asker, Audience};
 use crate::cluster::Frames;
 use crate::cluster::links::Holder;
 use crate::cluster::proto::{
-    Done, MailAck, MailDone, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailNotice, MailWaiting, PullPage,
-    PullRequest, frame::Body, reply,
+    Done, MailAck, MailDone, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailMoved, MailMoving, MailNotice,
+    MailWaiting, PullPage, PullRequest, frame::Body, reply,
 };
 use crate::cluster::view::View;
 use crate::domain::ids::NodeRun;
@@ -18,6 +18,7 @@ use crate::domain::mailbox::{MailboxKey, Place};
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
 use crate::mailbox::flow::Whereabouts;
+use crate::mailbox::offload::Origin;
 use crate::mailbox::session::Over;
 use crate::store::{MAX_MESSAGES, MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, PageLimit, StoreError};
 use crate::wire::vauchi::payload::Status;
@@ -69,6 +70,11 @@ impl Holder for MailboxService {
         let this = self.clone();
         async move { this.answer_pull(&request).await.map_err(|error| error.to_string()) }.boxed()
     }
+
+    fn keep(&self, blobs: Vec<MailMoving>) -> BoxFuture<'static, Vec<MailMoved>> {
+        let this = self.clone();
+        async move { this.take_in(blobs, Origin::Cluster).await }.boxed()
+    }
 }
 
 impl MailboxService {
@@ -99,6 +105,7 @@ impl MailboxService {
             Body::MailMark(mark) => self.answer_mark(mark).await,
             Body::MailAck(ack) => self.answer_ack(&ack).await,
             Body::MailHolds(holds) => self.answer_holds(&holds).await,
+            Body::MailHints(hints) => self.answer_hints(&hints).await,
             Body::MailPurge(purge) => Ok(done(self.obey(&purge).await?)),
             // A newer version's.
             _ => {
@@ -128,7 +135,7 @@ impl MailboxService {
     fn waiting(&self, from: &NodeRun, waiting: &MailWaiting) {
         let Some(mailbox) = convert::mailbox_from(&waiting.mailbox) else { return };
         self.waits_at(&Whereabouts::Near(from.node.clone()), mailbox, waiting);
-        self.wake_callers(&from.node, mailbox, waiting.place.as_ref());
+        self.wake_callers(&from.node, mailbox, waiting);
     }
 
     /// Wakes the sessions of a mailbox here: somebody holds something for it.
@@ -139,8 +146,8 @@ impl MailboxService {
             {
                 let mut flow = session.flow.lock();
                 let holder = flow.waits_at(holder, over);
-                if let Some(place) = place.filter(|_| over == Over::Devices) {
-                    flow.came(holder, place);
+                if let Some(place) = place.filter(|_| over == Over::Devices || waiting.late) {
+                    flow.came(over, holder, place);
                 }
             }
             self.wake(&session);

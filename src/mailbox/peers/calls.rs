@@ -20,7 +20,7 @@ use crate::mailbox::session::{Over, Session};
 use crate::store::{Page, PageLimit, StoredBlob};
 
 /// How long another node may take. What it holds comes later then.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(in crate::mailbox) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a node of another cluster may take.
 pub(super) const PATIENCE_AFAR: Duration = Duration::from_secs(4);
@@ -32,7 +32,7 @@ impl MailboxService {
     }
 
     /// The runs of the other live nodes.
-    pub(super) fn others(&self) -> Vec<NodeRun> {
+    pub(in crate::mailbox) fn others(&self) -> Vec<NodeRun> {
         self.inner.cluster.view.borrow().others().map(|member| member.run.clone()).collect()
     }
 
@@ -44,6 +44,11 @@ impl MailboxService {
     /// The live run of a node of this cluster.
     pub(super) fn run_of(&self, node: &NodeId) -> Option<NodeRun> {
         self.inner.cluster.view.borrow().members.get(node).map(|member| member.run.clone())
+    }
+
+    /// Whether whoever holds something for a session is in another cluster.
+    pub(in crate::mailbox) fn is_afar(&self, session: &Session, holder: usize) -> bool {
+        matches!(session.flow.lock().whereabouts(holder), Some(Whereabouts::Afar(..)))
     }
 
     /// Asks whoever holds something for a session.
@@ -182,7 +187,12 @@ impl MailboxService {
     }
 
     /// Deletes a message at all other live nodes of this cluster.
-    pub(super) async fn acknowledge_near(&self, mailbox: MailboxKey, message: MessageKey, tell: Tell) -> Heard {
+    pub(in crate::mailbox) async fn acknowledge_near(
+        &self,
+        mailbox: MailboxKey,
+        message: MessageKey,
+        tell: Tell,
+    ) -> Heard {
         let others = self.others();
         let told = others.iter().map(|run| self.inner.cluster.links.ask(run, ack(mailbox, message, tell), PATIENCE));
         let mut heard = Heard::default();
@@ -236,7 +246,8 @@ impl Heard {
     }
 }
 
-fn ack(mailbox: MailboxKey, message: MessageKey, tell: Tell) -> Body {
+/// That a message is done with.
+pub(in crate::mailbox) fn ack(mailbox: MailboxKey, message: MessageKey, tell: Tell) -> Body {
     Body::MailAck(MailAck {
         mailbox: convert::mailbox(&mailbox),
         message: convert::message(message),

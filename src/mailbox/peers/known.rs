@@ -94,8 +94,8 @@ impl MailboxService {
         for ((message, known), noted) in messages.into_iter().zip(known).zip(noted) {
             match known {
                 Known::Live(place) if !noted => knowledge.waiting.push((None, place)),
-                Known::Absent if !noted => {}
-                Known::Absent | Known::Live(_) | Known::Done => drop(knowledge.done.insert(message)),
+                Known::Absent | Known::Moved if !noted => {}
+                Known::Absent | Known::Moved | Known::Live(_) | Known::Done => drop(knowledge.done.insert(message)),
             }
         }
         Ok(knowledge)

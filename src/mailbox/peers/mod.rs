@@ -25,7 +25,7 @@
 mod afar;
 mod answer;
 mod calls;
-mod convert;
+pub(super) mod convert;
 mod insist;
 mod interests;
 mod known;
@@ -41,6 +41,7 @@ use tokio::sync::Semaphore;
 use crate::cluster::regions::Caller;
 use crate::domain::ids::NodeRun;
 
+pub(super) use calls::{PATIENCE, ack};
 use insist::Silent;
 use interests::Interests;
 pub(super) use known::Knowledge;

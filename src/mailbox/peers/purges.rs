@@ -160,6 +160,18 @@ impl MailboxService {
         Ok(deleted)
     }
 
+    /// Up to which moment a mailbox was purged, as far as this node knows.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(in crate::mailbox) async fn purged_until(&self, mailbox: &MailboxKey) -> Result<Millis, StoreError> {
+        let purge = MailPurge { mailbox: convert::mailbox(mailbox), ..MailPurge::default() };
+        let Some(key) = key(&purge) else { return Ok(Millis(0)) };
+        let known = self.inner.records.get(&key, time::now()).await?;
+        let newest = known.and_then(|record| MailPurge::decode(record.value).ok());
+        Ok(Millis(newest.map_or(0, |newest| newest.until_ms)))
+    }
+
     /// Counts the purges that are kept.
     ///
     /// # Errors

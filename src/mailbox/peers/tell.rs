@@ -11,7 +11,7 @@ use super::convert::{self, MAILBOX_BYTES};
 use super::todo::{Asker, Audience, Lookup, Telling};
 use crate::cluster::convert::principal as principal_to_wire;
 use crate::cluster::links::{AskError, LinkRefused};
-use crate::cluster::proto::{Bound, MailInterest, MailNotice, MailPlace, MailWaiting, frame::Body, reply};
+use crate::cluster::proto::{Bound, MailInterest, MailNotice, MailWaiting, frame::Body, reply};
 use crate::domain::ids::NodeId;
 use crate::domain::mailbox::{MailboxKey, Place};
 use crate::domain::principal::Principal;
@@ -122,23 +122,23 @@ impl MailboxService {
     }
 
     /// Wakes the sessions that others have of a mailbox: this node holds something.
-    pub(in crate::mailbox) fn wake_peers(&self, mailbox: &MailboxKey, place: Option<Place>) {
-        let place = place.map(convert::place);
+    pub(in crate::mailbox) fn wake_peers(&self, mailbox: &MailboxKey, place: Place, late: bool) {
+        let waiting = MailWaiting { mailbox: convert::mailbox(mailbox), place: Some(convert::place(place)), late };
         for run in self.inner.peers.interests.of(mailbox) {
-            self.wake_asker(Asker::Node(run), &self.inner.cluster.me.node, *mailbox, place.as_ref());
+            self.wake_asker(Asker::Node(run), &self.inner.cluster.me.node, *mailbox, waiting.clone());
         }
-        self.wake_callers(&self.inner.cluster.me.node, *mailbox, place.as_ref());
+        self.wake_callers(&self.inner.cluster.me.node, *mailbox, &waiting);
     }
 
     /// Tells the callers that have sessions of a mailbox which node holds something.
-    pub(super) fn wake_callers(&self, holder: &NodeId, mailbox: MailboxKey, place: Option<&MailPlace>) {
+    pub(super) fn wake_callers(&self, holder: &NodeId, mailbox: MailboxKey, waiting: &MailWaiting) {
         for caller in self.inner.peers.callers.of(&mailbox) {
-            self.wake_asker(Asker::Caller(caller), holder, mailbox, place);
+            self.wake_asker(Asker::Caller(caller), holder, mailbox, waiting.clone());
         }
     }
 
-    fn wake_asker(&self, asker: Asker, holder: &NodeId, mailbox: MailboxKey, place: Option<&MailPlace>) {
-        let waiting = Body::MailWaiting(MailWaiting { mailbox: convert::mailbox(&mailbox), place: place.cloned() });
+    fn wake_asker(&self, asker: Asker, holder: &NodeId, mailbox: MailboxKey, waiting: MailWaiting) {
+        let waiting = Body::MailWaiting(waiting);
         let cluster = &self.inner.cluster;
         let sent = match &asker {
             Asker::Node(run) => cluster.links.send(run, waiting),
@@ -196,7 +196,7 @@ impl MailboxService {
             return;
         }
         for (asker, holder, mailbox) in telling.wakes {
-            self.wake_asker(asker, &holder, mailbox, None);
+            self.wake_asker(asker, &holder, mailbox, something_in(&mailbox));
         }
         tokio::time::sleep(FULL.0).await;
     }
@@ -313,7 +313,7 @@ impl MailboxService {
                 }
             };
             if holds {
-                self.wake_asker(asker.clone(), &self.inner.cluster.me.node, mailbox, None);
+                self.wake_asker(asker.clone(), &self.inner.cluster.me.node, mailbox, something_in(&mailbox));
             }
         }
     }
@@ -326,6 +326,10 @@ fn heard(answer: Result<reply::Body, AskError>) -> Result<(), LinkRefused> {
         Err(AskError::Refused(refused)) => Err(refused),
         Err(AskError::TimedOut | AskError::Broken | AskError::Failed(_)) => Err(LinkRefused::Full),
     }
+}
+
+fn something_in(mailbox: &MailboxKey) -> MailWaiting {
+    MailWaiting { mailbox: convert::mailbox(mailbox), ..MailWaiting::default() }
 }
 
 fn list(mailboxes: &[MailboxKey]) -> Bytes {

@@ -5,6 +5,7 @@ mod cluster;
 mod edge;
 mod federation;
 mod mailbox;
+mod offload;
 mod text;
 mod vault;
 
@@ -21,6 +22,7 @@ pub use cluster::{ClusterMetrics, MemberState};
 pub use edge::EdgeMetrics;
 pub use federation::{FederationMetrics, PeerLabel};
 pub use mailbox::MailboxMetrics;
+pub use offload::OffloadMetrics;
 pub use vault::VaultMetrics;
 
 /// Why something was refused, as a label.
@@ -67,6 +69,8 @@ pub struct Metrics {
     pub cluster: ClusterMetrics,
     /// Other clusters.
     pub federation: FederationMetrics,
+    /// Blobs that move between clusters.
+    pub offload: OffloadMetrics,
     /// Vault requests.
     pub vault: VaultMetrics,
     /// Mailboxes.
@@ -86,6 +90,7 @@ impl Metrics {
         let admin = AdminMetrics::register(&mut registry);
         let cluster = ClusterMetrics::register(&mut registry);
         let federation = FederationMetrics::register(&mut registry);
+        let offload = OffloadMetrics::register(&mut registry);
         let vault = VaultMetrics::register(&mut registry);
         let mut borrowed = Registry::with_prefix("relay");
         let mailbox = MailboxMetrics::register(&mut registry, &mut borrowed);
@@ -99,6 +104,7 @@ impl Metrics {
             admin,
             cluster,
             federation,
+            offload,
             vault,
             mailbox,
         })

@@ -6,14 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::changes::{self, Ready};
+use super::changes::{self, Ready, Standing};
 use super::layout::encode_blob;
 use super::{
-    Acked, Known, MAX_DONE, MAX_TALLIES, Mailboxes, Moment, NewBlob, Page, PageLimit, Put, StoredBlob, Sweep, Tallies,
-    TallyCursor, check_blob, check_messages, reads,
+    Acked, Carried, Elsewhere, Known, Left, MAX_DONE, MAX_PAGE_BLOBS, MAX_TALLIES, MAX_WHERE_BYTES, Mailboxes, Moment,
+    Moving, NewBlob, Oldest, Page, PageLimit, Put, StoredBlob, Sweep, Taken, Tallies, TallyCursor, check_count,
+    check_messages, check_sizes, moves, reads,
 };
 use crate::domain::clock::Millis;
-use crate::domain::mailbox::{Holdings, MailboxKey, MessageKey, Place, Quota};
+use crate::domain::mailbox::{BlobId, Holdings, MailboxKey, MessageKey, Place, Quota};
 use crate::store::StoreError;
 use crate::store::backend::{Backend, Size};
 use crate::store::stage::Stage;
@@ -28,13 +29,13 @@ const LOOK: usize = 1024;
 const ENTRY_BYTES: usize = 512;
 
 /// Writes that come with one blob.
-const ENTRY_WRITES: usize = 5;
+const ENTRY_WRITES: usize = 6;
 
 #[async_trait]
 impl<B: Backend> Mailboxes for B {
     async fn put(&self, blob: NewBlob, quota: Quota, at: Moment) -> Result<Put, StoreError> {
-        check_blob(&blob)?;
-        let value = encode_blob(&blob.header, &blob.body);
+        check_sizes(&blob.header, &blob.receipt, &blob.body)?;
+        let value = encode_blob(None, &blob.header, &blob.body);
         let size = Size { writes: ENTRY_WRITES, bytes: value.len() + ENTRY_BYTES };
         let room = self.has_room(size.bytes);
         let NewBlob { mailbox, message, rank, from, receipt, body, .. } = blob;
@@ -111,6 +112,10 @@ impl<B: Backend> Mailboxes for B {
                 let change = move |stage: &mut Stage<'_>| changes::purge(stage, mailbox, &places, at, remembered);
                 purged += self.commit(small(SWEEP_STEP), change).await?;
             }
+            for messages in part.moved.chunks(SWEEP_STEP).map(<[_]>::to_vec) {
+                let change = move |stage: &mut Stage<'_>| moves::purge_moved(stage, mailbox, &messages, at, remembered);
+                self.commit(small(SWEEP_STEP), change).await?;
+            }
             from = part.next;
             if from.is_none() {
                 return Ok(purged);
@@ -141,6 +146,14 @@ impl<B: Backend> Mailboxes for B {
             sweep.blobs += self.commit(small(found), move |stage| changes::expire(stage, &expired)).await?;
             self.swept().up_to(up_to);
         }
+        while sweep.blobs < limit {
+            let step = (limit - sweep.blobs).min(SWEEP_STEP);
+            let ended = self.read(move |database| moves::ended(database, step, at)).await?;
+            if ended.is_empty() {
+                break;
+            }
+            sweep.blobs += self.commit(small(ended.len()), move |stage| changes::expire_ended(stage, &ended)).await?;
+        }
         while sweep.blobs + sweep.done < limit {
             let step = (limit - sweep.blobs - sweep.done).min(SWEEP_STEP);
             let over = self.read(move |database| reads::forgettable(database, at.now, step, MAX_DONE)).await?;
@@ -150,6 +163,73 @@ impl<B: Backend> Mailboxes for B {
             sweep.done += self.commit(small(over.len()), move |stage| changes::forget_all(stage, &over)).await?;
         }
         Ok(sweep)
+    }
+
+    async fn oldest(
+        &self,
+        after: Option<BlobId>,
+        hops: u8,
+        limit: PageLimit,
+        at: Moment,
+    ) -> Result<Oldest, StoreError> {
+        let swept = self.swept().get();
+        self.read(move |database| moves::oldest(database, (after, swept), hops, limit, at)).await
+    }
+
+    async fn whole(&self, mailbox: MailboxKey, place: Place, at: Moment) -> Result<Option<Carried>, StoreError> {
+        self.read(move |database| moves::carried(database, mailbox, place, at)).await
+    }
+
+    async fn take_in(&self, blob: Carried, quota: Quota, at: Moment) -> Result<Taken, StoreError> {
+        check_sizes(&blob.header, &blob.receipt, &blob.body)?;
+        let Carried { mailbox, place, from, delivered, hops, ends, header, receipt, body } = blob;
+        // What is swept is not looked at again.
+        let is_swept = place.id.stamp().get() < self.swept().get();
+        if is_swept || at.is_past(place.id.time()) || ends.is_some_and(|ends| ends <= at.now) {
+            return Ok(Taken::Expired);
+        }
+        let value = encode_blob(ends, &header, &body);
+        let size = Size { writes: ENTRY_WRITES, bytes: value.len() + ENTRY_BYTES };
+        let room = self.has_room(size.bytes);
+        let (message, rank, body_bytes) = (place.id.message(), place.rank, body.len());
+        let ready = Arc::new(Ready { mailbox, message, rank, from, receipt, value, body_bytes, room });
+        let (again, standing) = (ready.clone(), Standing { place, delivered, hops, ends });
+        let attempt = move |stage: &mut Stage<'_>| moves::take_in(stage, &ready, standing, &quota, at);
+        let (taken, stale) = self.commit(size, attempt).await?;
+        if !stale {
+            return Ok(taken);
+        }
+        reclaim(self, mailbox, at).await?;
+        let attempt = move |stage: &mut Stage<'_>| moves::take_in(stage, &again, standing, &quota, at);
+        Ok(self.commit(size, attempt).await?.0)
+    }
+
+    async fn moved(&self, moving: Vec<Moving>, place: Bytes, at: Moment) -> Result<Vec<Left>, StoreError> {
+        check_count(moving.len())?;
+        if place.len() > MAX_WHERE_BYTES {
+            return Err(StoreError::BlobTooLarge { part: "place", bytes: place.len(), max: MAX_WHERE_BYTES });
+        }
+        self.commit(small(moving.len()), move |stage| moves::moved(stage, &moving, &place, at)).await
+    }
+
+    async fn settle(
+        &self,
+        messages: Vec<(MailboxKey, MessageKey)>,
+        at: Moment,
+        remember: Duration,
+    ) -> Result<usize, StoreError> {
+        check_count(messages.len())?;
+        self.commit(small(messages.len()), move |stage| moves::settle_all(stage, &messages, at, remember)).await
+    }
+
+    async fn elsewhere(
+        &self,
+        of: Option<MailboxKey>,
+        after: Option<(MailboxKey, MessageKey)>,
+        limit: usize,
+        at: Moment,
+    ) -> Result<Vec<Elsewhere>, StoreError> {
+        self.read(move |database| moves::elsewhere(database, of, after, limit.clamp(1, MAX_PAGE_BLOBS), at)).await
     }
 }
 

@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 
+use super::entries::{Live, Message, Moved, decode_message, encode_message};
 use super::layout::{
-    Live, Message, TOTALS, Tally, Totals, age_key, blob_key, decode_message, decode_share, decode_tally, decode_totals,
-    done_key, encode_age, encode_live, encode_message, encode_share, encode_tally, encode_totals, message_key,
-    share_key, tally_key, unreadable,
+    TOTALS, Tally, Totals, age_key, blob_key, decode_share, decode_tally, decode_totals, done_key, encode_age,
+    encode_share, encode_tally, encode_totals, end_key, message_key, share_key, tally_key, unreadable,
 };
 use super::{Acked, Moment, Put};
 use crate::domain::clock::Millis;
@@ -46,17 +46,50 @@ pub(super) fn put(
 ) -> Result<Verdict<Attempt>, StoreError> {
     let answer = |put| Ok(Verdict::Discard(Attempt { put, stale: false }));
     match message(stage, blob.mailbox, blob.message)? {
-        Some(Message::Live(live)) if !at.is_past(live.place.id.time()) => {
-            return answer(Put::Duplicate(live.place.id));
-        }
+        Some(Message::Live(live)) if !live.is_past(&at) => return answer(Put::Duplicate(live.place.id)),
+        Some(Message::Moved(moved)) if at.now < moved.until => return answer(Put::Duplicate(moved.id)),
         Some(Message::Done(until)) if at.now < until => return answer(Put::Done),
-        Some(Message::Live(live)) => remove(stage, blob.mailbox, &live, Fate::Forgotten)?,
-        Some(Message::Done(until)) => forget(stage, until, blob.mailbox, blob.message)?,
+        Some(old) => erase(stage, blob.mailbox, blob.message, &old)?,
         None => {}
     }
-    if !blob.room {
-        return answer(Put::Refused(Full::Disk));
+    let past_the_end = || StoreError::Write { detail: "the clock is past the year 10889".to_owned() };
+    let stamp = totals(stage)?.last.next(at.now).ok_or_else(past_the_end)?;
+    let id = BlobId::new(stamp, blob.message);
+    let place = Place { rank: blob.rank, id };
+    match insert(stage, blob, Standing { place, delivered: false, hops: 0, ends: None }, quota, at)? {
+        Ok(()) => Ok(Verdict::Keep(Attempt { put: Put::Stored(id), stale: false })),
+        Err(NoRoom { full, stale }) => Ok(Verdict::Discard(Attempt { put: Put::Refused(full), stale })),
     }
+}
+
+/// Where a blob is to stand, and what else it brings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) place: Place,
+    pub(super) delivered: bool,
+    pub(super) hops: u8,
+    pub(super) ends: Option<Millis>,
+}
+
+/// Why a blob is not stored.
+pub(super) struct NoRoom {
+    pub(super) full: Full,
+    /// Whether the mailbox may hold something that has expired.
+    pub(super) stale: bool,
+}
+
+/// Writes a blob, of a message that is not known, if there is room.
+pub(super) fn insert(
+    stage: &mut Stage<'_>,
+    blob: &Ready,
+    standing: Standing,
+    quota: &Quota,
+    at: Moment,
+) -> Result<Result<(), NoRoom>, StoreError> {
+    if !blob.room {
+        return Ok(Err(NoRoom { full: Full::Disk, stale: false }));
+    }
+    let Standing { place, delivered, hops, ends } = standing;
     let (mut totals, tally) = (totals(stage)?, tally(stage, blob.mailbox)?.unwrap_or_default());
     let share = share(stage, blob.mailbox, blob.from)?;
     let charge = charge(blob.body_bytes);
@@ -64,21 +97,22 @@ pub(super) fn put(
     let (held, share) = (tally.held.plus(charge), share.plus(charge));
     if let Some(full) = quota.broken_by(held, share, totals.held) {
         let stale = matches!(full, Full::Mailbox | Full::Sender) && at.is_past(tally.since);
-        return Ok(Verdict::Discard(Attempt { put: Put::Refused(full), stale }));
+        return Ok(Err(NoRoom { full, stale }));
     }
-    let past_the_end = || StoreError::Write { detail: "the clock is past the year 10889".to_owned() };
-    totals.last = totals.last.next(at.now).ok_or_else(past_the_end)?;
-    let id = BlobId::new(totals.last, blob.message);
-    let since = if tally.held.blobs == 0 { id.time() } else { tally.since };
-    let place = Place { rank: blob.rank, id };
-    let live = encode_live(place, charge, blob.from, false, &blob.receipt);
+    // What is put later stands behind it.
+    totals.last = totals.last.max(place.id.stamp());
+    let since = if tally.held.blobs == 0 { place.id.time() } else { tally.since.min(place.id.time()) };
+    let live = Live { place, charge, from: blob.from, delivered, hops, ends, receipt: blob.receipt.clone() };
     stage.put_shared(Family::Blobs, &blob_key(blob.mailbox, place), &blob.value);
-    stage.put(Family::Messages, &message_key(blob.mailbox, blob.message), &live);
-    stage.put(Family::Ages, &age_key(id), &encode_age(blob.mailbox, blob.rank));
+    stage.put(Family::Messages, &message_key(blob.mailbox, blob.message), &encode_message(&Message::Live(live)));
+    stage.put(Family::Ages, &age_key(place.id), &encode_age(blob.mailbox, blob.rank));
+    if let Some(ends) = ends {
+        stage.put(Family::Ends, &end_key(ends, blob.mailbox, place), &[]);
+    }
     stage.put(Family::Usage, &tally_key(blob.mailbox), &encode_tally(Tally { held, since }));
     stage.put(Family::Usage, &share_key(blob.mailbox, blob.from), &encode_share(share));
     set_totals(stage, &totals);
-    Ok(Verdict::Keep(Attempt { put: Put::Stored(id), stale: false }))
+    Ok(Ok(()))
 }
 
 /// Deletes the blobs of messages, and remembers those that had one up to but not including `until`.
@@ -91,11 +125,19 @@ pub(super) fn ack(
 ) -> Result<Verdict<Vec<Option<Acked>>>, StoreError> {
     let mut acked = Vec::with_capacity(messages.len());
     for message in messages {
-        let live = live(stage, mailbox, *message)?.filter(|live| !at.is_past(live.place.id.time()));
-        if let Some(live) = &live {
-            remove(stage, mailbox, live, Fate::Done { until, now: at.now })?;
-        }
-        acked.push(live.map(|live| Acked { place: live.place, receipt: live.receipt }));
+        acked.push(match self::message(stage, mailbox, *message)? {
+            Some(Message::Live(live)) if !live.is_past(&at) => {
+                remove(stage, mailbox, &live, Fate::Done { until, now: at.now })?;
+                Some(Acked::Blob { place: live.place, receipt: live.receipt })
+            }
+            Some(Message::Moved(moved)) if at.now < moved.until && !moved.owed => {
+                let place = moved.place.clone();
+                let owed = Message::Moved(Moved { owed: true, ..moved });
+                stage.put(Family::Messages, &message_key(mailbox, *message), &encode_message(&owed));
+                Some(Acked::Moved { place })
+            }
+            _ => None,
+        });
     }
     Ok(Verdict::Keep(acked))
 }
@@ -109,7 +151,7 @@ pub(super) fn mark_delivered(
 ) -> Result<Verdict<Vec<Option<Bytes>>>, StoreError> {
     let mut receipts = Vec::with_capacity(messages.len());
     for message in messages {
-        let new = live(stage, mailbox, *message)?.filter(|live| !live.delivered && !at.is_past(live.place.id.time()));
+        let new = live(stage, mailbox, *message)?.filter(|live| !live.delivered && !live.is_past(&at));
         receipts.push(new.as_ref().map(|live| live.receipt.clone()));
         if let Some(mut live) = new {
             live.delivered = true;
@@ -133,7 +175,7 @@ pub(super) fn purge(
         // It may have been acknowledged, and stored again, since the list was made.
         let still = live(stage, mailbox, place.id.message())?.filter(|live| live.place == *place);
         let Some(live) = still else { continue };
-        if at.is_past(place.id.time()) {
+        if live.is_past(&at) {
             remove(stage, mailbox, &live, Fate::Forgotten)?;
         } else {
             remove(stage, mailbox, &live, Fate::Done { until, now: at.now })?;
@@ -159,6 +201,24 @@ pub(super) fn expire(stage: &mut Stage<'_>, expired: &[(MailboxKey, Place)]) -> 
     Ok(Verdict::Keep(deleted))
 }
 
+/// Deletes what is left of a list of blobs that have ended; answers how many.
+pub(super) fn expire_ended(
+    stage: &mut Stage<'_>,
+    ended: &[(Millis, MailboxKey, Place)],
+) -> Result<Verdict<usize>, StoreError> {
+    let mut deleted = 0;
+    for (ends, mailbox, place) in ended {
+        match live(stage, *mailbox, place.id.message())? {
+            Some(live) if live.place == *place => {
+                remove(stage, *mailbox, &live, Fate::Forgotten)?;
+                deleted += 1;
+            }
+            _ => stage.delete(Family::Ends, &end_key(*ends, *mailbox, *place)),
+        }
+    }
+    Ok(Verdict::Keep(deleted))
+}
+
 /// Notes that nothing in a mailbox was stored before `since`.
 pub(super) fn note_oldest(
     stage: &mut Stage<'_>,
@@ -172,46 +232,74 @@ pub(super) fn note_oldest(
     Ok(Verdict::Keep(()))
 }
 
-/// Forgets what is left of a list of messages that were remembered as done; answers how many.
+/// Forgets what is left of a list of messages that were remembered as done or moved; answers how many.
 pub(super) fn forget_all(
     stage: &mut Stage<'_>,
     over: &[(Millis, MailboxKey, MessageKey)],
 ) -> Result<Verdict<usize>, StoreError> {
     let mut forgotten = 0;
     for (until, mailbox, key) in over {
-        if message(stage, *mailbox, *key)? == Some(Message::Done(*until)) {
-            forget(stage, *until, *mailbox, *key)?;
-            forgotten += 1;
-        } else {
-            stage.delete(Family::Done, &done_key(*until, *mailbox, *key));
+        match message(stage, *mailbox, *key)? {
+            Some(old @ (Message::Done(_) | Message::Moved(_))) if old.remembered_until() == Some(*until) => {
+                erase(stage, *mailbox, *key, &old)?;
+                forgotten += 1;
+            }
+            _ => stage.delete(Family::Done, &done_key(*until, *mailbox, *key)),
         }
     }
     Ok(Verdict::Keep(forgotten))
 }
 
 /// What becomes of a message whose blob is deleted.
-#[derive(Clone, Copy)]
-enum Fate {
+#[derive(Clone)]
+pub(super) enum Fate {
     /// It can be stored again.
     Forgotten,
     /// It is remembered as done up to but not including `until`.
     Done { until: Millis, now: Millis },
+    /// Its blob lies elsewhere from now on.
+    Moved(Moved),
 }
 
-fn remove(stage: &mut Stage<'_>, mailbox: MailboxKey, live: &Live, fate: Fate) -> Result<(), StoreError> {
+/// Deletes all that is known of a message.
+pub(super) fn erase(
+    stage: &mut Stage<'_>,
+    mailbox: MailboxKey,
+    key: MessageKey,
+    old: &Message,
+) -> Result<(), StoreError> {
+    match old {
+        Message::Live(live) => remove(stage, mailbox, live, Fate::Forgotten),
+        Message::Done(until) => forget(stage, *until, mailbox, key),
+        Message::Moved(moved) => {
+            stage.delete(Family::Moved, &message_key(mailbox, key));
+            forget(stage, moved.until, mailbox, key)
+        }
+    }
+}
+
+/// Deletes a blob.
+pub(super) fn remove(stage: &mut Stage<'_>, mailbox: MailboxKey, live: &Live, fate: Fate) -> Result<(), StoreError> {
     let (place, key) = (live.place, live.place.id.message());
     stage.delete(Family::Blobs, &blob_key(mailbox, place));
     stage.delete(Family::Ages, &age_key(place.id));
+    if let Some(ends) = live.ends {
+        stage.delete(Family::Ends, &end_key(ends, mailbox, place));
+    }
     let miscounted = || unreadable("the count of a mailbox");
     let mut totals = totals(stage)?;
     totals.held = totals.held.minus(live.charge).ok_or_else(miscounted)?;
-    match fate {
-        Fate::Done { until, now } if now < until => {
-            stage.put(Family::Messages, &message_key(mailbox, key), &encode_message(&Message::Done(until)));
-            stage.put(Family::Done, &done_key(until, mailbox, key), &[]);
+    let left = match fate {
+        Fate::Done { until, now } => Some(Message::Done(until)).filter(|_| now < until),
+        Fate::Moved(moved) => Some(Message::Moved(moved)),
+        Fate::Forgotten => None,
+    };
+    match left {
+        Some(left) => {
+            note(stage, mailbox, key, &left);
             totals.done += 1;
         }
-        Fate::Done { .. } | Fate::Forgotten => stage.delete(Family::Messages, &message_key(mailbox, key)),
+        None => stage.delete(Family::Messages, &message_key(mailbox, key)),
     }
     set_totals(stage, &totals);
 
@@ -229,6 +317,35 @@ fn remove(stage: &mut Stage<'_>, mailbox: MailboxKey, live: &Live, fate: Fate) -
     Ok(())
 }
 
+/// Writes what is remembered of a message, without the count.
+fn note(stage: &mut Stage<'_>, mailbox: MailboxKey, key: MessageKey, message: &Message) {
+    stage.put(Family::Messages, &message_key(mailbox, key), &encode_message(message));
+    if let Some(until) = message.remembered_until() {
+        stage.put(Family::Done, &done_key(until, mailbox, key), &[]);
+    }
+    if matches!(message, Message::Moved(_)) {
+        stage.put(Family::Moved, &message_key(mailbox, key), &[]);
+    }
+}
+
+/// A message whose blob was moved is done with: remembered up to but not including `until`.
+pub(super) fn settle(
+    stage: &mut Stage<'_>,
+    mailbox: MailboxKey,
+    key: MessageKey,
+    moved: Moved,
+    (until, now): (Millis, Millis),
+) -> Result<(), StoreError> {
+    erase(stage, mailbox, key, &Message::Moved(moved))?;
+    if now < until {
+        note(stage, mailbox, key, &Message::Done(until));
+        let mut totals = totals(stage)?;
+        totals.done += 1;
+        set_totals(stage, &totals);
+    }
+    Ok(())
+}
+
 fn forget(stage: &mut Stage<'_>, until: Millis, mailbox: MailboxKey, key: MessageKey) -> Result<(), StoreError> {
     stage.delete(Family::Messages, &message_key(mailbox, key));
     stage.delete(Family::Done, &done_key(until, mailbox, key));
@@ -238,14 +355,14 @@ fn forget(stage: &mut Stage<'_>, until: Millis, mailbox: MailboxKey, key: Messag
     Ok(())
 }
 
-fn message(stage: &Stage<'_>, mailbox: MailboxKey, key: MessageKey) -> Result<Option<Message>, StoreError> {
+pub(super) fn message(stage: &Stage<'_>, mailbox: MailboxKey, key: MessageKey) -> Result<Option<Message>, StoreError> {
     stage.get(Family::Messages, &message_key(mailbox, key))?.map(|value| decode_message(&value)).transpose()
 }
 
 fn live(stage: &Stage<'_>, mailbox: MailboxKey, key: MessageKey) -> Result<Option<Live>, StoreError> {
     Ok(match message(stage, mailbox, key)? {
         Some(Message::Live(live)) => Some(live),
-        Some(Message::Done(_)) | None => None,
+        Some(Message::Done(_) | Message::Moved(_)) | None => None,
     })
 }
 

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use super::entries::{Message, decode_message};
 use super::layout::{
-    Message, TOTALS, decode_age, decode_blob, decode_blob_key, decode_done_key, decode_message, decode_message_key,
-    decode_share, decode_tally, decode_totals, unreadable,
+    TOTALS, decode_age, decode_blob, decode_blob_key, decode_done_key, decode_end_key, decode_message_key,
+    decode_moved_key, decode_share, decode_tally, decode_totals, unreadable,
 };
 use crate::domain::mailbox::Holdings;
 use crate::store::StoreError;
@@ -21,6 +22,10 @@ pub(in crate::store) struct Audit {
     live: u64,
     remembered: u64,
     done: u64,
+    ending: u64,
+    ends: u64,
+    gone: u64,
+    moved: u64,
     held: Holdings,
     shares: Holdings,
     charged: u64,
@@ -45,9 +50,14 @@ impl Audit {
                 match decode_message(value)? {
                     Message::Live(live) => {
                         self.live += 1;
+                        self.ending += u64::from(live.ends.is_some());
                         self.charged = self.charged.saturating_add(live.charge);
                     }
                     Message::Done(_) => self.remembered += 1,
+                    Message::Moved(_) => {
+                        self.remembered += 1;
+                        self.gone += 1;
+                    }
                 }
             }
             Family::Ages => {
@@ -59,6 +69,14 @@ impl Audit {
                 self.done += 1;
             }
             Family::Usage => self.count(key, value)?,
+            Family::Ends => {
+                decode_end_key(key)?;
+                self.ends += 1;
+            }
+            Family::Moved => {
+                decode_moved_key(key)?;
+                self.moved += 1;
+            }
         }
         Ok(())
     }
@@ -93,6 +111,8 @@ impl Audit {
             ("bytes by the counts of mailboxes", self.held.bytes, held.bytes),
             ("bytes by the counts of senders", self.shares.bytes, held.bytes),
             ("bytes by the messages that wait", self.charged, held.bytes),
+            ("blobs in the order of their ends", self.ends, self.ending),
+            ("messages by mailbox that were moved", self.moved, self.gone),
             ("messages that are done by the totals", done, self.remembered),
             ("messages in the order of forgetting", self.done, self.remembered),
         ] {

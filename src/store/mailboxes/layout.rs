@@ -3,16 +3,20 @@
 //!
 //! | family | key | value |
 //! |---|---|---|
-//! | blobs | mailbox 32, rank 8, id 16 | length of the header 2, header, body |
-//! | messages | mailbox 32, message 8 | `L`, rank 8, id 16, charge 8, sender 16, delivered 1, receipt; or `D`, until 8 |
+//! | blobs | mailbox 32, rank 8, id 16 | length of the header 2, with its highest bit: end 8; header, body |
+//! | messages | mailbox 32, message 8 | `L`, rank 8, id 16, charge 8, sender 16, delivered 1, receipt |
+//! | | | or `T`, the same with hops 1, end 8 or 0 before the receipt |
+//! | | | or `D`, until 8 |
+//! | | | or `M`, until 8, id there 16, owed 1, where |
 //! | ages | id 16 | mailbox 32, rank 8 |
 //! | done | until 8, mailbox 32, message 8 | nothing |
+//! | ends | end 8, mailbox 32, rank 8, id 16 | nothing |
+//! | moved | mailbox 32, message 8 | nothing |
 //! | usage | `totals` | blobs 8, bytes 8, last stamp 8, done 8 |
 //! | usage | mailbox 32 | blobs 8, bytes 8, moment 8 before which nothing in it was stored |
 //! | usage | mailbox 32, sender 16 | blobs 8, bytes 8 |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
-use smallvec::SmallVec;
 
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Holdings, MailboxKey, MessageKey, Place, SenderKey, Stamp};
@@ -21,27 +25,8 @@ use crate::store::StoreError;
 /// The key of [`Totals`].
 pub(super) const TOTALS: &[u8] = b"totals";
 
-const LIVE: u8 = b'L';
-const DONE: u8 = b'D';
-
-/// What is known of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Message {
-    /// Its blob waits.
-    Live(Live),
-    /// It is done, and remembered up to but not including this moment.
-    Done(Millis),
-}
-
-/// A message whose blob waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Live {
-    pub(super) place: Place,
-    pub(super) charge: u64,
-    pub(super) from: SenderKey,
-    pub(super) delivered: bool,
-    pub(super) receipt: Bytes,
-}
+/// In the length of a header: the moment at which the blob ends follows.
+const ENDS: u16 = 0x8000;
 
 /// How much is stored in all, the stamp given out last, and how many messages are remembered as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,9 +55,16 @@ pub(super) fn decode_blob_key(mut key: &[u8]) -> Result<Place, StoreError> {
     read().map_err(|Damaged| unreadable("a key of a blob"))
 }
 
-pub(super) fn encode_blob(header: &[u8], body: &[u8]) -> Bytes {
-    let mut value = BytesMut::with_capacity(2 + header.len() + body.len());
-    value.put_u16(u16::try_from(header.len()).unwrap_or(u16::MAX));
+pub(super) fn encode_blob(ends: Option<Millis>, header: &[u8], body: &[u8]) -> Bytes {
+    let mut value = BytesMut::with_capacity(10 + header.len() + body.len());
+    let length = u16::try_from(header.len()).unwrap_or(u16::MAX);
+    match ends {
+        None => value.put_u16(length),
+        Some(ends) => {
+            value.put_u16(length | ENDS);
+            value.put_u64(ends.0);
+        }
+    }
     value.put_slice(header);
     value.put_slice(body);
     value.freeze()
@@ -80,10 +72,24 @@ pub(super) fn encode_blob(header: &[u8], body: &[u8]) -> Bytes {
 
 /// The header and the body; they share the memory of the value.
 pub(super) fn decode_blob(mut value: Bytes) -> Result<(Bytes, Bytes), StoreError> {
-    match value.try_get_u16().map(usize::from) {
-        Ok(header) if header <= value.len() => Ok((value.split_to(header), value)),
-        _ => Err(unreadable("a blob")),
-    }
+    let mut read = || {
+        let length = value.try_get_u16()?;
+        if length & ENDS != 0 {
+            value.try_get_u64()?;
+        }
+        let header = usize::from(length & !ENDS);
+        if header > value.len() { Err(Damaged) } else { Ok((value.split_to(header), value.clone())) }
+    };
+    read().map_err(|Damaged| unreadable("a blob"))
+}
+
+/// When a blob ends, if that is before its age says.
+pub(super) fn end_of(mut value: &[u8]) -> Result<Option<Millis>, StoreError> {
+    let mut read = || match value.try_get_u16()? & ENDS {
+        0 => Ok(None),
+        _ => Ok(Some(Millis(value.try_get_u64()?))),
+    };
+    read().map_err(|Damaged| unreadable("a blob"))
 }
 
 pub(super) fn message_key(mailbox: MailboxKey, message: MessageKey) -> [u8; 40] {
@@ -96,50 +102,6 @@ pub(super) fn decode_message_key(mut key: &[u8]) -> Result<MessageKey, StoreErro
         take_message(&mut key)
     };
     read().map_err(|Damaged| unreadable("a key of a message"))
-}
-
-/// An entry of a message, without an allocation for the receipts there are.
-pub(super) type MessageEntry = SmallVec<[u8; 256]>;
-
-pub(super) fn encode_message(message: &Message) -> MessageEntry {
-    match message {
-        Message::Live(Live { place, charge, from, delivered, receipt }) => {
-            encode_live(*place, *charge, *from, *delivered, receipt)
-        }
-        Message::Done(until) => {
-            let mut value = MessageEntry::from_slice(&[DONE]);
-            value.extend_from_slice(&until.0.to_be_bytes());
-            value
-        }
-    }
-}
-
-/// The entry of a message whose blob waits: see [`Live`].
-pub(super) fn encode_live(place: Place, charge: u64, from: SenderKey, delivered: bool, receipt: &[u8]) -> MessageEntry {
-    let (rank, id, charge) = (place.rank.to_be_bytes(), place.id.to_bytes(), charge.to_be_bytes());
-    let fixed: [u8; 50] = joined([&[LIVE], &rank, &id, &charge, &from.0, &[u8::from(delivered)]]);
-    let mut value = MessageEntry::from_slice(&fixed);
-    value.extend_from_slice(receipt);
-    value
-}
-
-pub(super) fn decode_message(mut value: &[u8]) -> Result<Message, StoreError> {
-    let mut read = || match value.try_get_u8()? {
-        LIVE => Ok(Message::Live(Live {
-            place: Place { rank: value.try_get_u64()?, id: take_id(&mut value)? },
-            charge: value.try_get_u64()?,
-            from: SenderKey(take(&mut value)?),
-            delivered: match value.try_get_u8()? {
-                0 => false,
-                1 => true,
-                _ => return Err(Damaged),
-            },
-            receipt: Bytes::copy_from_slice(value),
-        })),
-        DONE => Ok(Message::Done(Millis(value.try_get_u64()?))),
-        _ => Err(Damaged),
-    };
-    read().map_err(|Damaged| unreadable("an entry of a message"))
 }
 
 pub(super) fn age_key(id: BlobId) -> [u8; 16] {
@@ -170,6 +132,24 @@ pub(super) fn done_key(until: Millis, mailbox: MailboxKey, message: MessageKey) 
 pub(super) fn decode_done_key(mut key: &[u8]) -> Result<(Millis, MailboxKey, MessageKey), StoreError> {
     let mut read = || Ok((Millis(key.try_get_u64()?), MailboxKey(take(&mut key)?), take_message(&mut key)?));
     read().map_err(|Damaged| unreadable("an entry of what is done"))
+}
+
+pub(super) fn end_key(ends: Millis, mailbox: MailboxKey, place: Place) -> [u8; 64] {
+    joined([&ends.0.to_be_bytes(), &blob_key(mailbox, place)])
+}
+
+pub(super) fn decode_end_key(mut key: &[u8]) -> Result<(Millis, MailboxKey, Place), StoreError> {
+    let mut read = || {
+        let (ends, mailbox) = (Millis(key.try_get_u64()?), MailboxKey(take(&mut key)?));
+        Ok((ends, mailbox, Place { rank: key.try_get_u64()?, id: take_id(&mut key)? }))
+    };
+    read().map_err(|Damaged| unreadable("an entry of what ends"))
+}
+
+/// The mailbox and the message of a [`message_key`].
+pub(super) fn decode_moved_key(mut key: &[u8]) -> Result<(MailboxKey, MessageKey), StoreError> {
+    let mut read = || Ok((MailboxKey(take(&mut key)?), take_message(&mut key)?));
+    read().map_err(|Damaged| unreadable("an entry of what was moved"))
 }
 
 pub(super) fn tally_key(mailbox: MailboxKey) -> [u8; 32] {
@@ -214,7 +194,7 @@ pub(super) fn unreadable(what: &str) -> StoreError {
 }
 
 /// Parts one behind the other, of `BYTES` bytes in all.
-fn joined<const PARTS: usize, const BYTES: usize>(parts: [&[u8]; PARTS]) -> [u8; BYTES] {
+pub(super) fn joined<const PARTS: usize, const BYTES: usize>(parts: [&[u8]; PARTS]) -> [u8; BYTES] {
     let mut joined = [0; BYTES];
     let mut rest = &mut joined[..];
     parts.iter().for_each(|part| rest.put_slice(part));
@@ -236,7 +216,7 @@ fn read_numbers<const N: usize>(mut value: &[u8]) -> Result<[u64; N], StoreError
 }
 
 /// Bytes that say nothing.
-struct Damaged;
+pub(super) struct Damaged;
 
 impl From<TryGetError> for Damaged {
     fn from(_: TryGetError) -> Self {
@@ -244,14 +224,22 @@ impl From<TryGetError> for Damaged {
     }
 }
 
-fn take<const N: usize>(from: &mut impl Buf) -> Result<[u8; N], Damaged> {
+pub(super) fn take<const N: usize>(from: &mut impl Buf) -> Result<[u8; N], Damaged> {
     let mut bytes = [0; N];
     from.try_copy_to_slice(&mut bytes)?;
     Ok(bytes)
 }
 
-fn take_id(from: &mut impl Buf) -> Result<BlobId, Damaged> {
+pub(super) fn take_id(from: &mut impl Buf) -> Result<BlobId, Damaged> {
     BlobId::from_bytes(take(from)?).ok_or(Damaged)
+}
+
+pub(super) fn take_yes(from: &mut impl Buf) -> Result<bool, Damaged> {
+    match from.try_get_u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Damaged),
+    }
 }
 
 fn take_message(from: &mut impl Buf) -> Result<MessageKey, Damaged> {
@@ -262,6 +250,7 @@ fn take_message(from: &mut impl Buf) -> Result<MessageKey, Damaged> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::entries::{Live, Message, Moved, decode_message, encode_message};
     use super::*;
 
     fn mailbox() -> impl Strategy<Value = MailboxKey> {
@@ -280,16 +269,26 @@ mod tests {
     }
 
     fn message() -> impl Strategy<Value = Message> {
-        let live = (place(), any::<u64>(), any::<[u8; 16]>(), any::<bool>(), any::<Vec<u8>>());
+        let moves = (0_u8..2, prop::option::of((1..u64::MAX).prop_map(Millis)));
+        let live = (place(), any::<u64>(), any::<[u8; 16]>(), any::<bool>(), moves, any::<Vec<u8>>());
+        let moved = (any::<u64>(), place(), any::<bool>(), any::<Vec<u8>>());
         prop_oneof![
-            live.prop_map(|(place, charge, from, delivered, receipt)| Message::Live(Live {
+            live.prop_map(|(place, charge, from, delivered, (hops, ends), receipt)| Message::Live(Live {
                 place,
                 charge,
                 from: SenderKey(from),
                 delivered,
+                hops,
+                ends,
                 receipt: receipt.into()
             })),
             any::<u64>().prop_map(|until| Message::Done(Millis(until))),
+            moved.prop_map(|(until, at, owed, place)| Message::Moved(Moved {
+                until: Millis(until),
+                id: at.id,
+                owed,
+                place: place.into()
+            })),
         ]
     }
 
@@ -299,10 +298,16 @@ mod tests {
             mailbox in mailbox(), place in place(), message in message(), header: Vec<u8>, body: Vec<u8>, n: [u64; 4],
         ) {
             prop_assert_eq!(decode_blob_key(&blob_key(mailbox, place)), Ok(place));
-            prop_assert_eq!(decode_blob(encode_blob(&header, &body)), Ok((header.into(), body.into())));
+            for ends in [None, Some(Millis(n[0]))] {
+                let value = encode_blob(ends, &header, &body);
+                prop_assert_eq!(end_of(&value), Ok(ends));
+                prop_assert_eq!(decode_blob(value), Ok((header.clone().into(), body.clone().into())));
+            }
+            prop_assert_eq!(decode_end_key(&end_key(Millis(n[0]), mailbox, place)), Ok((Millis(n[0]), mailbox, place)));
             prop_assert_eq!(decode_message(&encode_message(&message)), Ok(message));
             let key = place.id.message();
             prop_assert_eq!(decode_message_key(&message_key(mailbox, key)), Ok(key));
+            prop_assert_eq!(decode_moved_key(&message_key(mailbox, key)), Ok((mailbox, key)));
             let age = (age_key(place.id), encode_age(mailbox, place.rank));
             prop_assert_eq!(decode_age(&age.0, &age.1), Ok((mailbox, place)));
             prop_assert_eq!(decode_done_key(&done_key(Millis(n[0]), mailbox, key)), Ok((Millis(n[0]), mailbox, key)));
@@ -320,6 +325,7 @@ mod tests {
             prop_assert_eq!(age_key(a.id).cmp(&age_key(b.id)), a.id.cmp(&b.id));
             let done = |until| done_key(Millis(until), mailbox, a.id.message());
             prop_assert_eq!(done(u).cmp(&done(v)), u.cmp(&v));
+            prop_assert!(u >= v || end_key(Millis(u), mailbox, a) < end_key(Millis(v), mailbox, b));
             let start = age_start(b.id.stamp().get());
             prop_assert_eq!(age_key(a.id)[..] < start[..], a.id.stamp() < b.id.stamp());
         }
@@ -327,12 +333,12 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             if let Ok(message) = decode_message(&bytes) {
-                let encoded = encode_message(&message);
-                prop_assert!(bytes.starts_with(&encoded));
+                prop_assert_eq!(decode_message(&encode_message(&message)), Ok(message));
             }
             if let Ok((header, body)) = decode_blob(bytes.clone().into()) {
-                prop_assert_eq!(encode_blob(&header, &body), bytes.clone());
+                prop_assert_eq!(encode_blob(end_of(&bytes).unwrap(), &header, &body), bytes.clone());
             }
+            drop((decode_end_key(&bytes), decode_moved_key(&bytes), end_of(&bytes)));
             drop((decode_blob_key(&bytes), decode_message_key(&bytes), decode_age(&bytes, &bytes)));
             drop((decode_done_key(&bytes), decode_tally(&bytes), decode_share(&bytes), decode_totals(&bytes)));
         }

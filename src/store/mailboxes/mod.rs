@@ -5,13 +5,17 @@
 //! | `layout` | keys and values as bytes |
 //! | `changes` | what a put, an acknowledgment, a deletion changes |
 //! | `reads` | pages, and the lists that purges and sweeps work off |
+//! | `entries` | what is known of a message, as bytes |
+//! | `moves` | blobs that go from one store to another |
 //! | `calls` | [`Mailboxes`] for every backend, in these terms |
 //! | `check` | whether what is stored makes sense, for who reads a backup |
 
 mod calls;
 mod changes;
 mod check;
+mod entries;
 mod layout;
+mod moves;
 mod reads;
 
 use std::time::Duration;
@@ -25,6 +29,7 @@ use crate::domain::mailbox::{BlobId, Full, Holdings, MailboxKey, MessageKey, Pla
 
 pub use calls::SWEEP_STEP;
 pub(super) use check::Audit;
+pub use moves::{Carried, Elsewhere, Left, MAX_WHERE_BYTES, Moving, Oldest, Taken};
 
 /// Largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 << 20;
@@ -65,6 +70,12 @@ impl Moment {
     #[must_use]
     pub fn is_past(&self, time: Millis) -> bool {
         time <= self.horizon
+    }
+
+    /// When what was stored at `time` expires, if the horizon keeps its distance.
+    #[must_use]
+    pub fn end_of(&self, time: Millis) -> Millis {
+        time.plus(self.now.since(self.horizon))
     }
 }
 
@@ -130,13 +141,21 @@ pub struct Page {
     pub more: bool,
 }
 
-/// A blob that an acknowledgment deleted.
+/// What an acknowledgment changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acked {
-    /// Where it stood.
-    pub place: Place,
-    /// What came as its receipt.
-    pub receipt: Bytes,
+pub enum Acked {
+    /// A blob is deleted.
+    Blob {
+        /// Where it stood.
+        place: Place,
+        /// What came as its receipt.
+        receipt: Bytes,
+    },
+    /// It was moved elsewhere; that it is done with is kept until [`Mailboxes::settle`].
+    Moved {
+        /// Where.
+        place: Bytes,
+    },
 }
 
 /// What a mailbox knows of a message.
@@ -146,6 +165,8 @@ pub enum Known {
     Absent,
     /// It waits at that place.
     Live(Place),
+    /// It was moved elsewhere, and is not known to be done with.
+    Moved,
     /// It was acknowledged or purged not long ago.
     Done,
 }
@@ -191,7 +212,7 @@ pub trait Mailboxes: Send + Sync {
     async fn get(&self, mailbox: MailboxKey, place: Place, at: Moment) -> Result<Option<StoredBlob>, StoreError>;
 
     /// Deletes the blobs of these messages (at most [`MAX_MESSAGES`]), and remembers each message that had one as
-    /// done for as long as `remember`. Answers for each message what was deleted.
+    /// done for as long as `remember`. Answers for each message what that changed.
     async fn ack(
         &self,
         mailbox: MailboxKey,
@@ -241,14 +262,49 @@ pub trait Mailboxes: Send + Sync {
     /// In steps of [`SWEEP_STEP`]: what an error interrupts is partly done. A caller that sweeps that many at a
     /// time, and waits between for a few times as long as the sweep took, is not felt by others.
     async fn sweep(&self, at: Moment, limit: usize) -> Result<Sweep, StoreError>;
+
+    /// The oldest blobs after one, whole, of those that were moved at most `hops` times. A part may be empty though
+    /// others follow.
+    async fn oldest(&self, after: Option<BlobId>, hops: u8, limit: PageLimit, at: Moment)
+    -> Result<Oldest, StoreError>;
+
+    /// The blob that waits at a place, whole.
+    async fn whole(&self, mailbox: MailboxKey, place: Place, at: Moment) -> Result<Option<Carried>, StoreError>;
+
+    /// Stores a blob of another store as it stood there, unless its message is known, it has expired, or there is no
+    /// room by `quota`.
+    async fn take_in(&self, blob: Carried, quota: Quota, at: Moment) -> Result<Taken, StoreError>;
+
+    /// Deletes blobs (at most [`MAX_MESSAGES`]) that lie at another place too, whose name has at most
+    /// [`MAX_WHERE_BYTES`], and remembers until they end that they lie there: all in one write.
+    async fn moved(&self, moving: Vec<Moving>, place: Bytes, at: Moment) -> Result<Vec<Left>, StoreError>;
+
+    /// Of these messages (at most [`MAX_MESSAGES`]), those whose blobs were moved are done with where they lie, and
+    /// remembered as done for as long as `remember`. Answers how many those are.
+    async fn settle(
+        &self,
+        messages: Vec<(MailboxKey, MessageKey)>,
+        at: Moment,
+        remember: Duration,
+    ) -> Result<usize, StoreError>;
+
+    /// At most `limit` of what was moved elsewhere and has not ended, of one mailbox or of all, after a message in the
+    /// order of mailboxes. Less than `limit` does not mean that none follows, unless there is nothing.
+    async fn elsewhere(
+        &self,
+        of: Option<MailboxKey>,
+        after: Option<(MailboxKey, MessageKey)>,
+        limit: usize,
+        at: Moment,
+    ) -> Result<Vec<Elsewhere>, StoreError>;
 }
 
 /// Checks a blob against the bounds.
-fn check_blob(blob: &NewBlob) -> Result<(), StoreError> {
+fn check_sizes(header: &[u8], receipt: &[u8], body: &[u8]) -> Result<(), StoreError> {
     for (part, bytes, max) in [
-        ("body", blob.body.len(), MAX_BODY_BYTES),
-        ("header", blob.header.len(), MAX_HEADER_BYTES),
-        ("receipt", blob.receipt.len(), MAX_RECEIPT_BYTES),
+        ("body", body.len(), MAX_BODY_BYTES),
+        ("header", header.len(), MAX_HEADER_BYTES),
+        ("receipt", receipt.len(), MAX_RECEIPT_BYTES),
     ] {
         if bytes > max {
             return Err(StoreError::BlobTooLarge { part, bytes, max });
@@ -259,7 +315,11 @@ fn check_blob(blob: &NewBlob) -> Result<(), StoreError> {
 
 /// Checks the messages of a call against the bound.
 fn check_messages(messages: &[MessageKey]) -> Result<(), StoreError> {
-    match messages.len() {
+    check_count(messages.len())
+}
+
+fn check_count(messages: usize) -> Result<(), StoreError> {
+    match messages {
         0..=MAX_MESSAGES => Ok(()),
         messages => Err(StoreError::TooManyMessages { messages, max: MAX_MESSAGES }),
     }

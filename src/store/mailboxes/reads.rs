@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use super::entries::{Message, decode_message};
 use super::layout::{
-    Message, TOTALS, age_start, blob_key, decode_age, decode_blob, decode_blob_key, decode_done_key, decode_message,
-    decode_message_key, decode_tally, decode_totals, message_key, share_key,
+    TOTALS, age_start, blob_key, decode_age, decode_blob, decode_blob_key, decode_done_key, decode_message_key,
+    decode_tally, decode_totals, end_of, message_key, share_key,
 };
 use super::{Known, MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, Moment, Page, PageLimit, StoredBlob, Tallies, TallyCursor};
 use crate::domain::clock::Millis;
@@ -35,6 +36,9 @@ pub(super) fn page(
             if at.is_past(place.id.time()) {
                 expired = Some(place);
                 return Ok(false);
+            }
+            if has_ended(value, at)? {
+                return Ok(true);
             }
             if page.blobs.len() >= most_blobs || (bytes >= most_bytes && !page.blobs.is_empty()) {
                 page.more = true;
@@ -67,8 +71,16 @@ pub(super) fn get(
         return Ok(None);
     }
     let Some(value) = database.get(Family::Blobs, &blob_key(mailbox, place))? else { return Ok(None) };
+    if has_ended(&value, at)? {
+        return Ok(None);
+    }
     let (header, body) = decode_blob(value)?;
     Ok(Some(StoredBlob { place, header, body }))
+}
+
+/// Whether a blob has ended before its age says.
+fn has_ended(value: &[u8], at: Moment) -> Result<bool, StoreError> {
+    Ok(end_of(value)?.is_some_and(|ends| ends <= at.now))
 }
 
 /// What is known of each message.
@@ -81,9 +93,16 @@ pub(super) fn known(
     let known = |message: &MessageKey| {
         let stored = database.get(Family::Messages, &message_key(mailbox, *message))?;
         Ok(match stored.map(|value| decode_message(&value)).transpose()? {
-            Some(Message::Live(live)) if !at.is_past(live.place.id.time()) => Known::Live(live.place),
+            Some(Message::Live(live)) if !live.is_past(&at) => Known::Live(live.place),
             Some(Message::Done(until)) if at.now < until => Known::Done,
-            Some(Message::Live(_) | Message::Done(_)) | None => Known::Absent,
+            Some(Message::Moved(moved)) if at.now < moved.until => {
+                if moved.owed {
+                    Known::Done
+                } else {
+                    Known::Moved
+                }
+            }
+            Some(_) | None => Known::Absent,
         })
     };
     messages.iter().map(known).collect()
@@ -125,6 +144,8 @@ pub(super) fn tallies(database: &dyn Scan, from: Option<TallyCursor>, look: usiz
 pub(super) struct Part {
     /// What was stored at or before the moment asked for.
     pub(super) places: Vec<Place>,
+    /// The messages whose blobs were stored then, and were moved elsewhere.
+    pub(super) moved: Vec<MessageKey>,
     /// The time of the oldest of the others.
     pub(super) oldest_other: Option<Millis>,
     /// Where the next part begins; `None` after the last.
@@ -148,13 +169,14 @@ pub(super) fn stored_until(
             return Ok(false);
         }
         looked += 1;
-        if let Message::Live(live) = decode_message(value)? {
-            let time = live.place.id.time();
-            if time <= until {
-                part.places.push(live.place);
-            } else {
+        match decode_message(value)? {
+            Message::Live(live) if live.place.id.time() <= until => part.places.push(live.place),
+            Message::Live(live) => {
+                let time = live.place.id.time();
                 part.oldest_other = Some(part.oldest_other.map_or(time, |oldest| oldest.min(time)));
             }
+            Message::Moved(moved) if moved.id.time() <= until => part.moved.push(moved.id.message()),
+            Message::Moved(_) | Message::Done(_) => {}
         }
         Ok(true)
     })?;

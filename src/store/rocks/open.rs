@@ -13,10 +13,11 @@ use crate::store::StoreError;
 use crate::store::stage::{Family, Scan};
 
 /// The format this program writes. It grows with every change that an older program would misread.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
-/// The format without mailboxes. All of it is read as it is, so it is upgraded by saying so.
-const RECORDS_ONLY: &[u8] = b"1";
+/// The formats without mailboxes, and without blobs that move. All of it is read as it is, so they are upgraded by
+/// saying so.
+const OLDER: [&[u8]; 2] = [b"1", b"2"];
 
 /// Where the format is kept, in the default family, as decimal digits.
 const FORMAT_KEY: &[u8] = b"format";
@@ -37,7 +38,7 @@ pub(super) fn open(path: &Path, own: &RocksOptions) -> Result<Database, StoreErr
     let ours = FORMAT.to_string();
     match database.marker(FORMAT_KEY).map_err(|error| explain(path, &error))? {
         Some(format) if format == ours.as_bytes() => return Ok(database),
-        Some(format) if format == RECORDS_ONLY => {}
+        Some(format) if OLDER.contains(&&*format) => {}
         Some(format) => return Err(wrong_format(path, String::from_utf8_lossy(&format).into_owned())),
         // No marker: a first start, or one that was cut short before it kept anything.
         None if database.is_empty()? => {}
@@ -176,22 +177,24 @@ mod tests {
     async fn another_format_is_refused_by_its_number() {
         let directory = store().await;
         let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
-        database.set_marker(FORMAT_KEY, b"3").unwrap();
+        database.set_marker(FORMAT_KEY, b"4").unwrap();
         drop(database);
-        assert!(matches!(refusal(directory.path()), StoreError::WrongFormat { found, .. } if found == "3"));
+        assert!(matches!(refusal(directory.path()), StoreError::WrongFormat { found, .. } if found == "4"));
     }
 
     #[tokio::test]
-    async fn a_store_of_records_only_is_upgraded_and_keeps_them() {
-        let directory = store().await;
-        let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
-        database.set_marker(FORMAT_KEY, RECORDS_ONLY).unwrap();
-        drop(database);
-        let store = RocksStore::open(directory.path()).unwrap();
-        assert_eq!(store.get(b"k", NOW).await.unwrap().unwrap().value, Bytes::from("v"));
-        drop(store);
-        let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
-        assert_eq!(database.marker(FORMAT_KEY).unwrap().unwrap(), FORMAT.to_string().as_bytes());
+    async fn a_store_of_an_older_format_is_upgraded_and_keeps_what_it_has() {
+        for format in OLDER {
+            let directory = store().await;
+            let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
+            database.set_marker(FORMAT_KEY, format).unwrap();
+            drop(database);
+            let store = RocksStore::open(directory.path()).unwrap();
+            assert_eq!(store.get(b"k", NOW).await.unwrap().unwrap().value, Bytes::from("v"));
+            drop(store);
+            let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
+            assert_eq!(database.marker(FORMAT_KEY).unwrap().unwrap(), FORMAT.to_string().as_bytes());
+        }
     }
 
     #[tokio::test]

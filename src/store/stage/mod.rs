@@ -28,16 +28,29 @@ pub(super) enum Family {
     Messages,
     /// The places of all blobs, in the order of storing.
     Ages,
-    /// The messages that are remembered as done, in the order in which they are to be forgotten.
+    /// The messages that are remembered as done or moved, in the order in which they are to be forgotten.
     Done,
     /// How much is stored: in all, for each mailbox, and for each sender in it.
     Usage,
+    /// The blobs that came from another store and end before their age says, in the order in which they end.
+    Ends,
+    /// The messages whose blobs were moved elsewhere, by mailbox.
+    Moved,
 }
 
 impl Family {
     /// All of them, each at the place its discriminant says.
-    pub(super) const ALL: &[Self] =
-        &[Self::Records, Self::RecordsExpiry, Self::Blobs, Self::Messages, Self::Ages, Self::Done, Self::Usage];
+    pub(super) const ALL: &[Self] = &[
+        Self::Records,
+        Self::RecordsExpiry,
+        Self::Blobs,
+        Self::Messages,
+        Self::Ages,
+        Self::Done,
+        Self::Usage,
+        Self::Ends,
+        Self::Moved,
+    ];
 
     /// Its name on disk.
     pub(super) fn name(self) -> &'static str {
@@ -49,6 +62,8 @@ impl Family {
             Self::Ages => "ages",
             Self::Done => "done",
             Self::Usage => "usage",
+            Self::Ends => "ends",
+            Self::Moved => "moved",
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Handshake<'a> {
     pub routing_token: Option<Cow<'a, str>>,
     /// Whether senders are told nothing of what this client receives.
     pub suppress_presence: bool,
+    /// Whether this client fetches what lies at other relays itself. An extension: shipped clients do not say so.
+    pub accept_hints: bool,
     /// Hex of 32 bytes; belongs to the proof.
     pub identity_public_key: Option<Cow<'a, str>>,
     /// Hex of 32 bytes; belongs to the proof.

@@ -125,6 +125,7 @@ fn decode_payload<'a>(mut members: Members<'a>) -> Result<ClientPayload<'a>, Dec
             device_id: m.optional_text("device_id")?,
             routing_token: m.optional_text("routing_token")?,
             suppress_presence: m.or_default("suppress_presence")?,
+            accept_hints: m.or_default("accept_hints")?,
             identity_public_key: m.optional_text("identity_public_key")?,
             nonce: m.optional_text("nonce")?,
             signature: m.optional_text("signature")?,
@@ -176,6 +177,9 @@ fn write_handshake(handshake: &Handshake<'_>, w: &mut Writer) {
     w.optional_text("routing_token", handshake.routing_token.as_deref());
     if handshake.suppress_presence {
         w.flag("suppress_presence", true);
+    }
+    if handshake.accept_hints {
+        w.flag("accept_hints", true);
     }
     w.optional_text("identity_public_key", handshake.identity_public_key.as_deref());
     w.optional_text("nonce", handshake.nonce.as_deref());

@@ -15,8 +15,9 @@ use super::frame::DecodeError;
 const BYTE_ARRAYS: [&str; 4] = ["ciphertext", "encrypted_payload", "proof_data", "signature"];
 
 /// All other members of the payloads that clients send.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 23] = [
     "type",
+    "accept_hints",
     "client_id",
     "device_id",
     "identity_id",

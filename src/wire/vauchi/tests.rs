@@ -97,8 +97,8 @@ fn key_hash() -> impl Strategy<Value = RecoveryKeyHash> {
 
 fn handshake() -> impl Strategy<Value = Handshake<'static>> {
     let optional = || proptest::option::of(text().prop_map(Into::into));
-    (text(), proptest::array::uniform5(optional()), any::<bool>(), any::<Option<u64>>()).prop_map(
-        |(client_id, optional, suppress_presence, timestamp)| {
+    (text(), proptest::array::uniform5(optional()), any::<[bool; 2]>(), any::<Option<u64>>()).prop_map(
+        |(client_id, optional, [suppress_presence, accept_hints], timestamp)| {
             let [device_id, routing_token, identity_public_key, nonce, signature] = optional;
             let client_id = client_id.into();
             Handshake {
@@ -106,6 +106,7 @@ fn handshake() -> impl Strategy<Value = Handshake<'static>> {
                 device_id,
                 routing_token,
                 suppress_presence,
+                accept_hints,
                 identity_public_key,
                 nonce,
                 signature,

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::join_all;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::model::{Model, blob};
+use super::model::{Model, blob, carried};
 use super::{Backend, FREE, mailbox, message};
 use crate::domain::clock::Millis;
-use crate::domain::mailbox::{BLOB_OVERHEAD_BYTES, MailboxKey, MessageKey, Place, Quota};
-use crate::store::{Mailboxes, Moment, NewBlob, PageLimit};
+use crate::domain::mailbox::{BLOB_OVERHEAD_BYTES, BlobId, MailboxKey, MessageKey, Place, Quota, Stamp};
+use crate::store::{Carried, Elsewhere, Mailboxes, Moment, Moving, NewBlob, PageLimit};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -26,6 +27,11 @@ enum Step {
     MarkDelivered(MailboxKey, Vec<MessageKey>, Moment),
     Purge(MailboxKey, Millis, Moment, Duration),
     Sweep(Moment, usize),
+    TakeIn(Carried, Moment),
+    /// The blobs at these indexes of all that are stored, and the id that they have there if it is another.
+    Moved(Vec<usize>, Option<u64>, Moment),
+    Settle(MailboxKey, Vec<MessageKey>, Moment, Duration),
+    Oldest(u8, usize, Moment),
     Reopen,
 }
 
@@ -61,6 +67,15 @@ fn a_blob() -> impl Strategy<Value = NewBlob> {
         .prop_map(|(mailbox, message, from, rank, body)| blob(mailbox, message, from, rank, vec![from; body].into()))
 }
 
+fn a_carried_blob() -> impl Strategy<Value = Carried> {
+    (a_blob(), 0_u64..12 << 12, 0_u8..2, prop::option::of((1_u64..10).prop_map(Millis))).prop_map(
+        |(new, stamp, hops, ends)| {
+            let id = BlobId::new(Stamp::new(stamp).unwrap(), new.message);
+            carried(new, id, hops, ends)
+        },
+    )
+}
+
 fn quota() -> impl Strategy<Value = Quota> {
     let blobs = || prop::option::of(0_u64..5);
     let bytes = || prop::option::of((0_u64..5).prop_map(|n| n * (BLOB_OVERHEAD_BYTES + 1)));
@@ -90,6 +105,12 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (a_mailbox(), millis(), moment(), memory())
             .prop_map(|(mailbox, until, at, remember)| Step::Purge(mailbox, until, at, remember)),
         3 => (moment(), 0_usize..4).prop_map(|(at, limit)| Step::Sweep(at, limit)),
+        4 => (a_carried_blob(), moment()).prop_map(|(blob, at)| Step::TakeIn(blob, at)),
+        4 => (vec(any::<usize>(), 0..3), prop::option::of(0_u64..12 << 12), moment())
+            .prop_map(|(which, there, at)| Step::Moved(which, there, at)),
+        2 => (a_mailbox(), messages(), moment(), memory())
+            .prop_map(|(mailbox, messages, at, remember)| Step::Settle(mailbox, messages, at, remember)),
+        2 => (0_u8..2, 1_usize..4, moment()).prop_map(|(hops, page, at)| Step::Oldest(hops, page, at)),
         1 => Just(Step::Reopen),
     ]
 }
@@ -140,7 +161,44 @@ async fn play<B: Backend>(steps: &[Step]) {
             Step::Sweep(at, limit) => {
                 assert_eq!(store.sweep(at, limit).await.unwrap(), model.sweep(at, limit), "{step:?}");
             }
+            Step::TakeIn(blob, at) => {
+                assert_eq!(store.take_in(blob.clone(), FREE, at).await.unwrap(), model.take_in(blob, at), "{step:?}");
+            }
+            Step::Moved(which, there, at) => {
+                let of = |which: &usize| (!places.is_empty()).then(|| places[which % places.len()]);
+                let moving = which.iter().filter_map(of).map(|(mailbox, place)| {
+                    let there = there.map(|stamp| BlobId::new(Stamp::new(stamp).unwrap(), place.id.message()));
+                    Moving { mailbox, id: place.id, there: there.unwrap_or(place.id) }
+                });
+                let (moving, to): (Vec<_>, _) = (moving.collect(), Bytes::from_static(b"there"));
+                let left = store.moved(moving.clone(), to.clone(), at).await.unwrap();
+                assert_eq!(left, model.moved(&moving, &to, at), "{step:?}");
+                for of in [None, Some(mailbox("a"))] {
+                    let elsewhere = walk_elsewhere(&*store, of, at).await;
+                    assert_eq!(elsewhere, model.elsewhere(of, at), "{step:?}");
+                }
+            }
+            Step::Settle(mailbox, messages, at, remember) => {
+                let messages: Vec<_> = messages.into_iter().map(|message| (mailbox, message)).collect();
+                let settled = store.settle(messages.clone(), at, remember).await.unwrap();
+                assert_eq!(settled, model.settle(&messages, at, remember), "{step:?}");
+            }
+            Step::Oldest(hops, page, at) => {
+                let limit = PageLimit { blobs: page, bytes: usize::MAX };
+                let (mut blobs, mut after) = (Vec::new(), None);
+                loop {
+                    let part = store.oldest(after, hops, limit, at).await.unwrap();
+                    assert!(part.blobs.len() <= page);
+                    blobs.extend(part.blobs);
+                    after = part.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(blobs, model.oldest(hops, at).blobs, "{step:?}");
+            }
             Step::Reopen if B::DURABLE => {
+                model.reopened();
                 drop(store);
                 store = B::open(directory.path());
             }
@@ -153,6 +211,16 @@ async fn play<B: Backend>(steps: &[Step]) {
     for mailbox in [mailbox("a"), mailbox("b")] {
         let page = store.page(mailbox, None, all, early).await.unwrap();
         assert_eq!(page, model.page(mailbox, None, all, early));
+    }
+}
+
+async fn walk_elsewhere(store: &dyn Mailboxes, of: Option<MailboxKey>, at: Moment) -> Vec<Elsewhere> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let part = store.elsewhere(of, after, 2, at).await.unwrap();
+        let Some(last) = part.last() else { return all };
+        after = Some(last.cursor());
+        all.extend(part);
     }
 }
 

@@ -1,0 +1,136 @@
+//! Batches to a peer, and what becomes of each blob in them.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::notes::{Item, Note};
+use super::spell;
+use crate::cluster::proto::{MailMoveOutcome, MailMoved};
+use crate::cluster::regions::PeerName;
+use crate::domain::mailbox::{BlobId, charge};
+use crate::mailbox::MailboxService;
+use crate::mailbox::acks::Tell;
+use crate::store::{Carried, Left, Moving, StoreError};
+
+/// How long a peer may take for a batch.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Blobs that came from another cluster do not move on.
+const HOPS: u8 = 1;
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Blobs that lie there now, and not here.
+    pub blobs: u64,
+    /// What they were charged.
+    pub bytes: u64,
+    /// Blobs that the peer refused.
+    pub refused: u64,
+    /// Whether it takes nothing more for now, or cannot be reached.
+    pub shut: bool,
+}
+
+impl MailboxService {
+    /// Offers blobs to a peer, under a note that is durable, and deletes here what is durable there.
+    ///
+    /// # Errors
+    /// When the store fails; the note is kept then.
+    pub(super) async fn offer(&self, note: Note, blobs: Vec<Carried>) -> Result<Sent, StoreError> {
+        let Note { key, peer, items } = note;
+        let at = self.moment();
+        let moving = blobs.iter().map(|blob| spell::moving(blob, HOPS, at)).collect();
+        let offered = self.inner.cluster.afar.out.get().map(|out| out.offload(&peer, moving, PATIENCE));
+        let (answers, error) = match offered {
+            Some(offered) => offered.await,
+            None => (Vec::new(), None),
+        };
+        if let Some(error) = &error {
+            tracing::debug!(%peer, %error, answered = answers.len(), of = blobs.len(), "an offer was broken off");
+        }
+        let mut sent = Sent { shut: error.is_some() || answers.len() < blobs.len(), ..Sent::default() };
+        let mut open: Vec<Item> = Vec::new();
+        let mut moved = Vec::new();
+        for (number, blob) in blobs.iter().enumerate() {
+            let item = (blob.mailbox, blob.place.id);
+            match answers.get(number).filter(|answer| answer.id == item.1.to_bytes()[..]) {
+                Some(answer) => {
+                    let there = self.answered(&peer, blob, answer, &mut sent).await?;
+                    moved.extend(there.map(|there| Moving { mailbox: item.0, id: item.1, there }));
+                }
+                None => open.push(item),
+            }
+        }
+        let place = Bytes::copy_from_slice(peer.0.as_bytes());
+        let left = self.inner.store.moved(moved.clone(), place, self.moment()).await?;
+        let (mut count, mut bytes) = (0, 0);
+        for (moving, left) in moved.iter().zip(left) {
+            match left {
+                Left::Moved => {
+                    count += 1;
+                    let blob = blobs.iter().find(|blob| blob.place.id == moving.id);
+                    bytes += blob.map_or(0, |blob| charge(blob.body.len()));
+                }
+                Left::Before => {}
+                // Done with here, while it was on its way.
+                Left::Gone => {
+                    if !self.tell_peer(&peer, moving.mailbox, moving.id.message(), Tell::Nothing).await {
+                        open.push((moving.mailbox, moving.id));
+                    }
+                }
+            }
+        }
+        (sent.blobs, sent.bytes) = (count, bytes);
+        let metrics = &self.inner.metrics;
+        metrics.mailbox.blobs.dec_by(i64::try_from(count).unwrap_or(i64::MAX));
+        metrics.offload.blobs_sent.inc_by(count);
+        metrics.offload.bytes_sent.inc_by(bytes);
+        let settled: Vec<_> = items.into_iter().filter(|item| !open.contains(item)).collect();
+        self.keep_note(&Note { key, peer, items: open }).await?;
+        self.offered().await?.remove(&settled);
+        Ok(sent)
+    }
+
+    /// What a peer answered for a blob: under which id it lies there, if it does.
+    async fn answered(
+        &self,
+        peer: &PeerName,
+        blob: &Carried,
+        answer: &MailMoved,
+        sent: &mut Sent,
+    ) -> Result<Option<BlobId>, StoreError> {
+        let outcome = answer.outcome();
+        match outcome {
+            MailMoveOutcome::Taken => {
+                let there = <[u8; 16]>::try_from(&answer.there[..]).ok().and_then(BlobId::from_bytes);
+                // It is the same message, or it is nonsense.
+                return Ok(there.filter(|there| there.message() == blob.place.id.message()));
+            }
+            MailMoveOutcome::Done => drop(self.acknowledge(blob.mailbox, blob.place.id.message()).await?),
+            MailMoveOutcome::Full | MailMoveOutcome::Closed => {
+                sent.shut = true;
+                self.inner.offload.refusals.lock().shut(peer, Instant::now());
+            }
+            _ => self.inner.offload.refusals.lock().note(peer, blob.place.id, Instant::now()),
+        }
+        if outcome != MailMoveOutcome::Done {
+            sent.refused += 1;
+            self.inner.metrics.offload.refuse_sent(reason(outcome));
+        }
+        Ok(None)
+    }
+}
+
+/// Why a blob was not taken, for the figures.
+pub(super) fn reason(outcome: MailMoveOutcome) -> &'static str {
+    match outcome {
+        MailMoveOutcome::Full => "full",
+        MailMoveOutcome::Closed => "closed",
+        MailMoveOutcome::Moving => "moving",
+        MailMoveOutcome::MailboxFull => "mailbox_full",
+        MailMoveOutcome::Expired => "expired",
+        MailMoveOutcome::Unfit => "unfit",
+        _ => "failed",
+    }
+}

@@ -1,0 +1,304 @@
+//! Blobs that go from one store to another: what they carry with them, and what is left behind.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::changes::{Fate, NoRoom, Ready, Standing, erase, insert, message, remove, settle};
+use super::entries::{Message, Moved, decode_message};
+use super::layout::{
+    age_key, age_start, blob_key, decode_age, decode_blob, decode_end_key, decode_moved_key, message_key,
+};
+use super::{MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, Moment, PageLimit};
+use crate::domain::clock::Millis;
+use crate::domain::mailbox::{BlobId, Full, MailboxKey, MessageKey, Place, Quota, SenderKey};
+use crate::store::StoreError;
+use crate::store::backend::Verdict;
+use crate::store::stage::{Family, Lookup, Scan, Stage, prefix_end};
+
+/// Most blobs that one look along the ages passes.
+const LOOK: usize = 1024;
+
+/// Longest name of the place that a blob is moved to, in bytes.
+pub const MAX_WHERE_BYTES: usize = 512;
+
+/// A blob with all that is kept of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// Where it waits.
+    pub mailbox: MailboxKey,
+    /// Where it stands there; its id says when it was stored first, and which message it is.
+    pub place: Place,
+    /// Whose share of the mailbox it counts against.
+    pub from: SenderKey,
+    /// Whether it has reached the recipient.
+    pub delivered: bool,
+    /// How often it was moved.
+    pub hops: u8,
+    /// When it ends, if that is before its age says.
+    pub ends: Option<Millis>,
+    /// What came as its header.
+    pub header: Bytes,
+    /// What came as its receipt.
+    pub receipt: Bytes,
+    /// What came as its body.
+    pub body: Bytes,
+}
+
+/// The oldest blobs of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Oldest {
+    /// In the order of their ids.
+    pub blobs: Vec<Carried>,
+    /// Where the next part begins; `None` after the last.
+    pub next: Option<BlobId>,
+}
+
+/// What became of a blob that was to be taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Taken {
+    /// It is stored, where it stood.
+    Stored,
+    /// Its message is there already, under this id.
+    Duplicate(BlobId),
+    /// Its message was here, and was acknowledged or purged not long ago.
+    Done,
+    /// It has expired, as this store sees it.
+    Expired,
+    /// There is no room.
+    Refused(Full),
+}
+
+/// A blob that lies elsewhere too, and is to be deleted here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moving {
+    /// Its mailbox.
+    pub mailbox: MailboxKey,
+    /// What it is here.
+    pub id: BlobId,
+    /// What it is there.
+    pub there: BlobId,
+}
+
+/// What became of a blob that was to be deleted because it lies elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// It is deleted, and it is remembered where it lies.
+    Moved,
+    /// That had been done before.
+    Before,
+    /// It was not here any more.
+    Gone,
+}
+
+/// Where a blob lies that was here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Its mailbox.
+    pub mailbox: MailboxKey,
+    /// Under which id it lies there.
+    pub id: BlobId,
+    /// When it ends.
+    pub until: Millis,
+    /// Whether it is done with, and whoever has it is not known to have heard.
+    pub owed: bool,
+    /// What was given as the place.
+    pub place: Bytes,
+}
+
+impl Elsewhere {
+    /// Where a walk goes on after it.
+    #[must_use]
+    pub fn cursor(&self) -> (MailboxKey, MessageKey) {
+        (self.mailbox, self.id.message())
+    }
+}
+
+/// Stores a blob where it stood.
+pub(super) fn take_in(
+    stage: &mut Stage<'_>,
+    blob: &Ready,
+    standing: Standing,
+    quota: &Quota,
+    at: Moment,
+) -> Result<Verdict<(Taken, bool)>, StoreError> {
+    let answer = |taken| Ok(Verdict::Discard((taken, false)));
+    match message(stage, blob.mailbox, blob.message)? {
+        Some(Message::Live(live)) if !live.is_past(&at) => return answer(Taken::Duplicate(live.place.id)),
+        Some(Message::Done(until)) if at.now < until => return answer(Taken::Done),
+        Some(Message::Moved(moved)) if moved.owed && at.now < moved.until => return answer(Taken::Done),
+        Some(old) => erase(stage, blob.mailbox, blob.message, &old)?,
+        None => {}
+    }
+    Ok(match insert(stage, blob, standing, quota, at)? {
+        Ok(()) => Verdict::Keep((Taken::Stored, false)),
+        Err(NoRoom { full, stale }) => Verdict::Discard((Taken::Refused(full), stale)),
+    })
+}
+
+/// Deletes blobs that lie elsewhere, and remembers where.
+pub(super) fn moved(
+    stage: &mut Stage<'_>,
+    moving: &[Moving],
+    place: &Bytes,
+    at: Moment,
+) -> Result<Verdict<Vec<Left>>, StoreError> {
+    let mut left = Vec::with_capacity(moving.len());
+    for Moving { mailbox, id, there } in moving {
+        left.push(match message(stage, *mailbox, id.message())? {
+            Some(Message::Live(live)) if live.place.id == *id && !live.is_past(&at) => {
+                let until = live.ends.unwrap_or_else(|| at.end_of(id.time()));
+                let moved = Moved { until, id: *there, owed: false, place: place.clone() };
+                remove(stage, *mailbox, &live, Fate::Moved(moved))?;
+                Left::Moved
+            }
+            Some(Message::Moved(moved)) if moved.id == *there && !moved.owed => Left::Before,
+            _ => Left::Gone,
+        });
+    }
+    Ok(Verdict::Keep(left))
+}
+
+/// Messages whose blobs were moved are done with; answers for how many that is new.
+pub(super) fn settle_all(
+    stage: &mut Stage<'_>,
+    messages: &[(MailboxKey, MessageKey)],
+    at: Moment,
+    remember: Duration,
+) -> Result<Verdict<usize>, StoreError> {
+    let mut settled = 0;
+    for (mailbox, key) in messages {
+        if let Some(Message::Moved(moved)) = message(stage, *mailbox, *key)? {
+            settle(stage, *mailbox, *key, moved, (at.now.plus(remember), at.now))?;
+            settled += 1;
+        }
+    }
+    Ok(Verdict::Keep(settled))
+}
+
+/// The oldest blobs after one, of those that were moved at most `hops` times. None has a stamp below `swept`.
+pub(super) fn oldest(
+    database: &dyn Scan,
+    (after, swept): (Option<BlobId>, u64),
+    hops: u8,
+    limit: PageLimit,
+    at: Moment,
+) -> Result<Oldest, StoreError> {
+    let start = match after {
+        Some(after) => [&age_key(after)[..], &[0]].concat(),
+        None => age_start(swept),
+    };
+    let (mut passed, mut looked) = (Vec::new(), 0);
+    database.scan(Family::Ages, &start, None, &mut |key, value| {
+        passed.push(decode_age(key, value)?);
+        looked += 1;
+        Ok(looked < LOOK)
+    })?;
+    let is_last = passed.len() < LOOK;
+    let (mut found, mut bytes) = (Oldest::default(), 0);
+    let most = (limit.blobs.clamp(1, MAX_PAGE_BLOBS), limit.bytes.min(MAX_PAGE_BLOB_BYTES));
+    for (mailbox, place) in &passed {
+        if found.blobs.len() >= most.0 || (bytes >= most.1 && !found.blobs.is_empty()) {
+            return Ok(found);
+        }
+        if let Some(blob) = carried(database, *mailbox, *place, at)?.filter(|blob| blob.hops <= hops) {
+            bytes += blob.header.len() + blob.body.len();
+            found.blobs.push(blob);
+        }
+        found.next = Some(place.id);
+    }
+    if is_last {
+        found.next = None;
+    }
+    Ok(found)
+}
+
+/// The blob at a place, whole.
+pub(super) fn carried(
+    database: &dyn Lookup,
+    mailbox: MailboxKey,
+    place: Place,
+    at: Moment,
+) -> Result<Option<Carried>, StoreError> {
+    let known = database.get(Family::Messages, &message_key(mailbox, place.id.message()))?;
+    let Some(Message::Live(live)) = known.map(|value| decode_message(&value)).transpose()? else { return Ok(None) };
+    if live.place != place || live.is_past(&at) {
+        return Ok(None);
+    }
+    let Some(value) = database.get(Family::Blobs, &blob_key(mailbox, place))? else { return Ok(None) };
+    let (header, body) = decode_blob(value)?;
+    let (from, delivered, hops, ends, receipt) = (live.from, live.delivered, live.hops, live.ends, live.receipt);
+    Ok(Some(Carried { mailbox, place, from, delivered, hops, ends, header, receipt, body }))
+}
+
+/// What lies elsewhere, of one mailbox or of all, after a message.
+pub(super) fn elsewhere(
+    database: &dyn Scan,
+    of: Option<MailboxKey>,
+    after: Option<(MailboxKey, MessageKey)>,
+    limit: usize,
+    at: Moment,
+) -> Result<Vec<Elsewhere>, StoreError> {
+    let mut start = match (after, of) {
+        (Some((mailbox, message)), _) => [&message_key(mailbox, message)[..], &[0]].concat(),
+        (None, Some(mailbox)) => mailbox.0.to_vec(),
+        (None, None) => Vec::new(),
+    };
+    let below = of.and_then(|mailbox| prefix_end(&mailbox.0));
+    loop {
+        let mut keys = Vec::new();
+        database.scan(Family::Moved, &start, below.as_deref(), &mut |key, _| {
+            keys.push(decode_moved_key(key)?);
+            Ok(keys.len() < limit)
+        })?;
+        let mut found = Vec::with_capacity(keys.len());
+        for (mailbox, message) in &keys {
+            let stored = database.get(Family::Messages, &message_key(*mailbox, *message))?;
+            if let Some(Message::Moved(moved)) = stored.map(|value| decode_message(&value)).transpose()?
+                && at.now < moved.until
+            {
+                let Moved { until, id, owed, place } = moved;
+                found.push(Elsewhere { mailbox: *mailbox, id, until, owed, place });
+            }
+        }
+        match keys.last().filter(|_| keys.len() == limit && found.is_empty()) {
+            Some((mailbox, message)) => start = [&message_key(*mailbox, *message)[..], &[0]].concat(),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// At most `limit` blobs that have ended before their age says.
+pub(super) fn ended(
+    database: &dyn Scan,
+    limit: usize,
+    at: Moment,
+) -> Result<Vec<(Millis, MailboxKey, Place)>, StoreError> {
+    let mut ended = Vec::new();
+    database.scan(Family::Ends, &[], None, &mut |key, _| {
+        let (ends, mailbox, place) = decode_end_key(key)?;
+        let more = ended.len() < limit && ends <= at.now;
+        if more {
+            ended.push((ends, mailbox, place));
+        }
+        Ok(more)
+    })?;
+    Ok(ended)
+}
+
+/// Remembers as done what was moved out of a mailbox and is purged.
+pub(super) fn purge_moved(
+    stage: &mut Stage<'_>,
+    mailbox: MailboxKey,
+    messages: &[MessageKey],
+    at: Moment,
+    until: Millis,
+) -> Result<Verdict<()>, StoreError> {
+    for key in messages {
+        if let Some(Message::Moved(moved)) = message(stage, mailbox, *key)? {
+            settle(stage, mailbox, *key, moved, (until, at.now))?;
+        }
+    }
+    Ok(Verdict::Keep(()))
+}

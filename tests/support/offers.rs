@@ -1,0 +1,130 @@
+//! A way to other clusters on which offers of blobs meet what a test wants them to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use waystation::cluster::links::{AskError, LinkRefused};
+use waystation::cluster::proto::{MailMoved, MailMoving, PullPage, PullRequest, frame::Body, reply};
+use waystation::cluster::regions::{Answers, Caller, PeerName, Regions};
+use waystation::domain::ids::NodeId;
+use waystation::domain::offload::Room;
+
+use super::TestNode;
+
+type Change = dyn FnMut(&mut Vec<MailMoving>) + Send;
+type Lose = dyn FnMut(&mut Vec<MailMoved>) + Send;
+
+/// What happens to offers, on their way there and back. Everything else passes.
+pub struct Offers {
+    real: Arc<dyn Regions>,
+    there: Mutex<Box<Change>>,
+    back: Arc<Mutex<Box<Lose>>>,
+}
+
+impl Offers {
+    /// From now on the offers of this node go through `there`, and their answers through `back`.
+    pub fn of(
+        node: &TestNode,
+        there: impl FnMut(&mut Vec<MailMoving>) + Send + 'static,
+        back: impl FnMut(&mut Vec<MailMoved>) + Send + 'static,
+    ) -> Arc<Self> {
+        let out = &node.node().cluster.afar.out;
+        let real = out.get().unwrap();
+        let back: Box<Lose> = Box::new(back);
+        let this = Arc::new(Self { real, there: Mutex::new(Box::new(there)), back: Arc::new(Mutex::new(back)) });
+        out.clear();
+        out.fill(this.clone());
+        this
+    }
+
+    /// From now on nothing that this node offers gets there.
+    pub fn held(node: &TestNode) -> Arc<Self> {
+        Self::of(node, |blobs| blobs.clear(), |_| ())
+    }
+
+    /// They go through `there`, and their answers through `back`, from now on.
+    pub fn change(
+        &self,
+        there: impl FnMut(&mut Vec<MailMoving>) + Send + 'static,
+        back: impl FnMut(&mut Vec<MailMoved>) + Send + 'static,
+    ) {
+        *self.back.lock() = Box::new(back);
+        *self.there.lock() = Box::new(there);
+    }
+
+    /// They go through unharmed again.
+    pub fn mend(&self) {
+        self.change(|_| (), |_| ());
+    }
+}
+
+impl Regions for Offers {
+    fn peers(&self) -> Vec<PeerName> {
+        self.real.peers()
+    }
+
+    fn serving_peers(&self) -> Vec<PeerName> {
+        self.real.serving_peers()
+    }
+
+    fn send(&self, peer: &PeerName, node: Option<&NodeId>, body: Body) -> Result<(), LinkRefused> {
+        self.real.send(peer, node, body)
+    }
+
+    fn ask(
+        &self,
+        peer: &PeerName,
+        node: Option<&NodeId>,
+        body: Body,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<reply::Body, AskError>> {
+        self.real.ask(peer, node, body, patience)
+    }
+
+    fn pull(
+        &self,
+        peer: &PeerName,
+        node: &NodeId,
+        what: PullRequest,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<PullPage, AskError>> {
+        self.real.pull(peer, node, what, patience)
+    }
+
+    fn rooms(&self) -> Vec<(PeerName, Room)> {
+        self.real.rooms()
+    }
+
+    fn knows(&self, peer: &PeerName) -> bool {
+        self.real.knows(peer)
+    }
+
+    fn public_url(&self, peer: &PeerName) -> Option<String> {
+        self.real.public_url(peer)
+    }
+
+    fn offload(&self, peer: &PeerName, mut blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers> {
+        let of = blobs.len();
+        (self.there.lock())(&mut blobs);
+        let offered = self.real.offload(peer, blobs, patience);
+        let back = self.back.clone();
+        async move {
+            let (mut answers, error) = offered.await;
+            (back.lock())(&mut answers);
+            let error = error.or_else(|| (answers.len() < of).then_some(AskError::TimedOut));
+            (answers, error)
+        }
+        .boxed()
+    }
+
+    fn tell(&self, caller: Caller, about: &NodeId, body: Body) -> Result<(), LinkRefused> {
+        self.real.tell(caller, about, body)
+    }
+
+    fn reply(&self, caller: Caller, ask: u64, body: reply::Body) {
+        self.real.reply(caller, ask, body);
+    }
+}
