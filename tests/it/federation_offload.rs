@@ -228,8 +228,9 @@ async fn a_client_that_asks_for_hints_gets_them_after_its_blobs_and_fetches_the_
         assert_eq!(read(&mut TestMailbox::plain(node.public, &id('b')).await, 2 + STAY as usize).await.len(), 11);
     }
     // Once they are fetched there, nobody is told of them.
-    acknowledge(&mut there, &seen).await;
     let hinted = &us.node().metrics.offload.hints;
+    until("both are known to lie there", || hinted.get() == 2).await;
+    acknowledge(&mut there, &seen).await;
     until("it is known that they were fetched", || hinted.get() == 0 && blobs(us) == 0).await;
     let mut recipient = TestMailbox::with(us.public, &asks).await;
     recipient.settle().await;
