@@ -28,6 +28,13 @@ use crate::security::peer_tls::{Shown, fault};
 /// Most nodes of other clusters that may have called at one time.
 const MAX_CALLERS: usize = 256;
 
+/// Most calls on one connection of a caller.
+const MAX_STREAMS: u32 = 64;
+
+/// Bytes after which a page for a caller ends, and places that it may ask for at a time.
+const PAGE_BYTES: u32 = 1 << 20;
+const PAGE_PLACES: usize = 16;
+
 /// Most questions of one caller that are worked on at one time; more are answered with a failure.
 pub const MAX_OPEN: usize = 256;
 
@@ -66,6 +73,7 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
     let serving = tonic::transport::Server::builder()
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
+        .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(alive))
         .http2_keepalive_timeout(Some(alive))
         .add_service(service)
@@ -118,7 +126,9 @@ impl Federation for Service {
         let PullRequest { hello, node, what } = request.into_inner();
         self.admit(&hello.ok_or_else(|| Status::invalid_argument("no hello"))?, &shown).await?;
         let node = node.parse().map_err(|_| Status::invalid_argument("no node"))?;
-        let what = what.ok_or_else(|| Status::invalid_argument("nothing asked for"))?;
+        let mut what = what.ok_or_else(|| Status::invalid_argument("nothing asked for"))?;
+        what.bytes = what.bytes.min(PAGE_BYTES);
+        what.at.truncate(PAGE_PLACES);
         let service = self.inner.cluster.afar.mailbox.get();
         let service = service.ok_or_else(|| Status::unavailable("this node is starting or has stopped"))?;
         Ok(Response::new(service.pulled(node, what).await.map_err(Status::unavailable)?))
@@ -134,7 +144,7 @@ impl Federation for Service {
             .map_err(|_| Status::deadline_exceeded("no hello in time"))??;
         let theirs = first.and_then(|part| part.hello).ok_or_else(|| Status::invalid_argument("no hello"))?;
         self.admit(&theirs, &shown).await?;
-        Ok(Response::new(offload::answer(&self.inner, parts)?))
+        Ok(Response::new(offload::answer(&self.inner, shown, parts)?))
     }
 }
 
@@ -185,7 +195,8 @@ fn asked(inner: &Arc<Inner>, caller: u64, Frame { ask, body }: Frame) {
     match body {
         Some(Body::Ping(_)) => reply(reply::Body::Done(Done::default())),
         Some(Body::Mail(mail)) => {
-            let body = mail.frame.and_then(|frame| frame.body).filter(is_about_mailboxes);
+            let body =
+                mail.frame.and_then(|frame| frame.body).filter(is_about_mailboxes).filter(vaults::has_short_names);
             let (Some(body), Some(service)) = (body, inner.cluster.afar.mailbox.get()) else {
                 inner.metrics.drop_one("federation", "unfit_frame");
                 return reply(reply::Body::Failed("this is nothing to be asked".to_owned()));

@@ -180,7 +180,7 @@ fn told(inner: &Inner, peer: &Peer, frame: Frame) {
     match frame.body {
         Some(Body::Reply(reply)) => {
             if let Some(body) = reply.body {
-                inner.asks.close(reply.ask, body);
+                peer.asks.close(reply.ask, body);
             }
         }
         Some(Body::Capacity(capacity)) => peer.holds(capacity),
@@ -196,7 +196,7 @@ fn told(inner: &Inner, peer: &Peer, frame: Frame) {
 }
 
 fn ping(inner: &Arc<Inner>, peer: &Arc<Peer>) {
-    let (number, answer) = inner.asks.open();
+    let (number, answer) = peer.asks.open();
     if peer.push(number.get(), Body::Ping(Ping {})).is_err() {
         return;
     }
@@ -211,7 +211,22 @@ fn ping(inner: &Arc<Inner>, peer: &Arc<Peer>) {
 /// Connects when it is used first, and again when it is used after it broke.
 pub fn channel(inner: &Arc<Inner>, peer: &Peer) -> Channel {
     let (patience, shown) = (inner.settings.timeout, Arc::default());
-    let connector = service_fn(connector(inner, peer, &shown));
+    let (inner, mut connect) = (inner.clone(), connector(inner, peer, &shown));
+    let connector = service_fn(move |uri| -> Connecting {
+        let (inner, shown, connecting) = (inner.clone(), shown.clone(), connect(uri));
+        Box::pin(async move {
+            let stream = connecting.await?;
+            let shown = shown.lock().clone();
+            // Whoever answers says nothing of itself here, so it must be fit to speak for some relay.
+            match inner.settings.proof.judge_any(&shown, &inner.records).await {
+                Ok(()) => Ok(stream),
+                Err(unfit) => {
+                    inner.refuse(unfit.reason, &unfit.detail);
+                    Err(io::Error::new(io::ErrorKind::PermissionDenied, unfit))
+                }
+            }
+        })
+    });
     endpoint(patience).connect_timeout(patience).connect_with_connector_lazy(connector)
 }
 

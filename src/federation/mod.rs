@@ -35,7 +35,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::cluster::Cluster;
-use crate::cluster::links::asks::Asks;
 use crate::cluster::regions::PeerName;
 use crate::config::{PeerUrl, Reach};
 use crate::domain::ids::{ClusterId, NodeId, Region};
@@ -104,7 +103,6 @@ struct Inner {
     stage: watch::Sender<Stage>,
     callers: Mutex<HashMap<u64, CallerState>>,
     next_caller: AtomicU64,
-    asks: Asks,
     /// Callers whose offers are read.
     offers: Arc<Semaphore>,
     log: Mutex<LogGate>,
@@ -140,7 +138,6 @@ impl Federation {
             stage: watch::channel(Stage::Serving).0,
             callers: Mutex::default(),
             next_caller: AtomicU64::new(1),
-            asks: Asks::default(),
             offers: Arc::new(Semaphore::new(offload::OFFERS)),
             log: Mutex::new(LogGate::once_a_minute()),
             metrics: metrics.clone(),

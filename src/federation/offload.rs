@@ -14,11 +14,13 @@ use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::peer::Peer;
+use super::proof::Side;
 use super::proto::OffloadPart;
 use super::{Inner, call, ways};
 use crate::cluster::links::AskError;
 use crate::cluster::proto::{MailMoveOutcome, MailMoved, MailMoving};
 use crate::cluster::regions;
+use crate::security::peer_tls::Shown;
 
 const OFFLOAD: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Offload");
 
@@ -78,7 +80,7 @@ async fn exchange(
 }
 
 /// Reads what a caller offers, and answers.
-pub fn answer(inner: &Arc<Inner>, parts: Streaming<OffloadPart>) -> Result<Answers, Status> {
+pub fn answer(inner: &Arc<Inner>, shown: Shown, parts: Streaming<OffloadPart>) -> Result<Answers, Status> {
     let place = inner.offers.clone().try_acquire_owned().map_err(|_| {
         inner.refuse("offers", "too many callers offer blobs at once");
         Status::resource_exhausted("too many callers offer blobs")
@@ -86,7 +88,16 @@ pub fn answer(inner: &Arc<Inner>, parts: Streaming<OffloadPart>) -> Result<Answe
     let (sender, receiver) = mpsc::channel(WAITING);
     let (inner, stop) = (inner.clone(), inner.supervisor.token());
     inner.clone().supervisor.spawn_quiet(async move {
-        if let Some(Err(status)) = stop.run_until_cancelled(read(&inner, parts, &sender)).await {
+        let read = async {
+            tokio::select! {
+                read = read(&inner, parts, &sender) => read,
+                unfit = inner.settings.proof.lapsed(Side::Called, &shown) => {
+                    inner.refuse(unfit.reason, &unfit.detail);
+                    Err(Status::permission_denied(unfit.detail))
+                }
+            }
+        };
+        if let Some(Err(status)) = stop.run_until_cancelled(read).await {
             // Nobody may listen any more.
             sender.send(Err(status)).await.unwrap_or_default();
         }
@@ -125,15 +136,11 @@ async fn chunk(parts: &mut Streaming<OffloadPart>, patience: Duration) -> Result
     let (mut chunk, mut bytes) = (Vec::new(), 0);
     let mut next = timeout(patience, parts.message()).await.map_err(late)??;
     while let Some(part) = next.take() {
-        if let Some(blob) = part.blob {
-            bytes += blob.body.len();
-            chunk.push(blob);
-        }
+        let blob = part.blob.ok_or_else(|| Status::invalid_argument("a part without a blob"))?;
+        bytes += blob.body.len();
+        chunk.push(blob);
         if chunk.len() < CHUNK_BLOBS && bytes < CHUNK_BYTES {
-            next = match chunk.is_empty() {
-                true => timeout(patience, parts.message()).await.map_err(late)??,
-                false => parts.message().now_or_never().transpose()?.flatten(),
-            };
+            next = parts.message().now_or_never().transpose()?.flatten();
         }
     }
     Ok(chunk)

@@ -11,6 +11,7 @@ use tonic::transport::Channel;
 use super::proto::{Capacity, Hello, frame::Body};
 use super::queue::Queue;
 use crate::cluster::links::LinkRefused;
+use crate::cluster::links::asks::Asks;
 use crate::cluster::regions::PeerName;
 use crate::config::PeerUrl;
 use crate::domain::clock::Millis;
@@ -29,6 +30,8 @@ pub struct Peer {
     pub ending: CancellationToken,
     /// Cancelled when it is not called any more.
     pub ended: CancellationToken,
+    /// What it was asked: nobody else can answer that.
+    pub asks: Asks,
     added: bool,
     state: Mutex<State>,
     changes: Arc<watch::Sender<()>>,
@@ -111,7 +114,7 @@ impl Peer {
     ) -> Self {
         let (ending, ended) = (CancellationToken::new(), CancellationToken::new());
         let state = Mutex::new(State { since: time::now(), ..State::default() });
-        let this = Self { name, url, ending, ended, added, state, changes, metrics };
+        let this = Self { name, url, ending, ended, asks: Asks::default(), added, state, changes, metrics };
         this.metrics.federation.up.get_or_create(&this.label()).set(0);
         this
     }

@@ -59,8 +59,12 @@ impl Federation {
         let Some(peer) = self.inner.peers.read().get(&name).cloned() else { return false };
         peer.end().await;
         // Only one of those who remove it at a time does.
-        if self.inner.peers.write().remove(&name).is_none() {
-            return false;
+        {
+            let mut peers = self.inner.peers.write();
+            if !peers.get(&name).is_some_and(|there| Arc::ptr_eq(there, &peer)) {
+                return false;
+            }
+            peers.remove(&name);
         }
         if let Some(service) = self.inner.cluster.afar.mailbox.get() {
             service.peer_gone(&name);

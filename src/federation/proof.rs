@@ -127,6 +127,30 @@ impl PeerProof {
         }
     }
 
+    /// Whether who was called and showed this may speak for any relay: for connections beside a link, on which none is
+    /// named.
+    pub async fn judge_any(&self, shown: &Shown, records: &Arc<dyn Records>) -> Result<(), Unfit> {
+        let Self::Certificates(tls, pins) = self else { return Ok(()) };
+        check(tls, Side::Calling, shown)?;
+        let none = || Unfit::new("no_certificate", "it shows no certificate that can be read");
+        let certificate = shown.leaf().and_then(RelayCertificate::read).ok_or_else(none)?;
+        let key = certificate.key;
+        let is_listed = |relay: &str| pins.iter().any(|(pinned, _)| pinned.as_str() == relay);
+        if pins.values().any(|keys| keys.contains(&key)) || certificate.relays().any(|relay| !is_listed(relay)) {
+            return Ok(());
+        }
+        let scanned = records.scan(PREFIX, None, MAX_REMEMBERED, time::now()).await;
+        let met = scanned.map_err(|error| Unfit::new("store", format!("its key cannot be looked up: {error}")))?;
+        let is_met = |row: &[u8], value: &[u8]| {
+            let relay = row.strip_prefix(PREFIX).and_then(|relay| str::from_utf8(relay).ok());
+            value == key.0 && relay.is_some_and(|relay| !is_listed(relay))
+        };
+        match met.iter().any(|(row, record)| is_met(row, &record.value)) {
+            true => Ok(()),
+            false => Err(Unfit::new("other_key", format!("no relay is known to have the key {key}"))),
+        }
+    }
+
     /// Returns once what the other side showed is no longer good, by the clock or by files that have changed.
     pub async fn lapsed(&self, side: Side, shown: &Shown) -> Unfit {
         let Self::Certificates(tls, _) = self else { return std::future::pending().await };

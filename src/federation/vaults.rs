@@ -7,7 +7,7 @@ use super::answer::MAX_OPEN;
 use super::peer::Peer;
 use super::proto::{Vault, frame};
 use super::{CallerState, Federation, Inner, ways};
-use crate::cluster::proto::{frame::Body, reply};
+use crate::cluster::proto::{Principal, frame::Body, reply};
 use crate::cluster::regions::{Caller, Regions};
 use crate::domain::ids::NodeId;
 
@@ -28,7 +28,7 @@ pub fn asked(inner: &Arc<Inner>, caller: u64, state: &CallerState, ask: u64, vau
     if ask != 0 && state.open.fetch_add(1, Ordering::AcqRel) >= MAX_OPEN {
         return refuse("busy");
     }
-    let body = vault.frame.and_then(|frame| frame.body).filter(is_of_caller);
+    let body = vault.frame.and_then(|frame| frame.body).filter(|body| is_of_caller(body) && has_short_names(body));
     match (body, inner.cluster.afar.vault.get()) {
         (Some(body), Some(service)) => service.asked(Caller(caller), ask, body),
         _ => refuse("unfit_frame"),
@@ -68,6 +68,20 @@ impl Drop for Standing<'_> {
         {
             service.peer_down(&self.peer.name);
         }
+    }
+}
+
+/// Most bytes of a name: those of clients have 256, and a few before that.
+const MAX_NAME_BYTES: usize = 320;
+
+/// Whether no name in a question is longer than one that there may be.
+pub fn has_short_names(body: &Body) -> bool {
+    let is_short = |principal: &Principal| principal.name.len() <= MAX_NAME_BYTES;
+    match body {
+        Body::Locate(locate) => locate.principal.iter().all(is_short),
+        Body::OwnersQuery(query) => query.principals.iter().all(is_short),
+        Body::Deliver(deliver) => deliver.vault_id.len().max(deliver.request_id.len()) <= MAX_NAME_BYTES,
+        _ => true,
     }
 }
 

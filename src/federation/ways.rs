@@ -43,10 +43,12 @@ impl Regions for Federation {
         body: Body,
         patience: Duration,
     ) -> BoxFuture<'static, Result<reply::Body, AskError>> {
-        let (number, answer) = self.inner.asks.open();
-        let sent = self.peer(peer).and_then(|peer| peer.push(number.get(), vaults::wrapped(node, body)));
+        let asked = self.peer(peer).and_then(|peer| {
+            let (number, answer) = peer.asks.open();
+            peer.push(number.get(), vaults::wrapped(node, body)).map(|()| answer)
+        });
         async move {
-            sent?;
+            let answer = asked?;
             match tokio::time::timeout(patience, answer).await {
                 Ok(Ok(reply::Body::Failed(reason))) => Err(AskError::Failed(reason)),
                 Ok(Ok(body)) => Ok(body),

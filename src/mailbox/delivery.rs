@@ -281,7 +281,7 @@ impl MailboxService {
         let now = time::now();
         let old = batch.iter().map(|(_, blob)| blob.place.id).filter(|id| is_old(*id, session.opened, now));
         let old: Vec<_> = old.map(BlobId::message).collect();
-        match old.is_empty() || !self.has_others() {
+        match old.is_empty() || !self.has_elsewhere() {
             true => Ok(Knowledge::default()),
             false => self.known(mailbox, old).await,
         }

@@ -60,7 +60,9 @@ impl MailboxService {
                 None => return Err(Refused("unavailable")),
             }
             let token = Principal::mailbox_token(&who.routing_id);
-            if self.owner_afar(&token).await.is_some_and(|owner| owner != proof.key) {
+            // Of a name that is owned here, no other cluster decides.
+            let is_here = claims.is_owned(&token).await.unwrap_or_default();
+            if !is_here && self.owner_afar(&token).await.is_some_and(|owner| owner != proof.key) {
                 return Err(Refused("key_mismatch"));
             }
             claims.claim(&token, &proof, true).await.map_err(refused)?;
@@ -70,15 +72,13 @@ impl MailboxService {
 
     /// Opens the session of a client that proved its key.
     pub(super) fn open_proven(&self, who: Identity, channel: Channel) -> Arc<Session> {
-        let (client, token) = (who.client_id.clone(), who.has_token().then(|| who.routing_id.clone()));
+        let names = names(&who).into_iter().take(1 + usize::from(who.has_token()));
         let session = self.open(who, channel);
         session.grant(Over::Blobs);
         session.grant(Over::Devices);
         // Whoever else is there without proof may not read any more, even if the claim was known here before.
-        self.take_from_others(&client, session.who.key.map(|key| key.0));
-        if let Some(token) = token {
-            self.take_mailbox(&token, session.who.key.map(|key| key.0));
-        }
+        let key = session.who.key.map(|key| Bytes::copy_from_slice(&key.0)).unwrap_or_default();
+        names.for_each(|name| self.take_from_others(&name, &key, |_| true));
         self.wake(&session);
         session
     }
@@ -141,7 +141,7 @@ impl MailboxService {
                 let Some(owners) = self.inner.cluster.afar.owners_at(peer, &names).await else { return };
                 for (name, owner) in names.iter().zip(owners) {
                     if let Some(owner) = owner {
-                        self.rebound(name, &owner);
+                        self.owned_afar(name, &owner);
                     }
                 }
             }
@@ -150,37 +150,42 @@ impl MailboxService {
 
     /// A name has, as far as this node knows, another owner than before.
     pub(super) fn rebound(&self, principal: &Principal, key: &Bytes) {
-        if principal.kind != Kind::Mailbox {
-            return;
-        }
-        self.tell_callers_of_owner(principal, key);
-        let key = <[u8; 32]>::try_from(&**key).ok();
-        match principal.name.strip_prefix("token/") {
-            Some(token) => self.take_mailbox(token, key),
-            None => self.take_from_others(&principal.name, key),
+        if principal.kind == Kind::Mailbox {
+            self.tell_callers_of_owner(principal, key);
+            self.take_from_others(principal, key, |_| true);
         }
     }
 
-    /// Only `key` may be this client any more, and read its mailbox.
-    fn take_from_others(&self, client: &str, key: Option<[u8; 32]>) {
+    /// A name has an owner in another cluster, as that one says: whoever has proven nothing is not the owner. Those who
+    /// have proven a key are judged by this cluster alone.
+    pub(super) fn owned_afar(&self, principal: &Principal, key: &Bytes) {
+        if principal.kind == Kind::Mailbox {
+            self.take_from_others(principal, key, |session| session.who.key.is_none());
+        }
+    }
+
+    /// Of those who are judged, only `key` may use this name any more.
+    fn take_from_others(&self, principal: &Principal, key: &Bytes, is_judged: impl Fn(&Session) -> bool) {
+        let key = <[u8; 32]>::try_from(&**key).ok();
+        let is_other = |session: &Session| is_judged(session) && session.who.key.map(|key| key.0) != key;
+        if let Some(token) = principal.name.strip_prefix("token/") {
+            for session in self.inner.sessions.of(&MailboxKey::blobs(token)) {
+                // A client that proved that the name is its own id keeps it.
+                let is_id = session.who.key.is_some() && session.who.client_id == token;
+                if !is_id && is_other(&session) {
+                    self.deny(&session, Over::Blobs);
+                }
+            }
+            return;
+        }
+        let client = &*principal.name;
         for session in self.inner.sessions.of_client(client) {
-            if session.who.key.map(|key| key.0) != key {
+            if is_other(&session) {
                 self.deny(&session, Over::Devices);
             }
         }
         for session in self.inner.sessions.of(&MailboxKey::blobs(client)) {
-            if session.who.client_id != client || session.who.key.map(|key| key.0) != key {
-                self.deny(&session, Over::Blobs);
-            }
-        }
-    }
-
-    /// Only `key` may read this mailbox any more.
-    fn take_mailbox(&self, token: &str, key: Option<[u8; 32]>) {
-        for session in self.inner.sessions.of(&MailboxKey::blobs(token)) {
-            // A client that proved that the name is its own id keeps it.
-            let is_id = session.who.key.is_some() && session.who.client_id == token;
-            if !is_id && session.who.key.map(|key| key.0) != key {
+            if is_other(&session) || (session.who.client_id != client && is_judged(&session)) {
                 self.deny(&session, Over::Blobs);
             }
         }

@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long to wait before what is left is tried to be moved away again.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// How long nobody may take any before it is given up: longer than somebody who is full, or was cut off, is left alone.
+const STUCK: Duration = Duration::from_secs(12);
+
 /// How often the log says what still runs.
 const REPORT: Duration = Duration::from_secs(5);
 
@@ -134,16 +137,17 @@ impl Drain {
 
     /// Moves all blobs away, until no more can come, and none is left or nobody takes what is.
     async fn empty(&self) {
-        let mut before = u64::MAX;
+        let (mut before, mut progress) = (u64::MAX, Instant::now());
         loop {
             // What is put through a socket that is still open is moved as well.
             let is_closed = self.metrics.edge.websockets.get() == 0;
             match self.mailbox.evacuate(|left| self.leaving.blobs_left(left)).await {
                 Ok(0) if is_closed => return tracing::info!("all blobs have moved away"),
-                Ok(left) if is_closed && left >= before => {
+                Ok(left) if is_closed && left >= before && progress.elapsed() >= STUCK => {
                     return tracing::warn!(left, "blobs stay here: nobody takes them");
                 }
-                Ok(left) => before = left,
+                Ok(left) if left < before => (before, progress) = (left, Instant::now()),
+                Ok(_) => {}
                 Err(error) => tracing::error!(%error, "blobs could not be moved away"),
             }
             tokio::time::sleep(AGAIN).await;

@@ -67,6 +67,12 @@ impl RelayCertificate {
         })
     }
 
+    /// The relays that it names.
+    pub fn relays(&self) -> impl Iterator<Item = &str> {
+        let names = if self.relays.is_empty() { &self.hosts } else { &self.relays };
+        names.iter().map(String::as_str)
+    }
+
     /// What it says about the relay of that id.
     #[must_use]
     pub fn naming(&self, relay: &str) -> Naming {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
@@ -94,10 +95,10 @@ impl MailboxService {
                 let bytes: u64 = blobs.iter().map(|blob| charge(blob.body.len())).sum();
                 under_way += bytes;
                 let peer = note.peer.clone();
+                let active = Active { service: self, key: note.key.clone() };
                 flying.push(async move {
-                    let key = note.key.clone();
                     let sent = self.offer(note, blobs).await;
-                    self.inner.offload.active.lock().remove(&key);
+                    drop(active);
                     (peer, bytes, sent)
                 });
             }
@@ -192,6 +193,18 @@ impl MailboxService {
     fn roomiest(&self, rooms: &HashMap<PeerName, Room>) -> Option<PeerName> {
         let refuse = self.inner.settings.offload?.refuse;
         roomiest(rooms.iter().map(|(peer, room)| (peer.clone(), *room)), refuse)
+    }
+}
+
+/// A note whose answers are awaited. If that is broken off, the note is settled like any other.
+struct Active<'a> {
+    service: &'a MailboxService,
+    key: Bytes,
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.service.inner.offload.active.lock().remove(&self.key);
     }
 }
 

@@ -48,6 +48,7 @@ impl MailboxService {
         };
         if let Some(error) = &error {
             tracing::debug!(%peer, %error, answered = answers.len(), of = blobs.len(), "an offer was broken off");
+            self.inner.offload.refusals.lock().shut(&peer, Instant::now());
         }
         let mut sent = Sent { shut: error.is_some() || answers.len() < blobs.len(), ..Sent::default() };
         let mut open: Vec<Item> = Vec::new();
@@ -104,8 +105,14 @@ impl MailboxService {
         match outcome {
             MailMoveOutcome::Taken => {
                 let there = <[u8; 16]>::try_from(&answer.there[..]).ok().and_then(BlobId::from_bytes);
-                // It is the same message, or it is nonsense.
-                return Ok(there.filter(|there| there.message() == blob.place.id.message()));
+                let there = there.filter(|there| there.message() == blob.place.id.message());
+                if there.is_none() {
+                    // That is nonsense, and nothing is deleted for it.
+                    sent.refused += 1;
+                    self.inner.offload.refusals.lock().note(peer, blob.place.id, Instant::now());
+                    self.inner.metrics.offload.refuse_sent("nonsense");
+                }
+                return Ok(there);
             }
             MailMoveOutcome::Done => drop(self.acknowledge(blob.mailbox, blob.place.id.message()).await?),
             MailMoveOutcome::Full | MailMoveOutcome::Closed => {

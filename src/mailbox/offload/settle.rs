@@ -49,7 +49,7 @@ impl MailboxService {
                     open.push((mailbox, blob.place.id));
                     blobs.push(*blob);
                 }
-                Here::Moved => {}
+                Here::Nothing => {}
                 Here::Gone if self.tell_peer(&note.peer, mailbox, id.message(), Tell::Nothing).await => {}
                 Here::Gone => open.push((mailbox, id)),
             }
@@ -72,10 +72,11 @@ impl MailboxService {
         Ok(match known {
             Some(Known::Live(place)) => match store.whole(mailbox, place, at).await? {
                 Some(blob) => Here::Waits(Box::new(blob)),
-                None => Here::Gone,
+                None => Here::Nothing,
             },
-            Some(Known::Moved) => Here::Moved,
-            Some(Known::Done | Known::Absent) | None => Here::Gone,
+            Some(Known::Done) => Here::Gone,
+            // What has expired here may be there for longer: another copy of the message that was there before.
+            Some(Known::Moved | Known::Absent) | None => Here::Nothing,
         })
     }
 }
@@ -83,6 +84,8 @@ impl MailboxService {
 /// What is here of a message that was offered.
 enum Here {
     Waits(Box<Carried>),
-    Moved,
+    /// It has moved, or expired.
+    Nothing,
+    /// It is done with.
     Gone,
 }

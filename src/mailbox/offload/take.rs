@@ -89,7 +89,8 @@ impl MailboxService {
         let taken = join_all(taking.into_iter().map(|taking| async {
             match taking {
                 None => (MailMoveOutcome::Unfit, None),
-                Some((_, _, true)) => (MailMoveOutcome::Done, None),
+                // The clock by which it was purged here is not that of its node, which is told of the purge itself.
+                Some((_, _, true)) => (MailMoveOutcome::Moving, None),
                 Some((blob, fits, false)) => self.take(blob, fits).await.unwrap_or_else(|error| {
                     self.store_failed("take in", &error);
                     (MailMoveOutcome::Failed, None)

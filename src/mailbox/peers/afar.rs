@@ -79,7 +79,7 @@ impl FromRegions for MailboxService {
             Body::MailNotice(notice) => self.noticed(&notice),
             Body::Bound(bound) => {
                 if let Some(principal) = principal_from(bound.principal.as_ref()) {
-                    self.rebound(&principal, &bound.key);
+                    self.owned_afar(&principal, &bound.key);
                 }
             }
             _ => self.inner.metrics.drop_one("mailbox", "unknown_frame"),

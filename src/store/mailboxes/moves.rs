@@ -86,9 +86,9 @@ pub struct Moving {
 pub enum Left {
     /// It is deleted, and it is remembered where it lies.
     Moved,
-    /// That had been done before.
+    /// There is nothing to do: that had been done before, or it has expired.
     Before,
-    /// It was not here any more.
+    /// It is done with here.
     Gone,
 }
 
@@ -153,8 +153,9 @@ pub(super) fn moved(
                 remove(stage, *mailbox, &live, Fate::Moved(moved))?;
                 Left::Moved
             }
-            Some(Message::Moved(moved)) if moved.id == *there && !moved.owed => Left::Before,
-            _ => Left::Gone,
+            Some(Message::Done(until)) if at.now < until => Left::Gone,
+            Some(Message::Moved(moved)) if moved.owed => Left::Gone,
+            _ => Left::Before,
         });
     }
     Ok(Verdict::Keep(left))

@@ -1,6 +1,7 @@
 //! What is said over links to other clusters: to peers and by callers, requests; by peers and to callers, what became
 //! of them. Whatever does not fit is dropped, and counted.
 
+use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::cluster::convert;
@@ -191,6 +192,8 @@ fn read(deliver: Deliver, from: &NodeRun) -> Option<Delivered> {
         address: Some(convert::address(std::net::Ipv4Addr::UNSPECIFIED.into())),
         token: None,
         origin_node: String::new(),
+        // It is part of the buffer of a batch, of which nothing else is to be kept.
+        frame: Bytes::copy_from_slice(&deliver.frame),
         home_node: String::new(),
         ..deliver
     };

@@ -131,10 +131,9 @@ impl Model {
                 self.moved.insert(key, moved);
                 return Left::Moved;
             }
-            match self.moved.get(&key) {
-                Some(moved) if moved.id == *there && !moved.owed => Left::Before,
-                _ => Left::Gone,
-            }
+            let is_owed = self.moved.get(&key).is_some_and(|moved| moved.owed);
+            let is_done = self.done.get(&key).is_some_and(|until| at.now < *until);
+            if is_owed || is_done { Left::Gone } else { Left::Before }
         };
         moving.iter().map(leave).collect()
     }

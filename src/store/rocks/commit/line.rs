@@ -103,6 +103,7 @@ impl Line {
                 }
                 Some(Next::Nothing(group)) => {
                     drop(staged);
+                    tell(&mut over);
                     group.answer(&Ok(()));
                 }
                 None => {
