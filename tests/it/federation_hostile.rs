@@ -64,6 +64,25 @@ fn reason_of(body: Body) -> Reason {
 }
 
 #[tokio::test]
+async fn a_peer_answers_no_question_that_another_was_asked() {
+    let (mut honest, mut liar) = (FarPeer::listens().await, FarPeer::listens().await);
+    let node = federated(&format!("{},{}", honest.url, liar.url), &[]).await;
+    let urls = [honest.url.clone(), liar.url.clone()];
+    let (mut honest, mut liar) = (honest.called().await, liar.called().await);
+    for url in urls {
+        figure_is(node.public, &format!(r#"waystation_federation_up{{peer="{url}"}}"#), |up| up == 1.0).await;
+    }
+    let mut agent = TestAgent::connect(node.public).await;
+    agent.send_frame("request", envelope("vault_far", "req_1")).await;
+    let (own, _) = liar.next().await;
+    let (asked, _) = honest.next().await;
+    // What it was asked itself it does not answer, but all else that it can think of.
+    (1..own + asked + 100).filter(|ask| *ask != own).for_each(|ask| liar.reply(ask, has_it()));
+    honest.reply(asked, reply::Body::Located(proto::Located::default()));
+    agent.expect_error(NOT_CONNECTED, "Vault vault_far is not connected").await;
+}
+
+#[tokio::test]
 async fn a_peer_that_claims_a_vault_and_refuses_its_requests_is_asked_once() {
     let mut peer = FarPeer::listens().await;
     let node = federated(&peer.url, &[]).await;
