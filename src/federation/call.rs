@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use futures::future::BoxFuture;
 use futures::stream;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
@@ -26,6 +25,7 @@ use super::proto::{Batch, Frame, Ping, frame::Body};
 use super::queue::Queue;
 use super::{Inner, vaults};
 use crate::cluster::links::stream::NodeStream;
+use crate::config::PeerUrl;
 use crate::runtime::backoff::Backoff;
 use crate::security::peer_tls::{Shown, fault};
 
@@ -123,9 +123,19 @@ fn with_causes(error: &dyn Error) -> String {
 
 async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallError> {
     let patience = inner.settings.timeout;
-    let (endpoint, shown) = (endpoint(patience), Arc::default());
-    let connecting = endpoint.connect_with_connector(service_fn(connector(inner, peer, &shown)));
-    let channel = timeout(patience, connecting).await??;
+    let shown: Arc<Mutex<Shown>> = Arc::default();
+    let connector = {
+        let (inner, peer, shown) = (inner.clone(), peer.clone(), shown.clone());
+        service_fn(move |_: Uri| {
+            let (inner, peer, shown) = (inner.clone(), peer.clone(), shown.clone());
+            async move {
+                let stream = connect(&inner, &peer.url).await?;
+                *shown.lock() = stream.shown();
+                io::Result::Ok(TokioIo::new(stream))
+            }
+        })
+    };
+    let channel = timeout(patience, endpoint(patience).connect_with_connector(connector)).await??;
     let (queue, batches) = Queue::new(inner.metrics.clone());
     let hello = Batch { hello: Some(inner.hello()), frames: Vec::new() };
     let outgoing = stream::once(async { hello }).chain(batches);
@@ -210,22 +220,19 @@ fn ping(inner: &Arc<Inner>, peer: &Arc<Peer>) {
 
 /// Connects when it is used first, and again when it is used after it broke.
 pub fn channel(inner: &Arc<Inner>, peer: &Peer) -> Channel {
-    let (patience, shown) = (inner.settings.timeout, Arc::default());
-    let (inner, mut connect) = (inner.clone(), connector(inner, peer, &shown));
-    let connector = service_fn(move |uri| -> Connecting {
-        let (inner, shown, connecting) = (inner.clone(), shown.clone(), connect(uri));
-        Box::pin(async move {
-            let stream = connecting.await?;
-            let shown = shown.lock().clone();
+    let (inner, url, patience) = (inner.clone(), peer.url.clone(), inner.settings.timeout);
+    let connector = service_fn(move |_: Uri| {
+        let (inner, url) = (inner.clone(), url.clone());
+        async move {
+            let stream = connect(&inner, &url).await?;
             // Whoever answers says nothing of itself here, so it must be fit to speak for some relay.
-            match inner.settings.proof.judge_any(&shown, &inner.records).await {
-                Ok(()) => Ok(stream),
-                Err(unfit) => {
-                    inner.refuse(unfit.reason, &unfit.detail);
-                    Err(io::Error::new(io::ErrorKind::PermissionDenied, unfit))
-                }
-            }
-        })
+            let judged = inner.settings.proof.judge_any(&stream.shown(), &inner.records).await;
+            judged.map_err(|unfit| {
+                inner.refuse(unfit.reason, &unfit.detail);
+                io::Error::new(io::ErrorKind::PermissionDenied, unfit)
+            })?;
+            io::Result::Ok(TokioIo::new(stream))
+        }
     });
     endpoint(patience).connect_timeout(patience).connect_with_connector_lazy(connector)
 }
@@ -240,30 +247,15 @@ fn endpoint(patience: Duration) -> Endpoint {
         .keep_alive_while_idle(true)
 }
 
-type Connecting = BoxFuture<'static, io::Result<TokioIo<NodeStream>>>;
-
-/// Connects, and notes what the other side of the last connection showed.
-fn connector(
-    inner: &Arc<Inner>,
-    peer: &Peer,
-    shown: &Arc<Mutex<Shown>>,
-) -> impl FnMut(Uri) -> Connecting + Send + 'static {
-    let (inner, url, shown) = (inner.clone(), peer.url.clone(), shown.clone());
-    move |_| {
-        let (inner, url, shown) = (inner.clone(), url.clone(), shown.clone());
-        Box::pin(async move {
-            let tcp = TcpStream::connect(&url.address).await?;
-            tcp.set_nodelay(true)?;
-            let stream = match inner.settings.proof.client(url.host()) {
-                None => NodeStream::Plain(tcp),
-                Some((tls, name)) => {
-                    let connecting = tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await;
-                    NodeStream::Client(Box::new(connecting.inspect_err(|error| inner.note_bad_certificate(error))?))
-                }
-            };
-            *shown.lock() = stream.shown();
-            Ok(TokioIo::new(stream))
-        })
+async fn connect(inner: &Inner, url: &PeerUrl) -> io::Result<NodeStream> {
+    let tcp = TcpStream::connect(&url.address).await?;
+    tcp.set_nodelay(true)?;
+    match inner.settings.proof.client(url.host()) {
+        None => Ok(NodeStream::Plain(tcp)),
+        Some((tls, name)) => {
+            let connecting = tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await;
+            Ok(NodeStream::Client(Box::new(connecting.inspect_err(|error| inner.note_bad_certificate(error))?)))
+        }
     }
 }
 

@@ -99,9 +99,7 @@ impl PeerProof {
         records: &Arc<dyn Records>,
     ) -> Result<(), Unfit> {
         let Self::Certificates(tls, pins) = self else { return Ok(()) };
-        check(tls, side, shown)?;
-        let none = || Unfit::new("no_certificate", "it shows no certificate that can be read");
-        let certificate = shown.leaf().and_then(RelayCertificate::read).ok_or_else(none)?;
+        let certificate = certificate(tls, side, shown)?;
         let key = certificate.key;
         if let Some(listed) = pins.get(relay) {
             let other = || format!("relay {relay} has the key {key}, which RELAY_FEDERATION_PINS does not list for it");
@@ -131,23 +129,13 @@ impl PeerProof {
     /// named.
     pub async fn judge_any(&self, shown: &Shown, records: &Arc<dyn Records>) -> Result<(), Unfit> {
         let Self::Certificates(tls, pins) = self else { return Ok(()) };
-        check(tls, Side::Calling, shown)?;
-        let none = || Unfit::new("no_certificate", "it shows no certificate that can be read");
-        let certificate = shown.leaf().and_then(RelayCertificate::read).ok_or_else(none)?;
-        let key = certificate.key;
-        let is_listed = |relay: &str| pins.iter().any(|(pinned, _)| pinned.as_str() == relay);
-        if pins.values().any(|keys| keys.contains(&key)) || certificate.relays().any(|relay| !is_listed(relay)) {
-            return Ok(());
-        }
+        let certificate = certificate(tls, Side::Calling, shown)?;
         let scanned = records.scan(PREFIX, None, MAX_REMEMBERED, time::now()).await;
         let met = scanned.map_err(|error| Unfit::new("store", format!("its key cannot be looked up: {error}")))?;
-        let is_met = |row: &[u8], value: &[u8]| {
-            let relay = row.strip_prefix(PREFIX).and_then(|relay| str::from_utf8(relay).ok());
-            value == key.0 && relay.is_some_and(|relay| !is_listed(relay))
-        };
-        match met.iter().any(|(row, record)| is_met(row, &record.value)) {
+        let met = met.iter().filter_map(|(row, first)| Some((relay_of(row)?, &*first.value)));
+        match speaks_for_any(&certificate, pins, met) {
             true => Ok(()),
-            false => Err(Unfit::new("other_key", format!("no relay is known to have the key {key}"))),
+            false => Err(Unfit::new("other_key", format!("no relay is known to have the key {}", certificate.key))),
         }
     }
 
@@ -170,6 +158,31 @@ fn check(tls: &Reloaded<PeerTls>, side: Side, shown: &Shown) -> Result<(), Unfit
         Side::Calling => tls.check_called(shown),
     };
     checked.map_err(|error| Unfit::new("lapsed", format!("its certificate is no longer good: {error}")))
+}
+
+/// What the other side showed, if it is good now.
+fn certificate(tls: &Reloaded<PeerTls>, side: Side, shown: &Shown) -> Result<RelayCertificate, Unfit> {
+    check(tls, side, shown)?;
+    let none = || Unfit::new("no_certificate", "it shows no certificate that can be read");
+    shown.leaf().and_then(RelayCertificate::read).ok_or_else(none)
+}
+
+/// Whether a certificate has a key that is listed for some relay; or, of relays for which none is listed, names one, or
+/// has the key with which one was met first.
+fn speaks_for_any<'a>(
+    certificate: &RelayCertificate,
+    pins: &Pins,
+    met: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> bool {
+    let is_listed = |relay: &str| pins.keys().any(|listed| listed.as_str() == relay);
+    pins.values().any(|keys| keys.contains(&certificate.key))
+        || certificate.relays().any(|relay| !is_listed(relay))
+        || met.into_iter().any(|(relay, key)| key == certificate.key.0 && !is_listed(relay))
+}
+
+/// The relay whose first key stands in that row.
+fn relay_of(row: &[u8]) -> Option<&str> {
+    str::from_utf8(row.strip_prefix(PREFIX)?).ok()
 }
 
 /// The key that a relay was first seen with, which is this one if there is no other; `None` if there is no room.
@@ -196,8 +209,29 @@ async fn remembered(
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
     use super::*;
     use crate::store::MemoryRecords;
+
+    fn of(names: &[&str]) -> RelayCertificate {
+        let params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        RelayCertificate::read(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der()).unwrap()
+    }
+
+    #[test]
+    fn beside_a_link_answers_only_who_could_speak_for_some_relay() {
+        let (named, nameless) = (of(&["eu-1"]), of(&[]));
+        let pins = |relay: &str, key| Pins::from([(relay.parse().unwrap(), vec![key])]);
+        let other = KeyDigest([7; 32]);
+        assert!(speaks_for_any(&named, &Pins::new(), []));
+        assert!(!speaks_for_any(&named, &pins("eu-1", other), []));
+        assert!(speaks_for_any(&named, &pins("eu-1", named.key), []));
+        assert!(!speaks_for_any(&nameless, &Pins::new(), [("eu-1", &other.0[..])]));
+        assert!(speaks_for_any(&nameless, &Pins::new(), [("eu-1", &nameless.key.0[..])]));
+        assert!(!speaks_for_any(&nameless, &pins("eu-1", other), [("eu-1", &nameless.key.0[..])]));
+        assert!(speaks_for_any(&nameless, &pins("us-1", nameless.key), []));
+    }
 
     #[tokio::test]
     async fn the_first_key_of_a_relay_stays_and_there_is_room_for_so_many() {
