@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::file;
 use crate::domain::digest;
@@ -61,6 +62,7 @@ struct Inner<T> {
     make: fn(&[Vec<u8>]) -> Result<T, Fault>,
     current: ArcSwap<T>,
     seen: Mutex<Seen>,
+    taken: watch::Sender<()>,
 }
 
 type Digest = [u8; 32];
@@ -97,7 +99,14 @@ impl<T> Reloaded<T> {
         let contents = contents(&files)?;
         let current = make(&contents).map_err(|fault| at(&files, fault))?;
         let seen = Seen { in_force: digest_of(&contents), doubtful: None };
-        Ok(Self(Arc::new(Inner { name, files, make, current: ArcSwap::from_pointee(current), seen: Mutex::new(seen) })))
+        let (current, seen, taken) = (ArcSwap::from_pointee(current), Mutex::new(seen), watch::Sender::new(()));
+        Ok(Self(Arc::new(Inner { name, files, make, current, seen, taken })))
+    }
+
+    /// Changes whenever something else is in force.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.taken.subscribe()
     }
 
     /// What is in force now.
@@ -113,7 +122,7 @@ impl<T: Send + Sync> Reload for Reloaded<T> {
     }
 
     fn look(&self) -> Look {
-        let Inner { files, make, current, seen, .. } = &*self.0;
+        let Inner { files, make, current, seen, taken, .. } = &*self.0;
         let read = contents(files);
         let found = match &read {
             Ok(contents) => digest_of(contents),
@@ -131,6 +140,7 @@ impl<T: Send + Sync> Reload for Reloaded<T> {
             Ok(made) => {
                 current.store(Arc::new(made));
                 *seen = Seen { in_force: found, doubtful: None };
+                taken.send_replace(());
                 Look::Taken
             }
             Err(fault) => {
@@ -179,13 +189,16 @@ mod tests {
         write(0, "b");
         assert_eq!(made.look(), Look::Same, "the other file may follow");
         write(1, "b");
+        let mut changes = made.changes();
         assert_eq!((made.look(), made.current().as_slice()), (Look::Taken, b"b".as_slice()));
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
         assert_eq!(made.look(), Look::Same);
 
         write(1, "c");
         let fault = FileFault { index: 1, path: files[1].clone(), reason: "differs".to_owned() };
         assert_eq!([made.look(), made.look(), made.look()], [Look::Same, Look::Broken(fault), Look::Same]);
-        assert_eq!(made.current().as_slice(), b"b");
+        assert_eq!((made.current().as_slice(), changes.has_changed().unwrap()), (b"b".as_slice(), false));
         write(1, "b");
         assert_eq!(made.look(), Look::Same, "it is what is in force");
 
