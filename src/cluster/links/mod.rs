@@ -44,7 +44,7 @@ use pulls::PULLS;
 use queue::LinkQueue;
 pub use server::ServeError;
 
-/// Bytes that may wait on one link: a quarter of a second of a 256 Mbit/s line.
+/// Bytes that may wait on one link, but for the largest frames: a quarter of a second of a 256 Mbit/s line.
 pub const QUEUE_BYTES: usize = 8 << 20;
 
 /// Largest batch: a frame with a message of the largest configurable size, and room for others beside it.

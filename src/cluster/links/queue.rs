@@ -13,7 +13,7 @@ use crate::cluster::proto::Frame;
 use crate::observe::metrics::Metrics;
 
 /// Most bytes in a batch of more than one frame: eight chunks of the size that tonic writes.
-const BATCH_BYTES: usize = 256 << 10;
+pub const BATCH_BYTES: usize = 256 << 10;
 
 /// What stands before each frame in an encoded `Batch`: field 2, length-delimited.
 const FRAMES_KEY: u8 = 2 << 3 | 2;
@@ -33,7 +33,8 @@ struct State {
     /// The last batch. Handed out, it is a part split off this buffer, whose memory is used again once the part has
     /// been written.
     last: Growing,
-    bytes: usize,
+    /// What the frames take of the limit.
+    charged: usize,
     /// The reader has seen what waits, and lets others run before it takes it.
     lingering: bool,
     /// The node cannot be reached: frames are refused rather than kept for nobody.
@@ -45,10 +46,12 @@ struct State {
 struct Growing {
     bytes: BytesMut,
     frames: usize,
+    charged: usize,
 }
 
 impl Growing {
-    fn push(&mut self, frame: &Frame, bytes: usize) {
+    fn push(&mut self, frame: &Frame, bytes: usize, charge: usize) {
+        self.charged += charge;
         self.bytes.reserve(bytes);
         self.bytes.put_u8(FRAMES_KEY);
         let encoded = frame.encode_length_delimited(&mut self.bytes);
@@ -58,13 +61,14 @@ impl Growing {
 
     /// What there is; the buffer's memory stays.
     fn split(&mut self) -> Self {
-        Self { bytes: self.bytes.split(), frames: std::mem::take(&mut self.frames) }
+        let (frames, charged) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.charged));
+        Self { bytes: self.bytes.split(), frames, charged }
     }
 }
 
 impl State {
-    fn push(&mut self, frame: &Frame, bytes: usize) {
-        self.bytes += bytes;
+    fn push(&mut self, frame: &Frame, bytes: usize, charge: usize) {
+        self.charged += charge;
         if self.last.frames > 0 && self.last.bytes.len() + bytes > BATCH_BYTES {
             let full = self.last.split();
             self.full.push_back(full);
@@ -72,10 +76,10 @@ impl State {
         if bytes > BATCH_BYTES {
             // Not into the buffer, which would keep the memory.
             let mut own = Growing::default();
-            own.push(frame, bytes);
+            own.push(frame, bytes, charge);
             self.full.push_back(own);
         } else {
-            self.last.push(frame, bytes);
+            self.last.push(frame, bytes, charge);
         }
     }
 
@@ -85,7 +89,7 @@ impl State {
 
     fn pop(&mut self) -> Growing {
         let batch = self.full.pop_front().unwrap_or_else(|| self.last.split());
-        self.bytes -= batch.bytes.len();
+        self.charged -= batch.charged;
         batch
     }
 }
@@ -100,11 +104,13 @@ impl LinkQueue {
         let length = frame.encoded_len();
         let bytes = 1 + length_delimiter_len(length) + length;
         {
+            // One frame of any size can wait, and smaller ones beside it.
+            let charge = bytes.min(self.limit / 4 * 3);
             let mut state = self.state.lock();
-            if state.down || state.bytes + bytes > self.limit {
+            if state.down || state.charged + charge > self.limit {
                 return Err(Box::new(frame));
             }
-            state.push(&frame, bytes);
+            state.push(&frame, bytes, charge);
         }
         self.metrics.cluster.link_queued_bytes.inc_by(bytes as i64);
         self.waker.wake();
@@ -114,7 +120,8 @@ impl LinkQueue {
     /// The link is broken: forgets and counts what waits, and takes nothing before [`LinkQueue::open`].
     pub fn break_off(&self) {
         let lost = std::mem::replace(&mut *self.state.lock(), State { down: true, ..State::default() });
-        self.metrics.cluster.link_queued_bytes.dec_by(lost.bytes as i64);
+        let bytes = lost.full.iter().map(|batch| batch.bytes.len()).sum::<usize>() + lost.last.bytes.len();
+        self.metrics.cluster.link_queued_bytes.dec_by(bytes as i64);
         for _ in 0..lost.full.iter().map(|batch| batch.frames).sum::<usize>() + lost.last.frames {
             self.metrics.drop_one("link", "broken");
         }
@@ -140,7 +147,7 @@ impl LinkQueue {
             return Poll::Pending;
         }
         state.lingering = false;
-        let Growing { bytes, frames } = state.pop();
+        let Growing { bytes, frames, .. } = state.pop();
         drop(state);
         let figures = &self.metrics.cluster;
         figures.link_queued_bytes.dec_by(bytes.len() as i64);
@@ -228,6 +235,20 @@ mod tests {
         assert!(queue.push(frame(500)).is_err());
         assert!(next(&queue).is_ready());
         assert!(queue.push(frame(500)).is_ok());
+    }
+
+    #[test]
+    fn one_frame_of_any_size_can_wait_and_small_ones_beside_it() {
+        let queue = LinkQueue::new(1000, Metrics::new());
+        let waiting = || queue.metrics.cluster.link_queued_bytes.get();
+        queue.push(frame(3000)).unwrap();
+        assert!(queue.push(frame(3000)).is_err());
+        queue.push(frame(100)).unwrap();
+        assert!((3100..3200).contains(&waiting()));
+        assert_eq!(frames(next(&queue)).map(|frames| frames.len()), Some(2));
+        queue.push(frame(3000)).unwrap();
+        queue.break_off();
+        assert_eq!(waiting(), 0);
     }
 
     #[test]
