@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_fds(protox::compile([FEDERATION], ["proto"])?)?;
     tonic_prost_build::configure()
         .build_client(false)
+        .codec_path("crate::cluster::links::counted::NodeCodec")
         .bytes(".")
         .boxed(".waystation.cluster.v1.Frame.body.deliver")
         .compile_fds(protox::compile([CLUSTER], ["proto"])?)?;

@@ -10,8 +10,9 @@ pub mod accept;
 pub mod asks;
 mod client;
 mod codec;
+pub mod counted;
 mod pulls;
-mod queue;
+pub(crate) mod queue;
 mod server;
 pub mod stream;
 

@@ -8,12 +8,12 @@ use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
 use tonic::client::Grpc;
 use tonic::{Request, Status};
-use tonic_prost::ProstCodec;
 
 use crate::cluster::proto::{MailMoved, MailMoving, MoveReply, MoveRequest, PullPage, PullRequest};
 use crate::domain::ids::NodeRun;
 
 use super::client::{channel, hello};
+use super::counted::NodeCodec;
 use super::{AskError, BATCH_LIMIT, Inner, LinkRefused, Links, Peer};
 
 const PULL: PathAndQuery = PathAndQuery::from_static("/waystation.cluster.v1.Cluster/Pull");
@@ -73,7 +73,7 @@ impl Links {
             let channel = peer.pulls.get_or_init(|| channel(inner, &peer)).clone();
             let mut grpc = Grpc::new(channel).max_encoding_message_size(BATCH_LIMIT);
             grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            grpc.unary(Request::new(request), MOVE, ProstCodec::<MoveRequest, MoveReply>::default()).await
+            grpc.unary(Request::new(request), MOVE, NodeCodec::<MoveRequest, MoveReply>::default()).await
         };
         match tokio::time::timeout(patience, moving).await {
             Ok(Ok(reply)) => Ok(reply.into_inner().blobs),
@@ -87,7 +87,7 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>, request: PullRequest) -> Res
     let channel = peer.pulls.get_or_init(|| channel(inner, peer)).clone();
     let mut grpc = Grpc::new(channel).max_decoding_message_size(BATCH_LIMIT);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let page = grpc.unary(Request::new(request), PULL, ProstCodec::<PullRequest, PullPage>::default()).await?;
+    let page = grpc.unary(Request::new(request), PULL, NodeCodec::<PullRequest, PullPage>::default()).await?;
     Ok(page.into_inner())
 }
 
