@@ -59,6 +59,9 @@ pub trait VaultsAfar: Send + Sync {
 
     /// That link has ended: what was under way there may be lost.
     fn peer_down(&self, peer: &PeerName);
+
+    /// A peer is none any more.
+    fn peer_gone(&self, peer: &PeerName);
 }
 
 #[cfg(test)]

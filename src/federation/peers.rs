@@ -69,6 +69,9 @@ impl Federation {
         if let Some(service) = self.inner.cluster.afar.mailbox.get() {
             service.peer_gone(&name);
         }
+        if let Some(service) = self.inner.cluster.afar.vault.get() {
+            service.peer_gone(&name);
+        }
         self.inner.changes.send_replace(());
         true
     }

@@ -1,12 +1,10 @@
 //! Looking for a vault in other clusters, and saying whether this one has it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::cluster::convert;
@@ -27,9 +25,6 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// How often it is looked at whether a link stands again.
 const RELINKED: Duration = Duration::from_millis(50);
-
-/// Most questions to one peer at a time: half of what it lets one caller ask.
-const MAX_QUESTIONS: usize = 128;
 
 impl VaultService {
     /// The key that owns a name in another cluster, as far as those that can be asked say. Of a name that is bound in
@@ -87,10 +82,7 @@ impl VaultService {
 
     /// What the peer says: how firmly it has the vault, or that it has not; nothing if it does not say.
     async fn ask_peer(&self, out: &dyn Regions, peer: &PeerName, vault: &VaultId) -> Option<Option<Standing>> {
-        let places = {
-            let mut questions = self.inner.afar.questions.lock();
-            questions.entry(peer.clone()).or_insert_with(|| Arc::new(Semaphore::new(MAX_QUESTIONS))).clone()
-        };
+        let places = self.inner.afar.questions_to(peer);
         let _place = places.acquire().await.ok()?;
         let locate = Locate { principal: Some(convert::principal(&Principal::vault(vault.as_str()))) };
         loop {

@@ -26,6 +26,9 @@ use super::service::VaultService;
 use absences::Absences;
 use callers::Callers;
 
+/// Most questions to one peer at a time: half of what it lets one party ask.
+const MAX_QUESTIONS: usize = 128;
+
 /// What a node remembers of other clusters for its vaults.
 pub(super) struct Afar {
     absences: Mutex<Absences>,
@@ -39,6 +42,18 @@ impl Afar {
     pub fn new(bytes: usize) -> Self {
         Self { absences: Mutex::default(), questions: Mutex::default(), callers: Mutex::new(Callers::new(bytes)) }
     }
+
+    /// Keeps nothing for those who are no peers any more; a question that was under way to one meanwhile is forgotten the
+    /// next time.
+    fn keep(&self, is_peer: impl Fn(&PeerName) -> bool) {
+        self.questions.lock().retain(|peer, _| is_peer(peer));
+    }
+
+    /// What bounds the questions to a peer.
+    fn questions_to(&self, peer: &PeerName) -> Arc<Semaphore> {
+        let mut questions = self.questions.lock();
+        questions.entry(peer.clone()).or_insert_with(|| Arc::new(Semaphore::new(MAX_QUESTIONS))).clone()
+    }
 }
 
 impl VaultService {
@@ -47,5 +62,19 @@ impl VaultService {
     pub(super) fn has_come(&self, vault: &VaultId) {
         self.inner.afar.absences.lock().forget(vault);
         self.tell_askers(vault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_for_a_peer_that_is_none_any_more() {
+        let (afar, peers) = (Afar::new(0), ["http://eu:1", "http://us:1"].map(|url| PeerName(url.into())));
+        let kept = peers.each_ref().map(|peer| afar.questions_to(peer));
+        afar.keep(|peer| *peer == peers[0]);
+        assert_eq!(afar.questions.lock().len(), 1);
+        assert!(Arc::ptr_eq(&kept[0], &afar.questions_to(&peers[0])));
     }
 }

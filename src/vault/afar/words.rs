@@ -180,6 +180,12 @@ impl VaultsAfar for VaultService {
         let run = End::Peer(peer.clone()).run();
         self.for_each(|state, context| state.node_lost(&run, context));
     }
+
+    fn peer_gone(&self, _: &PeerName) {
+        if let Some(out) = self.inner.cluster.afar.out.get() {
+            self.inner.afar.keep(|peer| out.knows(peer));
+        }
+    }
 }
 
 /// What a caller's request says, checked as an agent's is: it is a request to that vault, and of that name. Who asked
