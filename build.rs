@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // First, because it writes an empty file for what it only borrows.
     tonic_prost_build::configure()
         .build_client(false)
+        .codec_path("crate::federation::inflow::PeerCodec")
         .bytes(".")
         .extern_path(".waystation.cluster.v1", "crate::cluster::proto")
         .compile_fds(protox::compile([FEDERATION], ["proto"])?)?;

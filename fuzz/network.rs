@@ -1,11 +1,15 @@
-//! What the network brings before any protocol is spoken: forwarding headers and gossip datagrams.
+//! What the network brings before any protocol is spoken: forwarding headers, gossip datagrams, and the messages of links.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use bolero::check;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use prost::Message;
+use waystation::cluster::links::counted::{self, Undecoded};
 use waystation::domain::ids::ClusterId;
+use waystation::federation::inflow::Position;
+use waystation::federation::proto::Batch;
 use waystation::security::proxies::TrustedProxies;
 use waystation::wire::gossip::{Joiner, MAX_PAYLOAD_BYTES, Sealer};
 
@@ -81,6 +85,45 @@ fn gossip_round_trip() {
             assert!(sealer.open(&damaged).is_err());
         }
         assert!(whole.as_deref() == Some(&payload[..]), "{} bytes came out otherwise", payload.len());
+    });
+}
+
+/// The first byte says how many parts may be read of the rest. What is read is what protobuf makes of it, and no more.
+#[test]
+fn counted_message() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let [reads, rest @ ..] = input else { return };
+        let (reads, whole) = (usize::from(*reads), Batch::decode(rest));
+        match counted::decode::<Batch>(rest, reads) {
+            Ok(batch) => {
+                assert!(2 * batch.frames.len() <= reads);
+                assert_eq!(Ok(batch), whole);
+            }
+            Err(Undecoded::TooMany(_)) => {}
+            Err(Undecoded::Malformed(_)) => assert!(whole.is_err()),
+        }
+        assert_eq!(counted::decode::<Batch>(rest, usize::MAX).ok(), whole.ok());
+    });
+}
+
+/// The first byte says into parts of which size the rest is cut: the messages in it are as long either way.
+#[test]
+fn message_lengths() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let [part, rest @ ..] = input else { return };
+        let lengths = |part: usize| {
+            let (mut position, mut lengths) = (Position::default(), Vec::new());
+            for mut bytes in rest.chunks(part) {
+                while !bytes.is_empty() {
+                    let (passed, begun) = position.pass(bytes);
+                    bytes = &bytes[passed..];
+                    lengths.extend(begun);
+                    assert!(passed > 0);
+                }
+            }
+            lengths
+        };
+        assert_eq!(lengths(usize::from(*part).max(1)), lengths(rest.len().max(1)));
     });
 }
 

@@ -14,6 +14,7 @@ pub mod presence;
 pub mod proto;
 pub mod regions;
 pub mod shared;
+pub mod shares;
 pub mod view;
 
 use std::sync::Arc;

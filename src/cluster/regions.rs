@@ -15,6 +15,7 @@ use super::convert;
 use super::ends::VaultsAfar;
 use super::links::{AskError, LinkRefused};
 use super::proto::{MailMoved, MailMoving, OwnersQuery, PullPage, PullRequest, frame::Body, reply};
+use super::shares::Party;
 use crate::domain::ids::NodeId;
 use crate::domain::offload::Room;
 use crate::domain::principal::Principal;
@@ -93,6 +94,9 @@ pub trait Regions: Send + Sync {
 
     /// Answers a caller's question.
     fn reply(&self, caller: Caller, ask: u64, body: reply::Body);
+
+    /// Whose share of what is bounded a caller's is, while its call lasts.
+    fn party(&self, caller: Caller) -> Option<Party>;
 }
 
 /// A service that other clusters speak to. Called in the order of arrival; must not block.

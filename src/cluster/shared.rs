@@ -92,6 +92,37 @@ impl Shared {
         Ok(self.ask(others, &query).await.into_iter().max_by_key(|record| record.version))
     }
 
+    /// The record of that kind and id of all live nodes, which this node then keeps as well; and whether all of them have
+    /// said which they know.
+    ///
+    /// # Errors
+    /// When this node's store fails.
+    pub async fn fetch_from_all(&self, kind: &str, id: &str) -> Result<(Option<SharedRecord>, bool), StoreError> {
+        let query = FetchShared { kind: kind.to_owned(), id: id.to_owned(), tag: String::new() };
+        let others: Vec<_> = self.view.borrow().others().map(|m| m.run.clone()).collect();
+        let (found, all_said) = self.ask_all(&others, &query).await;
+        for record in found.iter().filter(|record| record.kind == kind && record.id == id) {
+            self.merge(record).await?;
+        }
+        Ok((self.fetch_here(kind, id).await?, all_said))
+    }
+
+    /// The record of that kind and id that this node itself keeps.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn fetch_here(&self, kind: &str, id: &str) -> Result<Option<SharedRecord>, StoreError> {
+        self.read(&row(kind, id)).await
+    }
+
+    /// How many records of that kind this node itself keeps, as far as `most`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn count_here(&self, kind: &str, most: usize) -> Result<usize, StoreError> {
+        Ok(self.records.scan(&row(kind, ""), None, most, time::now()).await?.len())
+    }
+
     /// The records of that kind and tag on all nodes, newest version of each, in the order of their ids.
     ///
     /// # Errors
@@ -209,16 +240,23 @@ impl Shared {
     }
 
     async fn ask(&self, nodes: Vec<NodeRun>, query: &FetchShared) -> Vec<SharedRecord> {
+        self.ask_all(&nodes, query).await.0
+    }
+
+    /// What these nodes know, and whether all of them have said so.
+    async fn ask_all(&self, nodes: &[NodeRun], query: &FetchShared) -> (Vec<SharedRecord>, bool) {
         let asked = nodes.iter().filter(|run| **run != self.me).map(|run| {
             let body = Body::FetchShared(query.clone());
             self.links.ask(run, body, PATIENCE)
         });
-        let answers = join_all(asked).await;
-        let records = |answer| match answer {
-            Ok(reply::Body::Shared(found)) => found.records,
-            _ => Vec::new(),
-        };
-        answers.into_iter().flat_map(records).collect()
+        let (mut records, mut all_said) = (Vec::new(), true);
+        for answer in join_all(asked).await {
+            match answer {
+                Ok(reply::Body::Shared(found)) => records.extend(found.records),
+                _ => all_said = false,
+            }
+        }
+        (records, all_said)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,22 +10,23 @@ use futures::future::join_all;
 use futures::{Stream, StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tower::util::MapRequestLayer;
 
-use super::call::BATCH_LIMIT;
+use super::callers::Standing;
+use super::inflow::{Admission, BATCH_LIMIT, Inflow, Refused};
 use super::proof::Side;
 use super::proto::federation_server::{Federation, FederationServer};
-use super::proto::{Batch, Frame, OffloadPart, PullRequest, frame::Body};
+use super::proto::{Batch, Frame, Hello, OffloadPart, PullRequest, frame::Body};
 use super::queue::Queue;
-use super::{CallerState, Federation as Ways, Inner, offload, vaults};
+use super::{Federation as Ways, Inner, offload, vaults};
 use crate::cluster::convert;
 use crate::cluster::links::accept;
-use crate::cluster::proto::{Done, OwnersFound, OwnersQuery, PullPage, Reply, frame, reply};
-use crate::cluster::regions::{Caller, Regions};
+use crate::cluster::links::stream::Origin;
+use crate::cluster::proto::{Done, OwnersFound, OwnersQuery, PullPage, frame, reply};
+use crate::cluster::regions::{self, Regions};
+use crate::cluster::shares::{Party, Place, Places};
 use crate::security::peer_tls::{Shown, fault};
-
-/// Most nodes of other clusters that may have called at one time.
-const MAX_CALLERS: usize = 256;
 
 /// Most calls on one connection of a caller.
 const MAX_STREAMS: u32 = 64;
@@ -35,8 +35,8 @@ const MAX_STREAMS: u32 = 64;
 const PAGE_BYTES: u32 = 1 << 20;
 const PAGE_PLACES: usize = 16;
 
-/// Most questions of one caller that are worked on at one time; more are answered with a failure.
-pub const MAX_OPEN: usize = 256;
+/// Longest blob that is offered: the largest body, and room for what stands around it.
+const OFFER_LIMIT: usize = 17 << 20;
 
 /// Most names that are asked for at a time.
 const MAX_NAMES: usize = 256;
@@ -65,12 +65,23 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
         let inner = inner.clone();
         move || inner.settings.proof.server()
     };
-    let accepted = accept::accepted("federation accept", listener, tls, &inner.supervisor, refused);
+    let doors = Some(inner.callers.doors.clone());
+    let accepted = accept::accepted("federation accept", listener, tls, doors, &inner.supervisor, refused);
     let alive = inner.settings.timeout;
+    let too_long: Arc<Refused> = {
+        let inner = inner.clone();
+        Arc::new(move |detail| inner.refuse("too_long", detail))
+    };
+    let limited = move |mut request: http::Request<tonic::body::Body>| {
+        let admission = Admission::default();
+        request.extensions_mut().insert(admission.clone());
+        request.map(|body| tonic::body::Body::new(Inflow::new(body, admission, too_long.clone())))
+    };
     let service = FederationServer::new(Service { inner })
         .max_decoding_message_size(BATCH_LIMIT)
         .max_encoding_message_size(PAGE_LIMIT);
     let serving = tonic::transport::Server::builder()
+        .layer(MapRequestLayer::new(limited))
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .max_concurrent_streams(MAX_STREAMS)
@@ -94,37 +105,30 @@ impl Federation for Service {
 
     async fn link(&self, request: Request<Streaming<Batch>>) -> Result<Response<Self::LinkStream>, Status> {
         let inner = &self.inner;
-        let shown = shown(&request);
-        let mut batches = request.into_inner();
+        let (asker, mut batches) = Asker::of(request);
         let first = timeout(inner.settings.timeout, batches.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no hello in time"))??;
-        let theirs = first.and_then(|batch| batch.hello).ok_or_else(|| Status::invalid_argument("no hello"))?;
-        self.admit(&theirs, &shown).await?;
+        let theirs = first.and_then(|batch| batch.hello);
+        let (theirs, party) = self.admit(theirs, &asker, false).await?;
         if inner.has_left() {
             return Err(Status::unavailable("this node has left service"));
         }
         let (queue, outgoing) = Queue::new(inner.metrics.clone());
-        let caller = inner.next_caller.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut callers = inner.callers.lock();
-            if callers.len() >= MAX_CALLERS {
-                inner.refuse("too_many", "too many nodes of other clusters have called");
-                return Err(Status::resource_exhausted("too many callers"));
-            }
-            callers.insert(caller, CallerState { queue: queue.clone(), open: Arc::default() });
-        }
+        let standing = inner.callers.begin(&party, &queue).ok_or_else(|| self.crowded("links", &party))?;
+        asker.admission.admit(BATCH_LIMIT, &inner.callers.reading, &party);
         inner.metrics.federation.callers.inc();
+        let caller = standing.number;
         tracing::info!(caller, relay = theirs.relay_id, region = theirs.region, "another cluster has called");
-        inner.supervisor.spawn_quiet(read(inner.clone(), caller, queue, shown, batches));
+        inner.supervisor.spawn_quiet(read(inner.clone(), standing, queue, asker.origin.shown, batches));
         let hello = Batch { hello: Some(inner.hello()), frames: Vec::new() };
         Ok(Response::new(Box::pin(stream::once(async { hello }).chain(outgoing).map(Ok))))
     }
 
     async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullPage>, Status> {
-        let shown = shown(&request);
-        let PullRequest { hello, node, what } = request.into_inner();
-        self.admit(&hello.ok_or_else(|| Status::invalid_argument("no hello"))?, &shown).await?;
+        let (asker, PullRequest { hello, node, what }) = Asker::of(request);
+        let (_, party) = self.admit(hello, &asker, true).await?;
+        let _place = self.place("pulls", &self.inner.callers.pulls, &party)?;
         let node = node.parse().map_err(|_| Status::invalid_argument("no node"))?;
         let mut what = what.ok_or_else(|| Status::invalid_argument("nothing asked for"))?;
         what.bytes = what.bytes.min(PAGE_BYTES);
@@ -137,37 +141,67 @@ impl Federation for Service {
     type OffloadStream = offload::Answers;
 
     async fn offload(&self, request: Request<Streaming<OffloadPart>>) -> Result<Response<Self::OffloadStream>, Status> {
-        let shown = shown(&request);
-        let mut parts = request.into_inner();
+        let (asker, mut parts) = Asker::of(request);
         let first = timeout(self.inner.settings.timeout, parts.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no hello in time"))??;
-        let theirs = first.and_then(|part| part.hello).ok_or_else(|| Status::invalid_argument("no hello"))?;
-        self.admit(&theirs, &shown).await?;
-        Ok(Response::new(offload::answer(&self.inner, shown, parts)?))
+        let (_, party) = self.admit(first.and_then(|part| part.hello), &asker, true).await?;
+        let place = self.place("offers", &self.inner.callers.offers, &party)?;
+        asker.admission.admit(OFFER_LIMIT, &self.inner.callers.reading, &party);
+        Ok(Response::new(offload::answer(&self.inner, place, asker.origin.shown, parts)))
     }
 }
 
 impl Service {
-    async fn admit(&self, hello: &super::proto::Hello, shown: &Shown) -> Result<(), Status> {
-        let admitted = self.inner.admit(Side::Called, hello, shown).await;
-        admitted.map_err(|unfit| Status::permission_denied(unfit.detail))
+    /// Who it is, and whose share it takes, if it is to be spoken to.
+    async fn admit(&self, hello: Option<Hello>, asker: &Asker, beside: bool) -> Result<(Hello, Party), Status> {
+        let hello = hello.ok_or_else(|| Status::invalid_argument("no hello"))?;
+        let admitted = self.inner.admit(Side::Called, &hello, &asker.origin.shown, beside).await;
+        let relay = admitted.map_err(|unfit| Status::permission_denied(unfit.detail))?;
+        Ok((hello, self.inner.settings.proof.party_of(&relay, &asker.origin)))
+    }
+
+    fn place(&self, what: &'static str, places: &Places, party: &Party) -> Result<Place, Status> {
+        places.take(party, 1).ok_or_else(|| self.crowded(what, party))
+    }
+
+    /// Refuses who has as many of these as it may have.
+    fn crowded(&self, what: &'static str, party: &Party) -> Status {
+        let text = format!("{party} has as many {what} here as it may have, or all have together");
+        self.inner.refuse(what, &text);
+        Status::resource_exhausted(text)
     }
 }
 
-fn shown<T>(request: &Request<T>) -> Shown {
-    request.extensions().get::<Shown>().cloned().unwrap_or_default()
+/// Who calls.
+struct Asker {
+    origin: Origin,
+    admission: Admission,
+}
+
+impl Asker {
+    fn of<T>(request: Request<T>) -> (Self, T) {
+        let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
+        let admission = request.extensions().get::<Admission>().cloned().unwrap_or_default();
+        (Self { origin, admission }, request.into_inner())
+    }
 }
 
 /// Reads what a caller says until it hangs up, or is silent for too long.
-async fn read(inner: Arc<Inner>, caller: u64, queue: Queue, shown: Shown, mut batches: Streaming<Batch>) {
-    let stop = inner.supervisor.token();
+async fn read(inner: Arc<Inner>, standing: Standing, queue: Queue, shown: Shown, mut batches: Streaming<Batch>) {
+    let (stop, caller) = (inner.supervisor.token(), standing.number);
     let hear = async {
         let patience: Duration = 2 * inner.settings.timeout;
-        while let Ok(Ok(Some(batch))) = timeout(patience, batches.message()).await {
-            inner.metrics.federation.frames_received.inc_by(batch.frames.len() as u64);
-            for frame in batch.frames {
-                asked(&inner, caller, frame);
+        loop {
+            match timeout(patience, batches.message()).await {
+                Ok(Ok(Some(batch))) => {
+                    inner.metrics.federation.frames_received.inc_by(batch.frames.len() as u64);
+                    batch.frames.into_iter().for_each(|frame| asked(&inner, caller, frame));
+                }
+                Ok(Err(status)) if status.code() == Code::ResourceExhausted => {
+                    return inner.refuse("too_many_parts", status.message());
+                }
+                Ok(Ok(None) | Err(_)) | Err(_) => return,
             }
         }
     };
@@ -178,20 +212,20 @@ async fn read(inner: Arc<Inner>, caller: u64, queue: Queue, shown: Shown, mut ba
         unfit = inner.settings.proof.lapsed(Side::Called, &shown) => inner.refuse(unfit.reason, &unfit.detail),
         () = stop.cancelled() => {}
     }
-    inner.callers.lock().remove(&caller);
+    drop(standing);
     inner.metrics.federation.callers.dec();
     tracing::info!(caller, "another cluster has hung up");
     if let Some(service) = inner.cluster.afar.mailbox.get() {
-        service.hung_up(Caller(caller));
+        service.hung_up(regions::Caller(caller));
     }
     if let Some(service) = inner.cluster.afar.vault.get() {
-        service.hung_up(Caller(caller));
+        service.hung_up(regions::Caller(caller));
     }
 }
 
 fn asked(inner: &Arc<Inner>, caller: u64, Frame { ask, body }: Frame) {
-    let Some(state) = inner.callers.lock().get(&caller).cloned() else { return };
-    let reply = |body| state.queue.push(0, Body::Reply(Reply { ask, body: Some(body) })).unwrap_or_default();
+    let Some(state) = inner.callers.get(caller) else { return };
+    let reply = |body| state.reply(ask, body).unwrap_or_default();
     match body {
         Some(Body::Ping(_)) => reply(reply::Body::Done(Done::default())),
         Some(Body::Mail(mail)) => {
@@ -201,15 +235,13 @@ fn asked(inner: &Arc<Inner>, caller: u64, Frame { ask, body }: Frame) {
                 inner.metrics.drop_one("federation", "unfit_frame");
                 return reply(reply::Body::Failed("this is nothing to be asked".to_owned()));
             };
-            if ask != 0 && state.open.fetch_add(1, Ordering::AcqRel) >= MAX_OPEN {
-                state.open.fetch_sub(1, Ordering::AcqRel);
-                inner.metrics.drop_one("federation", "busy");
-                return reply(reply::Body::Failed("busy".to_owned()));
+            if !state.may_ask(ask) {
+                return vaults::busy(inner, &state, ask);
             }
             if let frame::Body::OwnersQuery(query) = body {
                 return inner.supervisor.spawn_quiet(answer_owners(inner.clone(), caller, ask, query));
             }
-            service.asked(Caller(caller), ask, mail.node.parse().ok(), body);
+            service.asked(regions::Caller(caller), ask, mail.node.parse().ok(), body);
         }
         Some(Body::Vault(vault)) => vaults::asked(inner, caller, &state, ask, vault),
         // What a caller stores matters to those who call it.
@@ -233,5 +265,5 @@ async fn answer_owners(inner: Arc<Inner>, caller: u64, ask: u64, query: OwnersQu
         }
     });
     let keys = join_all(asked).await;
-    Ways { inner }.reply(Caller(caller), ask, reply::Body::Owners(OwnersFound { keys }));
+    Ways { inner }.reply(regions::Caller(caller), ask, reply::Body::Owners(OwnersFound { keys }));
 }

@@ -14,25 +14,24 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::Request;
+use tonic::body::Body;
 use tonic::client::Grpc;
+use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic_prost::ProstCodec;
-use tower::service_fn;
+use tower::{ServiceExt, service_fn};
 
+use super::inflow::{Admission, BATCH_LIMIT, Inflow, PeerCodec, Refused};
 use super::peer::Peer;
-use super::proof::{Side, Unfit};
-use super::proto::{Batch, Frame, Ping, frame::Body};
+use super::proof::{Changes, Side, Unfit};
+use super::proto::{Batch, Frame, Ping, frame};
 use super::queue::Queue;
 use super::{Inner, vaults};
-use crate::cluster::links::stream::NodeStream;
+use crate::cluster::links::stream::{NodeStream, Origin};
 use crate::config::PeerUrl;
 use crate::runtime::backoff::Backoff;
-use crate::security::peer_tls::{Shown, fault};
+use crate::security::peer_tls::fault;
 
 const LINK: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Link");
-
-/// Largest batch, or blob, that is read: the largest body, and room for what stands around it.
-pub const BATCH_LIMIT: usize = 17 << 20;
 
 /// Waits between two attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -77,8 +76,10 @@ pub async fn run(inner: Arc<Inner>, peer: Arc<Peer>) {
 
 async fn keep(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Infallible {
     let (mut backoff, mut may_hurry) = (Backoff::new(RETRY.0, RETRY.1), true);
+    let mut files = inner.settings.proof.changes();
     loop {
         let begun = Instant::now();
+        files.forget();
         let error = match call(inner, peer).await {
             Err(error) => error,
             Ok(never) => match never {},
@@ -100,7 +101,16 @@ async fn keep(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Infallible {
             }
             peer.failed(error);
         }
-        tokio::time::sleep(backoff.next(rand::random())).await;
+        rest(&mut backoff, &mut files).await;
+    }
+}
+
+/// Waits for the next attempt; not for long, once files of certificates have changed: what kept the two apart may be gone.
+async fn rest(backoff: &mut Backoff, files: &mut Changes) {
+    let length = backoff.next(rand::random());
+    tokio::select! {
+        () = tokio::time::sleep(length) => {}
+        () = files.next() => backoff.reset(),
     }
 }
 
@@ -112,7 +122,8 @@ fn with_causes(error: &dyn Error) -> String {
     let (mut text, mut next) = (error.to_string(), error.source());
     while let Some(cause) = next {
         let said = cause.to_string();
-        if said != NOTHING_SAID && !text.contains(&said) {
+        // A status says its message once more, and its code.
+        if said != NOTHING_SAID && !text.contains(&said) && !cause.is::<tonic::Status>() {
             text = format!("{text}: {said}");
         }
         next = cause.source();
@@ -123,14 +134,14 @@ fn with_causes(error: &dyn Error) -> String {
 
 async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallError> {
     let patience = inner.settings.timeout;
-    let shown: Arc<Mutex<Shown>> = Arc::default();
+    let origin: Arc<Mutex<Origin>> = Arc::default();
     let connector = {
-        let (inner, peer, shown) = (inner.clone(), peer.clone(), shown.clone());
+        let (inner, peer, origin) = (inner.clone(), peer.clone(), origin.clone());
         service_fn(move |_: Uri| {
-            let (inner, peer, shown) = (inner.clone(), peer.clone(), shown.clone());
+            let (inner, peer, origin) = (inner.clone(), peer.clone(), origin.clone());
             async move {
                 let stream = connect(&inner, &peer.url).await?;
-                *shown.lock() = stream.shown();
+                *origin.lock() = stream.connect_info();
                 io::Result::Ok(TokioIo::new(stream))
             }
         })
@@ -139,14 +150,24 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
     let (queue, batches) = Queue::new(inner.metrics.clone());
     let hello = Batch { hello: Some(inner.hello()), frames: Vec::new() };
     let outgoing = stream::once(async { hello }).chain(batches);
+    let admission = Admission::default();
+    let limited = {
+        let (inner, admission) = (inner.clone(), admission.clone());
+        let too_long: Arc<Refused> = Arc::new(move |detail| inner.refuse("too_long", detail));
+        move |response: http::Response<Body>| {
+            response.map(|body| Body::new(Inflow::new(body, admission.clone(), too_long.clone())))
+        }
+    };
+    let channel = ServiceExt::<http::Request<Body>>::map_response(channel, limited);
     let mut grpc = Grpc::new(channel).max_decoding_message_size(BATCH_LIMIT);
     grpc.ready().await?;
-    let calling = grpc.streaming(Request::new(outgoing), LINK, ProstCodec::<Batch, Batch>::default());
+    let calling = grpc.streaming(Request::new(outgoing), LINK, PeerCodec::<Batch, Batch>::default());
     let mut answers = timeout(patience, calling).await??.into_inner();
     let first = timeout(patience, answers.message()).await??;
     let theirs = first.and_then(|batch| batch.hello).ok_or(CallError::Closed)?;
-    let shown = shown.lock().clone();
-    inner.admit(Side::Calling, &theirs, &shown).await?;
+    let origin = origin.lock().clone();
+    let relay = inner.admit(Side::Calling, &theirs, &origin.shown, false).await?;
+    admission.admit(BATCH_LIMIT, &inner.callers.reading, &inner.settings.proof.party_of(&relay, &origin));
     tracing::info!(peer = %peer.name, relay = theirs.relay_id, region = theirs.region, "linked to another cluster");
     peer.up(queue.clone(), theirs);
     if let Some(service) = inner.cluster.afar.mailbox.get() {
@@ -156,7 +177,7 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
     let mut pings = interval(patience / PINGS);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reports = std::pin::pin!(inner.report_capacity(&queue));
-    let mut lapsed = std::pin::pin!(inner.settings.proof.lapsed(Side::Calling, &shown));
+    let mut lapsed = std::pin::pin!(inner.settings.proof.lapsed(Side::Calling, &origin.shown));
     let mut heard = Instant::now();
     loop {
         tokio::select! {
@@ -165,7 +186,7 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
                 let frames = batch?.ok_or(CallError::Closed)?.frames;
                 inner.metrics.federation.frames_received.inc_by(frames.len() as u64);
                 for frame in frames {
-                    if matches!(frame.body, Some(Body::Leaving(_))) {
+                    if matches!(frame.body, Some(frame::Body::Leaving(_))) {
                         return Err(CallError::Leaving);
                     }
                     told(inner, peer, frame);
@@ -188,26 +209,28 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
 
 fn told(inner: &Inner, peer: &Peer, frame: Frame) {
     match frame.body {
-        Some(Body::Reply(reply)) => {
+        Some(frame::Body::Reply(reply)) => {
             if let Some(body) = reply.body {
                 peer.asks.close(reply.ask, body);
             }
         }
-        Some(Body::Capacity(capacity)) => peer.holds(capacity),
-        Some(Body::Mail(mail)) => {
+        Some(frame::Body::Capacity(capacity)) => peer.holds(capacity),
+        Some(frame::Body::Mail(mail)) => {
             let (about, body) = (mail.node.parse(), mail.frame.and_then(|frame| frame.body));
             if let (Ok(about), Some(body), Some(service)) = (about, body, inner.cluster.afar.mailbox.get()) {
                 service.told(&peer.name, about, body);
             }
         }
-        Some(Body::Vault(vault)) => vaults::told(inner, peer, vault),
-        Some(Body::Ping(_) | Body::Leaving(_)) | None => inner.metrics.drop_one("federation", "unknown_frame"),
+        Some(frame::Body::Vault(vault)) => vaults::told(inner, peer, vault),
+        Some(frame::Body::Ping(_) | frame::Body::Leaving(_)) | None => {
+            inner.metrics.drop_one("federation", "unknown_frame")
+        }
     }
 }
 
 fn ping(inner: &Arc<Inner>, peer: &Arc<Peer>) {
     let (number, answer) = peer.asks.open();
-    if peer.push(number.get(), Body::Ping(Ping {})).is_err() {
+    if peer.push(number.get(), frame::Body::Ping(Ping {})).is_err() {
         return;
     }
     let (peer, patience, begun) = (peer.clone(), inner.settings.timeout, Instant::now());
@@ -226,7 +249,7 @@ pub fn channel(inner: &Arc<Inner>, peer: &Peer) -> Channel {
         async move {
             let stream = connect(&inner, &url).await?;
             // Whoever answers says nothing of itself here, so it must be fit to speak for some relay.
-            let judged = inner.settings.proof.judge_any(&stream.shown(), &inner.records).await;
+            let judged = inner.settings.proof.judge_any(&stream.shown(), &inner.first_keys).await;
             judged.map_err(|unfit| {
                 inner.refuse(unfit.reason, &unfit.detail);
                 io::Error::new(io::ErrorKind::PermissionDenied, unfit)
@@ -251,10 +274,10 @@ async fn connect(inner: &Inner, url: &PeerUrl) -> io::Result<NodeStream> {
     let tcp = TcpStream::connect(&url.address).await?;
     tcp.set_nodelay(true)?;
     match inner.settings.proof.client(url.host()) {
-        None => Ok(NodeStream::Plain(tcp)),
+        None => Ok(NodeStream::plain(tcp)),
         Some((tls, name)) => {
             let connecting = tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await;
-            Ok(NodeStream::Client(Box::new(connecting.inspect_err(|error| inner.note_bad_certificate(error))?)))
+            Ok(NodeStream::called(connecting.inspect_err(|error| inner.note_bad_certificate(error))?))
         }
     }
 }
@@ -266,5 +289,39 @@ impl Inner {
         if !matches!(reason, "tls" | "timeout") {
             self.refuse(reason, &error.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::config::Pins;
+    use crate::federation::proof::PeerProof;
+    use crate::security::peer_tls::PeerTls;
+    use crate::security::reload::{Look, Reload, Reloaded};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn files_that_change_end_the_wait_for_the_next_attempt() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["cert.pem", "key.pem", "ca.pem"].map(|name| dir.path().join(name));
+        let write = || {
+            let key = KeyPair::generate().unwrap();
+            let certificate = CertificateParams::new(vec!["relay".to_owned()]).unwrap().self_signed(&key).unwrap();
+            let texts = [certificate.pem(), key.serialize_pem(), certificate.pem()];
+            files.iter().zip(texts).for_each(|(file, text)| std::fs::write(file, text).unwrap());
+        };
+        write();
+        let tls = Reloaded::new("certificates", files.to_vec(), PeerTls::from_files).unwrap();
+        let proof = PeerProof::Certificates(tls.clone(), Pins::new());
+        let (mut backoff, mut changes) = (Backoff::new(HOUR, HOUR), proof.changes());
+        let mut resting = std::pin::pin!(rest(&mut backoff, &mut changes));
+        assert!(futures::poll!(&mut resting).is_pending());
+        write();
+        assert_eq!(tls.look(), Look::Taken);
+        resting.await;
     }
 }

@@ -41,7 +41,7 @@ impl Federation {
     pub async fn leave(&self, patience: Duration) {
         self.inner.stage.send_replace(Stage::Left);
         let all_gone = async {
-            while !self.inner.callers.lock().is_empty() {
+            while !self.inner.callers.is_empty() {
                 tokio::time::sleep(LOOK_FOR_CALLERS).await;
             }
         };

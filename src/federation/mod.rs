@@ -6,7 +6,10 @@
 //! | `peers` | the peers there are, and how that changes |
 //! | `call` | calling a peer, and keeping the link |
 //! | `answer` | the port that others call |
+//! | `callers` | who has called, and what one party may have |
+//! | `inflow` | how much is read of whom |
 //! | `proof` | how both prove themselves, and for which relay each may speak |
+//! | `first_keys` | the keys of relays that no certificate names |
 //! | `leaving` | what others are told when this node leaves service |
 //! | `offload` | blobs that are offered, either way |
 //! | `queue` | frames on their way out |
@@ -15,6 +18,9 @@
 
 mod answer;
 mod call;
+mod callers;
+mod first_keys;
+pub mod inflow;
 mod leaving;
 mod offload;
 mod peer;
@@ -25,14 +31,13 @@ mod queue;
 mod vaults;
 mod ways;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::cluster::Cluster;
 use crate::cluster::regions::PeerName;
@@ -50,11 +55,12 @@ pub use peers::NotAdded;
 pub use proof::PeerProof;
 pub use proto::Capacity;
 
+use callers::Callers;
+use first_keys::FirstKeys;
 use leaving::Stage;
 use peer::Peer;
 use proof::{Side, Unfit};
 use proto::Hello;
-use queue::Queue;
 
 /// The version of what clusters say to one another.
 pub const PROTOCOL: u32 = 1;
@@ -95,27 +101,15 @@ pub struct Federation {
 struct Inner {
     settings: FederationSettings,
     cluster: Cluster,
-    /// Where the keys of relays are remembered.
-    records: Arc<dyn Records>,
+    first_keys: FirstKeys,
     peers: RwLock<BTreeMap<PeerName, Arc<Peer>>>,
     /// Changes whenever something that is known of a peer does.
     changes: Arc<watch::Sender<()>>,
     stage: watch::Sender<Stage>,
-    callers: Mutex<HashMap<u64, CallerState>>,
-    next_caller: AtomicU64,
-    /// Callers whose offers are read.
-    offers: Arc<Semaphore>,
+    callers: Arc<Callers>,
     log: Mutex<LogGate>,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
-}
-
-/// A node of another cluster that has called.
-#[derive(Clone)]
-struct CallerState {
-    queue: Queue,
-    /// Its questions that are not answered yet.
-    open: Arc<AtomicUsize>,
 }
 
 impl Federation {
@@ -130,15 +124,13 @@ impl Federation {
         supervisor: &Supervisor,
     ) -> Self {
         let inner = Arc::new(Inner {
+            callers: Arc::new(Callers::new(&settings.proof)),
             settings,
             cluster: cluster.clone(),
-            records,
+            first_keys: FirstKeys::new(cluster.shared.clone(), records),
             peers: RwLock::default(),
             changes: Arc::new(watch::channel(()).0),
             stage: watch::channel(Stage::Serving).0,
-            callers: Mutex::default(),
-            next_caller: AtomicU64::new(1),
-            offers: Arc::new(Semaphore::new(offload::OFFERS)),
             log: Mutex::new(LogGate::once_a_minute()),
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),
@@ -168,10 +160,14 @@ impl Inner {
         }
     }
 
-    /// Whether whoever says and shows this is to be spoken to. One that is not is counted, and logged once a minute.
-    async fn admit(&self, side: Side, hello: &Hello, shown: &Shown) -> Result<(), Unfit> {
+    /// The relay that says and shows this, if it is to be spoken to, on a link or `beside` one. One that is not is
+    /// counted, and logged once a minute.
+    async fn admit(&self, side: Side, hello: &Hello, shown: &Shown, beside: bool) -> Result<NodeId, Unfit> {
         let fit = match self.check(hello) {
-            Ok(relay) => self.settings.proof.judge(side, &relay, shown, &self.records).await,
+            Ok(relay) => {
+                let judged = self.settings.proof.judge(side, &relay, shown, &self.first_keys, beside).await;
+                judged.map(|()| relay)
+            }
             Err(why) => Err(Unfit::new("unfit", why)),
         };
         fit.inspect_err(|unfit| self.refuse(unfit.reason, &unfit.detail))

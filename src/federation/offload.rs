@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::{Request, Status, Streaming};
-use tonic_prost::ProstCodec;
 
+use super::inflow::PeerCodec;
 use super::peer::Peer;
 use super::proof::Side;
 use super::proto::OffloadPart;
@@ -20,12 +20,10 @@ use super::{Inner, call, ways};
 use crate::cluster::links::AskError;
 use crate::cluster::proto::{MailMoveOutcome, MailMoved, MailMoving};
 use crate::cluster::regions;
+use crate::cluster::shares::Place;
 use crate::security::peer_tls::Shown;
 
 const OFFLOAD: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Offload");
-
-/// Most callers whose offers are read at one time; more are refused.
-pub const OFFERS: usize = 16;
 
 /// Blobs that are taken in side by side, of one call: they share group commits.
 const CHUNK_BLOBS: usize = 128;
@@ -71,7 +69,7 @@ async fn exchange(
     let parts = stream::iter(std::iter::once(hello).chain(parts));
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let codec = ProstCodec::<OffloadPart, MailMoved>::default();
+    let codec = PeerCodec::<OffloadPart, MailMoved>::default();
     let mut said = grpc.streaming(Request::new(parts), OFFLOAD, codec).await?.into_inner();
     while let Some(answer) = said.message().await? {
         answers.push(answer);
@@ -79,12 +77,8 @@ async fn exchange(
     Ok(())
 }
 
-/// Reads what a caller offers, and answers.
-pub fn answer(inner: &Arc<Inner>, shown: Shown, parts: Streaming<OffloadPart>) -> Result<Answers, Status> {
-    let place = inner.offers.clone().try_acquire_owned().map_err(|_| {
-        inner.refuse("offers", "too many callers offer blobs at once");
-        Status::resource_exhausted("too many callers offer blobs")
-    })?;
+/// Reads what a caller offers, and answers. `place` is given back at the end.
+pub fn answer(inner: &Arc<Inner>, place: Place, shown: Shown, parts: Streaming<OffloadPart>) -> Answers {
     let (sender, receiver) = mpsc::channel(WAITING);
     let (inner, stop) = (inner.clone(), inner.supervisor.token());
     inner.clone().supervisor.spawn_quiet(async move {
@@ -103,7 +97,7 @@ pub fn answer(inner: &Arc<Inner>, shown: Shown, parts: Streaming<OffloadPart>) -
         }
         drop(place);
     });
-    Ok(ReceiverStream::new(receiver))
+    ReceiverStream::new(receiver)
 }
 
 async fn read(

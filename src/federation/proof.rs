@@ -5,29 +5,26 @@
 //!
 //! 1. A relay that the operator lists with keys has one of these, and nothing else counts.
 //! 2. Otherwise its certificate names it.
-//! 3. A certificate that names no relay speaks for the one that it was first seen with: its key is remembered, durably,
-//!    and that relay is met with no other key from then on.
+//! 3. A certificate that names no relay speaks for the one that it was first seen with: see
+//!    [`first_keys`](super::first_keys).
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
+use tokio::sync::watch;
 
+use super::first_keys::FirstKeys;
+use crate::cluster::links::stream::Origin;
+use crate::cluster::shares::Party;
 use crate::config::Pins;
 use crate::domain::ids::NodeId;
-use crate::runtime::time;
 use crate::security::peer_tls::{PeerTls, Shown};
 use crate::security::relay_certificate::{KeyDigest, Naming, RelayCertificate};
 use crate::security::reload::Reloaded;
 use crate::security::tls::ClusterTls;
-use crate::store::{Record, Records, StoreError};
-
-/// Keys of relays that are remembered, at most: a federation has fewer, and a stranger cannot fill the disk.
-const MAX_REMEMBERED: usize = 1000;
-
-const PREFIX: &[u8] = b"relay/";
 
 /// How often it is looked whether the certificate of the other side of a link is still good.
 const LOOK: Duration = Duration::from_secs(5);
@@ -90,13 +87,40 @@ impl PeerProof {
         }
     }
 
-    /// Whether who showed this may speak for the relay of that id, now.
+    /// Whose share of what is bounded is taken by whoever calls from there and showed this, before it says which relay it
+    /// is.
+    pub fn party(&self, address: IpAddr, shown: &Shown) -> Party {
+        match self.key(shown) {
+            Some(key) => Party::Key(key),
+            None => Party::at(address),
+        }
+    }
+
+    /// The same, of one that says that it is this relay.
+    pub fn party_of(&self, relay: &NodeId, origin: &Origin) -> Party {
+        // Whoever has gone already shares with all who have.
+        let address = origin.address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
+        match self.key(&origin.shown) {
+            Some(key) => Party::Key(key),
+            None => Party::Relay(relay.clone(), address.into()),
+        }
+    }
+
+    /// The key that was proven; with a secret all have the same, which says nothing of who it is.
+    fn key(&self, shown: &Shown) -> Option<KeyDigest> {
+        let Self::Certificates(..) = self else { return None };
+        Some(shown.leaf().and_then(RelayCertificate::read)?.key)
+    }
+
+    /// Whether who showed this may speak for the relay of that id, now. On a link all nodes of this cluster are asked who
+    /// has met it; `beside` one it is enough that this node has.
     pub async fn judge(
         &self,
         side: Side,
         relay: &NodeId,
         shown: &Shown,
-        records: &Arc<dyn Records>,
+        first_keys: &FirstKeys,
+        beside: bool,
     ) -> Result<(), Unfit> {
         let Self::Certificates(tls, pins) = self else { return Ok(()) };
         let certificate = certificate(tls, side, shown)?;
@@ -110,30 +134,21 @@ impl PeerProof {
             Naming::Others => {
                 Err(Unfit::new("not_named", format!("it says that it is {relay}, its certificate does not")))
             }
-            Naming::None => match remembered(records, relay, key).await {
-                Ok(Some(first)) if first == key => Ok(()),
-                Ok(Some(first)) => {
-                    let text = format!(
-                        "relay {relay} has the key {key} and had {first} before: if that is right, list it in \
-                         RELAY_FEDERATION_PINS"
-                    );
-                    Err(Unfit::new("other_key", text))
-                }
-                Ok(None) => Err(Unfit::new("too_many_keys", "the keys of too many relays are remembered")),
-                Err(error) => Err(Unfit::new("store", format!("its key cannot be looked up: {error}"))),
-            },
+            Naming::None if beside && first_keys.has_met(relay, key).await? => Ok(()),
+            Naming::None => first_keys.meet(relay, key).await,
         }
     }
 
     /// Whether who was called and showed this may speak for any relay: for connections beside a link, on which none is
     /// named.
-    pub async fn judge_any(&self, shown: &Shown, records: &Arc<dyn Records>) -> Result<(), Unfit> {
+    pub async fn judge_any(&self, shown: &Shown, first_keys: &FirstKeys) -> Result<(), Unfit> {
         let Self::Certificates(tls, pins) = self else { return Ok(()) };
         let certificate = certificate(tls, Side::Calling, shown)?;
-        let scanned = records.scan(PREFIX, None, MAX_REMEMBERED, time::now()).await;
-        let met = scanned.map_err(|error| Unfit::new("store", format!("its key cannot be looked up: {error}")))?;
-        let met = met.iter().filter_map(|(row, first)| Some((relay_of(row)?, &*first.value)));
-        match speaks_for_any(&certificate, pins, met) {
+        let met = match certificate.relays().next() {
+            Some(_) => None,
+            None => first_keys.relay_of(certificate.key).await?,
+        };
+        match speaks_for_any(&certificate, pins, met.as_deref()) {
             true => Ok(()),
             false => Err(Unfit::new("other_key", format!("no relay is known to have the key {}", certificate.key))),
         }
@@ -142,12 +157,46 @@ impl PeerProof {
     /// Returns once what the other side showed is no longer good, by the clock or by files that have changed.
     pub async fn lapsed(&self, side: Side, shown: &Shown) -> Unfit {
         let Self::Certificates(tls, _) = self else { return std::future::pending().await };
+        let mut changes = self.changes();
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = changes.next() => {}
+            }
             if let Err(lapsed) = check(tls, side, shown) {
                 return lapsed;
             }
         }
+    }
+
+    /// Changes of the files of certificates, from now on.
+    pub fn changes(&self) -> Changes {
+        Changes(match self {
+            Self::Certificates(tls, _) => Some(tls.changes()),
+            Self::Nothing | Self::Secret(_) => None,
+        })
+    }
+}
+
+/// Changes of the files of certificates.
+pub struct Changes(Option<watch::Receiver<()>>);
+
+impl Changes {
+    /// Those until now are none.
+    pub fn forget(&mut self) {
+        if let Some(changes) = &mut self.0 {
+            changes.mark_unchanged();
+        }
+    }
+
+    /// Returns once there is one that has not been returned for, and is in force.
+    pub async fn next(&mut self) {
+        if let Some(changes) = &mut self.0
+            && changes.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 }
 
@@ -169,42 +218,10 @@ fn certificate(tls: &Reloaded<PeerTls>, side: Side, shown: &Shown) -> Result<Rel
 
 /// Whether a certificate has a key that is listed for some relay; or, of relays for which none is listed, names one, or
 /// has the key with which one was met first.
-fn speaks_for_any<'a>(
-    certificate: &RelayCertificate,
-    pins: &Pins,
-    met: impl IntoIterator<Item = (&'a str, &'a [u8])>,
-) -> bool {
+fn speaks_for_any(certificate: &RelayCertificate, pins: &Pins, met: Option<&str>) -> bool {
     let is_listed = |relay: &str| pins.keys().any(|listed| listed.as_str() == relay);
     pins.values().any(|keys| keys.contains(&certificate.key))
-        || certificate.relays().any(|relay| !is_listed(relay))
-        || met.into_iter().any(|(relay, key)| key == certificate.key.0 && !is_listed(relay))
-}
-
-/// The relay whose first key stands in that row.
-fn relay_of(row: &[u8]) -> Option<&str> {
-    str::from_utf8(row.strip_prefix(PREFIX)?).ok()
-}
-
-/// The key that a relay was first seen with, which is this one if there is no other; `None` if there is no room.
-async fn remembered(
-    records: &Arc<dyn Records>,
-    relay: &NodeId,
-    key: KeyDigest,
-) -> Result<Option<KeyDigest>, StoreError> {
-    let (row, now) = (Bytes::from([PREFIX, relay.as_str().as_bytes()].concat()), time::now());
-    loop {
-        if let Some(first) = records.get(&row, now).await? {
-            // What cannot be read is no key that anybody has.
-            return Ok(Some(KeyDigest(<[u8; 32]>::try_from(&*first.value).unwrap_or_default())));
-        }
-        if records.scan(PREFIX, None, MAX_REMEMBERED, now).await?.len() >= MAX_REMEMBERED {
-            return Ok(None);
-        }
-        if records.put_new(row.clone(), Record::lasting(key.0.to_vec()), now).await? {
-            tracing::info!(%relay, %key, "remembered the key of a relay");
-            return Ok(Some(key));
-        }
-    }
+        || certificate.relays().chain(met).any(|relay| !is_listed(relay))
 }
 
 #[cfg(test)]
@@ -212,7 +229,6 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
-    use crate::store::MemoryRecords;
 
     fn of(names: &[&str]) -> RelayCertificate {
         let params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
@@ -224,25 +240,12 @@ mod tests {
         let (named, nameless) = (of(&["eu-1"]), of(&[]));
         let pins = |relay: &str, key| Pins::from([(relay.parse().unwrap(), vec![key])]);
         let other = KeyDigest([7; 32]);
-        assert!(speaks_for_any(&named, &Pins::new(), []));
-        assert!(!speaks_for_any(&named, &pins("eu-1", other), []));
-        assert!(speaks_for_any(&named, &pins("eu-1", named.key), []));
-        assert!(!speaks_for_any(&nameless, &Pins::new(), [("eu-1", &other.0[..])]));
-        assert!(speaks_for_any(&nameless, &Pins::new(), [("eu-1", &nameless.key.0[..])]));
-        assert!(!speaks_for_any(&nameless, &pins("eu-1", other), [("eu-1", &nameless.key.0[..])]));
-        assert!(speaks_for_any(&nameless, &pins("us-1", nameless.key), []));
-    }
-
-    #[tokio::test]
-    async fn the_first_key_of_a_relay_stays_and_there_is_room_for_so_many() {
-        let records: Arc<dyn Records> = Arc::new(MemoryRecords::new(16 << 20));
-        let relay = |number: usize| format!("relay-{number}").parse::<NodeId>().unwrap();
-        for number in 0..MAX_REMEMBERED {
-            let key = KeyDigest([number as u8; 32]);
-            assert_eq!(remembered(&records, &relay(number), key).await.unwrap(), Some(key));
-        }
-        let other = KeyDigest([255; 32]);
-        assert_eq!(remembered(&records, &relay(7), other).await.unwrap(), Some(KeyDigest([7; 32])));
-        assert_eq!(remembered(&records, &relay(MAX_REMEMBERED), other).await.unwrap(), None);
+        assert!(speaks_for_any(&named, &Pins::new(), None));
+        assert!(!speaks_for_any(&named, &pins("eu-1", other), None));
+        assert!(speaks_for_any(&named, &pins("eu-1", named.key), None));
+        assert!(!speaks_for_any(&nameless, &Pins::new(), None));
+        assert!(speaks_for_any(&nameless, &Pins::new(), Some("eu-1")));
+        assert!(!speaks_for_any(&nameless, &pins("eu-1", other), Some("eu-1")));
+        assert!(speaks_for_any(&nameless, &pins("us-1", nameless.key), None));
     }
 }

@@ -1,12 +1,10 @@
 //! Frames about vaults: which may cross in which direction, and to whom they are handed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use super::answer::MAX_OPEN;
 use super::peer::Peer;
 use super::proto::{Vault, frame};
-use super::{CallerState, Federation, Inner, ways};
+use super::{Federation, Inner, callers, ways};
 use crate::cluster::proto::{Principal, frame::Body, reply};
 use crate::cluster::regions::{Caller, Regions};
 use crate::domain::ids::NodeId;
@@ -20,19 +18,25 @@ pub fn wrapped(node: Option<&NodeId>, body: Body) -> frame::Body {
 }
 
 /// A caller says, or asks, something about a vault.
-pub fn asked(inner: &Arc<Inner>, caller: u64, state: &CallerState, ask: u64, vault: Vault) {
+pub fn asked(inner: &Arc<Inner>, caller: u64, state: &callers::Caller, ask: u64, vault: Vault) {
+    if !state.may_ask(ask) {
+        return busy(inner, state, ask);
+    }
     let refuse = |reason: &'static str| {
         inner.metrics.drop_one("federation", reason);
         Federation { inner: inner.clone() }.reply(Caller(caller), ask, reply::Body::Failed(reason.to_owned()));
     };
-    if ask != 0 && state.open.fetch_add(1, Ordering::AcqRel) >= MAX_OPEN {
-        return refuse("busy");
-    }
     let body = vault.frame.and_then(|frame| frame.body).filter(|body| is_of_caller(body) && has_short_names(body));
     match (body, inner.cluster.afar.vault.get()) {
         (Some(body), Some(service)) => service.asked(Caller(caller), ask, body),
         _ => refuse("unfit_frame"),
     }
+}
+
+/// Refuses a question of somebody who asks too much at a time.
+pub fn busy(inner: &Inner, state: &callers::Caller, ask: u64) {
+    inner.metrics.drop_one("federation", "busy");
+    state.reply(ask, reply::Body::Failed("busy".to_owned())).unwrap_or_default();
 }
 
 /// A peer tells something about a vault.

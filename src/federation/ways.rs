@@ -1,7 +1,6 @@
 //! What the services see of other clusters.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -9,15 +8,16 @@ use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
 use tonic::client::Grpc;
 use tonic::{Request, Status};
-use tonic_prost::ProstCodec;
 
 use super::answer::PAGE_LIMIT;
+use super::inflow::PeerCodec;
 use super::peer::Peer;
 use super::proto::{Mail, PullRequest, frame};
 use super::{Federation, Inner, call, offload, vaults};
 use crate::cluster::links::{AskError, LinkRefused};
-use crate::cluster::proto::{self, MailMoving, PullPage, Reply, frame::Body, reply};
+use crate::cluster::proto::{self, MailMoving, PullPage, frame::Body, reply};
 use crate::cluster::regions::{Answers, Caller, PeerName, Regions};
+use crate::cluster::shares::Party;
 use crate::domain::ids::NodeId;
 use crate::domain::offload::Room;
 
@@ -103,17 +103,20 @@ impl Regions for Federation {
     }
 
     fn tell(&self, caller: Caller, about: &NodeId, body: Body) -> Result<(), LinkRefused> {
-        let state = self.inner.callers.lock().get(&caller.0).cloned();
+        let state = self.inner.callers.get(caller.0);
         state.ok_or(LinkRefused::Gone)?.queue.push(0, vaults::wrapped(Some(about), body))
     }
 
     fn reply(&self, caller: Caller, ask: u64, body: reply::Body) {
-        let state = self.inner.callers.lock().get(&caller.0).cloned();
-        if let Some(state) = state.filter(|_| ask != 0) {
-            state.open.fetch_sub(1, Ordering::AcqRel);
+        if let Some(state) = self.inner.callers.get(caller.0).filter(|_| ask != 0) {
+            state.answered();
             // An answer that cannot be sent is a question that times out; the queue has counted it.
-            state.queue.push(0, frame::Body::Reply(Reply { ask, body: Some(body) })).unwrap_or_default();
+            state.reply(ask, body).unwrap_or_default();
         }
+    }
+
+    fn party(&self, caller: Caller) -> Option<Party> {
+        self.inner.callers.party(caller.0)
     }
 }
 
@@ -136,6 +139,6 @@ async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, request: PullRequest) -> Res
     let channel = peer.pulls(|| call::channel(inner, peer)).map_err(gone)?;
     let mut grpc = Grpc::new(channel).max_decoding_message_size(PAGE_LIMIT);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let page = grpc.unary(Request::new(request), PULL, ProstCodec::<PullRequest, PullPage>::default()).await?;
+    let page = grpc.unary(Request::new(request), PULL, PeerCodec::<PullRequest, PullPage>::default()).await?;
     Ok(page.into_inner())
 }

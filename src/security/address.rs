@@ -1,5 +1,6 @@
 //! The unit that limits are keyed by.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// An address as the limits see it: an IPv4 address, or the /64 network of an IPv6 address.
@@ -21,6 +22,12 @@ impl From<IpAddr> for AddressKey {
             v4 @ IpAddr::V4(_) => v4,
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
         })
+    }
+}
+
+impl fmt::Display for AddressKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

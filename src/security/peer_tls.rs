@@ -193,6 +193,7 @@ pub fn fault(error: &std::io::Error) -> &'static str {
         }
         Some(Error::InvalidCertificate(_)) => "bad_certificate",
         _ if error.kind() == std::io::ErrorKind::TimedOut => "timeout",
+        _ if error.kind() == std::io::ErrorKind::QuotaExceeded => "connections",
         _ => "tls",
     }
 }

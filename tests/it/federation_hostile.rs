@@ -246,7 +246,12 @@ async fn a_caller_that_floods_is_refused_and_nobody_else() {
     for number in 0..taken {
         vault.expect_request(&format!("req_{number}")).await;
     }
-    let (mut agent, mut another) = (TestAgent::connect(node.public).await, FarNode::calls(&node).await);
+    // Another link of its own gets it no more; another relay has a share of its own.
+    let mut again = FarNode::calls(&node).await;
+    again.say(0, deliver(delivery(201, &envelope(VAULT, "req_again"))));
+    assert_eq!(reason_of(again.next().await.1), Reason::Full);
+    let mut agent = TestAgent::connect(node.public).await;
+    let mut another = FarNode::calls_as(&node, "another").await.unwrap();
     exchange(&mut agent, &mut vault, "req_own").await;
     another.say(0, deliver(delivery(201, &envelope(VAULT, "req_another"))));
     assert!(matches!(another.next().await.1, Body::Accepted(_)));

@@ -161,6 +161,77 @@ async fn a_relay_that_no_certificate_names_keeps_the_key_that_it_was_first_seen_
     assert!(text.contains(&pin) && !text.contains("PRIVATE KEY"), "{text}");
 }
 
+/// The settings of a node that is called at an address of its own, and its URL.
+fn called_at(port: u16, files: &TlsFiles) -> (Vec<(String, String)>, String) {
+    let address = format!("127.0.0.1:{port}");
+    let settings = federated("us", &address, "").into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let settings = settings.chain(files.settings(PREFIX)).collect();
+    (settings, format!("https://{address}"))
+}
+
+#[tokio::test]
+async fn what_one_node_has_met_all_nodes_of_its_cluster_know() {
+    let authority = Authority::new();
+    let files = TlsFiles::new(&authority, &["called"]);
+    let mut nodes: Vec<Called> = Vec::new();
+    for _ in 0..3 {
+        let (settings, url) = called_at(free_port(), &files);
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let settings = [&settings[..], &[("RELAY_FEDERATION_RELAY_ID", "called")]].concat();
+        let node = match nodes.first() {
+            None => TestNode::start(&settings).await,
+            Some(first) => first.node.join(&settings).await,
+        };
+        nodes.push(Called { node, address: url.replace("https://", ""), url });
+    }
+    for called in &nodes {
+        called.node.view_is(3).await;
+        called.node.links_are(2).await;
+    }
+    let known = TlsFiles::new(&authority, &["relay.example"]);
+    let honest = caller(&nodes[0], &known).await;
+    figure_is(nodes[0].node.public, "waystation_federation_callers", |callers| callers == 1.0).await;
+    honest.stop().await;
+
+    // Another key is not taken for that relay anywhere, nor that key for another relay.
+    let impostor = TlsFiles::new(&authority, &["relay.example"]);
+    let renamed = [("RELAY_FEDERATION_RELAY_ID", "another")];
+    for called in &nodes {
+        is_refused(&called.node, "other_key", &caller(called, &impostor).await).await;
+        is_refused(&called.node, "other_relay", &node("eu", "127.0.0.1:0", &called.url, &known, &renamed).await).await;
+    }
+    // So it is once the node is gone that had met it.
+    let last = nodes.pop().unwrap();
+    nodes.remove(0).node.kill();
+    last.node.view_is(2).await;
+    is_refused(&last.node, "other_key", &caller(&last, &impostor).await).await;
+    let again = caller(&last, &known).await;
+    figure_is(last.node.public, "waystation_federation_callers", |callers| callers == 1.0).await;
+    drop(again);
+}
+
+#[tokio::test]
+async fn a_key_speaks_for_a_second_relay_only_if_that_is_listed() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.certify_until(&["relay.example"], 2199);
+    let files = TlsFiles::with(&(certificate, key.clone()), &authority.pem());
+    let digest = {
+        let key = rcgen::KeyPair::from_pem(&key).unwrap();
+        hex::encode(Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key)))
+    };
+    let pins = format!("second={digest}");
+    let called = called(&TlsFiles::new(&authority, &["called"]), &[("RELAY_FEDERATION_PINS", &pins)]).await;
+    linked(&node_as("first", &called, &files).await, 1).await;
+    let third = node_as("third", &called, &files).await;
+    is_refused(&called.node, "other_relay", &third).await;
+    assert!(peer_of(&third).last_error.unwrap().contains("RELAY_FEDERATION_PINS"), "{:?}", peer_of(&third));
+    linked(&node_as("second", &called, &files).await, 1).await;
+}
+
+async fn node_as(relay: &str, called: &Called, files: &TlsFiles) -> TestNode {
+    node("eu", "127.0.0.1:0", &called.url, files, &[("RELAY_FEDERATION_RELAY_ID", relay)]).await
+}
+
 #[tokio::test]
 async fn files_that_change_are_in_force_for_new_links_and_broken_ones_never() {
     let (ours, theirs) = (Authority::new(), Authority::new());

@@ -25,6 +25,7 @@ mod dcp_http_vault;
 mod dcp_limits;
 mod dcp_pairing;
 mod dcp_vault;
+mod federation_bounds;
 mod federation_drain;
 mod federation_failover;
 mod federation_hostile;

@@ -4,11 +4,12 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt};
 use http::uri::PathAndQuery;
+use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::client::Grpc;
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use waystation::cluster::proto::{self, PullPage, Reply, frame::Body, reply};
@@ -26,24 +27,38 @@ pub struct FarNode {
 impl FarNode {
     /// Calls `node`, and is let in.
     pub async fn calls(node: &TestNode) -> Self {
-        let address = node.node().federated.unwrap();
-        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Self::calls_as(node, "far").await.unwrap()
+    }
+
+    /// Calls `node` as the relay of that id.
+    pub async fn calls_as(node: &TestNode, relay: &str) -> Result<Self, Status> {
+        Self::says_first(&FarWire::to(node).await, Batch { hello: Some(hello_of(relay)), frames: Vec::new() }).await
+    }
+
+    /// Opens a link, with that as its first word.
+    pub async fn says_first(wire: &FarWire, first: Batch) -> Result<Self, Status> {
         let (says, saying) = mpsc::unbounded_channel();
         let (hearing, hears) = mpsc::unbounded_channel();
-        says.send(hello()).unwrap();
-        let mut grpc = Grpc::new(channel);
-        grpc.ready().await.unwrap();
-        let path = PathAndQuery::from_static("/waystation.federation.v1.Federation/Link");
-        let request = Request::new(UnboundedReceiverStream::new(saying));
-        let answers = grpc.streaming(request, path, ProstCodec::<Batch, Batch>::default());
-        let answers = in_time("the call is taken", answers).await.unwrap().into_inner();
+        says.send(first).unwrap();
+        let saying = UnboundedReceiverStream::new(saying);
+        let answers: Streaming<Batch> = wire.stream("Link", saying).await?;
         tokio::spawn(hear(answers, hearing));
-        Self { says, hears }
+        Ok(Self { says, hears })
     }
 
     /// Says a frame about a vault, or asks if `ask` is not zero.
     pub fn say(&self, ask: u64, body: Body) {
         self.say_frame(ask, frame::Body::Vault(Vault { frame: Some(body.into()) }));
+    }
+
+    /// Says a batch.
+    pub fn say_batch(&self, frames: Vec<Frame>) {
+        self.says.send(Batch { hello: None, frames }).unwrap();
+    }
+
+    /// Waits until the other side has ended the link.
+    pub async fn ended(&mut self) {
+        in_time("the link ends", async { while self.hears.recv().await.is_some() {} }).await;
     }
 
     /// Says any frame.
@@ -88,6 +103,40 @@ impl FarNode {
                 _ => {}
             }
         }
+    }
+}
+
+/// A connection of a hand-written node to a real one, with whatever calls it makes.
+#[derive(Clone)]
+pub struct FarWire(Channel);
+
+impl FarWire {
+    /// Connects to `node`.
+    pub async fn to(node: &TestNode) -> Self {
+        let address = node.node().federated.unwrap();
+        Self(Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap())
+    }
+
+    /// A call with a stream either way; returns once it is taken or refused.
+    pub async fn stream<T: Message + 'static, U: Message + Default + 'static>(
+        &self,
+        call: &str,
+        says: impl Stream<Item = T> + Send + 'static,
+    ) -> Result<Streaming<U>, Status> {
+        let mut grpc = Grpc::new(self.0.clone());
+        grpc.ready().await.unwrap();
+        let path = format!("/waystation.federation.v1.Federation/{call}").parse().unwrap();
+        let answers = grpc.streaming(Request::new(says), path, ProstCodec::<T, U>::default());
+        Ok(in_time("the call is taken", answers).await?.into_inner())
+    }
+
+    /// Asks for a page.
+    pub async fn pull(&self, request: PullRequest) -> Result<PullPage, Status> {
+        let mut grpc = Grpc::new(self.0.clone());
+        grpc.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/waystation.federation.v1.Federation/Pull");
+        let page = grpc.unary(Request::new(request), path, ProstCodec::<PullRequest, PullPage>::default()).await?;
+        Ok(page.into_inner())
     }
 }
 
@@ -153,16 +202,20 @@ async fn hear(mut batches: Streaming<Batch>, hearing: UnboundedSender<Frame>) {
 }
 
 fn hello() -> Batch {
+    Batch { hello: Some(hello_of("far")), frames: Vec::new() }
+}
+
+/// What a relay of that id says of itself.
+pub fn hello_of(relay: &str) -> Hello {
     let name = |text: &str| text.to_owned();
-    let hello = Hello {
+    Hello {
         protocol: waystation::federation::PROTOCOL,
-        relay_id: name("far"),
+        relay_id: name(relay),
         cluster_id: name("far"),
         region: name("far"),
         version: name("0"),
         public_url: String::new(),
-    };
-    Batch { hello: Some(hello), frames: Vec::new() }
+    }
 }
 
 /// That the vault is there, as a peer says it.

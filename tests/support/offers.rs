@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use waystation::cluster::links::{AskError, LinkRefused};
 use waystation::cluster::proto::{MailMoved, MailMoving, PullPage, PullRequest, frame::Body, reply};
 use waystation::cluster::regions::{Answers, Caller, PeerName, Regions};
+use waystation::cluster::shares::Party;
 use waystation::domain::ids::NodeId;
 use waystation::domain::offload::Room;
 
@@ -126,5 +127,9 @@ impl Regions for Offers {
 
     fn reply(&self, caller: Caller, ask: u64, body: reply::Body) {
         self.real.reply(caller, ask, body);
+    }
+
+    fn party(&self, caller: Caller) -> Option<Party> {
+        self.real.party(caller)
     }
 }

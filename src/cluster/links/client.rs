@@ -145,11 +145,11 @@ fn connector(inner: &Arc<Inner>, peer: &Arc<Peer>) -> impl FnMut(Uri) -> Connect
             let tcp = TcpStream::connect(&address).await?;
             tcp.set_nodelay(true)?;
             Ok(TokioIo::new(match tls {
-                None => NodeStream::Plain(tcp),
+                None => NodeStream::plain(tcp),
                 Some(tls) => {
                     let name = ClusterTls::name_of(&node).map_err(io::Error::other)?;
                     let connector = tokio_rustls::TlsConnector::from(tls.client);
-                    NodeStream::Client(Box::new(connector.connect(name, tcp).await?))
+                    NodeStream::called(connector.connect(name, tcp).await?)
                 }
             }))
         })

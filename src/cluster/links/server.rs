@@ -48,7 +48,7 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
             reject(&inner, &gate, reason, &error.to_string());
         }
     };
-    let accepted = accept::accepted("node-to-node accept", listener, tls, &inner.supervisor, refused);
+    let accepted = accept::accepted("node-to-node accept", listener, tls, None, &inner.supervisor, refused);
     let service = ClusterServer::new(Service { inner, gate })
         .max_decoding_message_size(BATCH_LIMIT)
         .max_encoding_message_size(BATCH_LIMIT);

@@ -1,6 +1,7 @@
 //! The bytes under a link: TCP, or TLS over it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,10 +9,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tonic::transport::server::Connected;
 
+use crate::cluster::shares::Place;
 use crate::security::peer_tls::Shown;
 
 /// A connection between two nodes.
-pub enum NodeStream {
+pub struct NodeStream {
+    bytes: Bytes,
+    /// Of one that was accepted, if there are only so many: held until it ends.
+    _place: Option<Place>,
+}
+
+enum Bytes {
     /// Without TLS: loopback only.
     Plain(TcpStream),
     /// This node called.
@@ -20,12 +28,21 @@ pub enum NodeStream {
     Server(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
+/// What is known of the other side of a connection before it has said anything.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// What it showed.
+    pub shown: Shown,
+    /// Where it is; `None` once it has gone.
+    pub address: Option<SocketAddr>,
+}
+
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Self::Plain($stream) => $call,
-            Self::Client($stream) => $call,
-            Self::Server($stream) => $call,
+        match &mut $self.get_mut().bytes {
+            Bytes::Plain($stream) => $call,
+            Bytes::Client($stream) => $call,
+            Bytes::Server($stream) => $call,
         }
     };
 }
@@ -58,30 +75,62 @@ impl AsyncWrite for NodeStream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Client(stream) => stream.is_write_vectored(),
-            Self::Server(stream) => stream.is_write_vectored(),
+        match &self.bytes {
+            Bytes::Plain(stream) => stream.is_write_vectored(),
+            Bytes::Client(stream) => stream.is_write_vectored(),
+            Bytes::Server(stream) => stream.is_write_vectored(),
         }
     }
 }
 
 impl NodeStream {
+    /// Without TLS.
+    #[must_use]
+    pub fn plain(tcp: TcpStream) -> Self {
+        Self { bytes: Bytes::Plain(tcp), _place: None }
+    }
+
+    /// This node called.
+    #[must_use]
+    pub fn called(tls: tokio_rustls::client::TlsStream<TcpStream>) -> Self {
+        Self { bytes: Bytes::Client(Box::new(tls)), _place: None }
+    }
+
+    /// This node was called.
+    #[must_use]
+    pub fn accepted(tls: tokio_rustls::server::TlsStream<TcpStream>) -> Self {
+        Self { bytes: Bytes::Server(Box::new(tls)), _place: None }
+    }
+
+    /// The same, which holds a place.
+    #[must_use]
+    pub fn holding(self, place: Option<Place>) -> Self {
+        Self { _place: place, ..self }
+    }
+
     /// What the other side showed.
     #[must_use]
     pub fn shown(&self) -> Shown {
-        match self {
-            Self::Plain(_) => Shown::default(),
-            Self::Client(stream) => Shown::of(stream.get_ref().1),
-            Self::Server(stream) => Shown::of(stream.get_ref().1),
+        match &self.bytes {
+            Bytes::Plain(_) => Shown::default(),
+            Bytes::Client(stream) => Shown::of(stream.get_ref().1),
+            Bytes::Server(stream) => Shown::of(stream.get_ref().1),
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.bytes {
+            Bytes::Plain(tcp) => tcp,
+            Bytes::Client(stream) => stream.get_ref().0,
+            Bytes::Server(stream) => stream.get_ref().0,
         }
     }
 }
 
 impl Connected for NodeStream {
-    type ConnectInfo = Shown;
+    type ConnectInfo = Origin;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.shown()
+    fn connect_info(&self) -> Origin {
+        Origin { shown: self.shown(), address: self.tcp().peer_addr().ok() }
     }
 }

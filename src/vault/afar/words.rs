@@ -82,8 +82,12 @@ impl VaultService {
             return refuse(&Refusal::Unknown);
         };
         let is_known = self.with_known(vault.as_str(), |_, _| ()).is_some();
+        // One that has hung up meanwhile is nobody's any more.
+        let party = self.inner.cluster.afar.out.get().and_then(|out| out.party(caller));
         let has_room = (is_known || self.has_room_for_vaults())
-            && self.inner.afar.callers.lock().take(caller, id, &vault, delivered.frame.len());
+            && party.is_some_and(|party| {
+                self.inner.afar.callers.lock().take((caller, &party), id, &vault, delivered.frame.len())
+            });
         if !has_room {
             self.inner.metrics.drop_one("afar", "no_room");
             return refuse(&Refusal::Full);
