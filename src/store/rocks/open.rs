@@ -31,7 +31,7 @@ const HARMLESS: [&str; 6] = ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-",
 /// Opens the store in `path`; creates it if there is nothing.
 pub(super) fn open(path: &Path, own: &RocksOptions) -> Result<Database, StoreError> {
     let found = families(path)?;
-    let (database_options, descriptors) = options(&found, own);
+    let (database_options, descriptors) = options(&found, own).map_err(|error| explain(path, &error))?;
     let db = DBWithThreadMode::open_cf_descriptors(&database_options, path, descriptors)
         .map_err(|error| explain(path, &error))?;
     let database = Database::new(db);
@@ -55,7 +55,7 @@ pub(super) fn open_read_only(path: &Path, own: &RocksOptions) -> Result<Database
         return Err(StoreError::Open { path: path.to_owned(), detail });
     }
     let found = families(path)?;
-    let (mut database_options, descriptors) = options(&found, own);
+    let (mut database_options, descriptors) = options(&found, own).map_err(|error| explain(path, &error))?;
     database_options.create_if_missing(false);
     database_options.create_missing_column_families(false);
     let db = DBWithThreadMode::open_cf_descriptors_read_only(&database_options, path, descriptors, false)
