@@ -149,7 +149,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             }
         }
         let mut budget = MESSAGES_PER_TURN;
+        let mut more = true;
         loop {
+            self.outbox.attend();
+            self.protocol.proceed(context);
             let drained = self.write(context, now)?;
             match self.phase {
                 Phase::Flushing if drained => return Err(Ended(None)),
@@ -157,15 +160,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 Phase::Rejecting => return if drained { self.discard(context) } else { Ok(()) },
                 Phase::Open | Phase::Closing => {}
             }
-            if !self.may_read(context, now, drained) {
+            if !more || !self.may_read(context, now, drained) {
                 return Ok(());
             }
-            if !self.read(&mut budget, now)? {
-                return Ok(());
-            }
+            // What has come is gone on with, and answered, before this task sleeps or others get their turn.
+            more = self.read(&mut budget, now)? && budget > 0;
             if budget == 0 {
                 context.waker().wake_by_ref();
-                return self.write(context, now).map(drop);
             }
         }
     }
@@ -230,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// ends the connection is noticed even without room.
     fn gather(&mut self, context: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
         self.gather_control();
-        while self.phase == Phase::Open && (self.frames.has_room() || self.outbox.is_closed()) {
+        while self.phase == Phase::Open && (self.frames.has_room() || self.outbox.poll_closed(context).is_ready()) {
             match self.outbox.poll_next(context) {
                 Poll::Pending => break,
                 Poll::Ready(Next::Write(message)) => self.queue(message),

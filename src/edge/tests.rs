@@ -5,13 +5,14 @@ mod websocket;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::task::Context;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +34,8 @@ type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 struct Echo {
     outbox: Outbox,
     release: Option<oneshot::Receiver<()>>,
+    /// Answered once it is released.
+    later: Option<oneshot::Receiver<()>>,
 }
 
 impl Protocol for Echo {
@@ -46,6 +49,10 @@ impl Protocol for Echo {
                     }
                 }))
             }
+            Incoming::Text("later") => {
+                self.later = self.release.take();
+                Step::Continue
+            }
             Incoming::Text("bye") => Step::Close(4000, "as you wish"),
             Incoming::Text(text) => {
                 self.outbox.text(text).unwrap_or_default();
@@ -56,6 +63,13 @@ impl Protocol for Echo {
                 self.outbox.push(crate::runtime::outbox::Outgoing::Binary(copy)).unwrap_or_default();
                 Step::Continue
             }
+        }
+    }
+
+    fn proceed(&mut self, context: &mut Context<'_>) {
+        if self.later.as_mut().is_some_and(|later| later.poll_unpin(context).is_ready()) {
+            self.later = None;
+            self.outbox.text("late").unwrap_or_default();
         }
     }
 
@@ -82,7 +96,7 @@ async fn ws(State(app): State<App>, request: Request) -> Response {
         let (release, released) = oneshot::channel();
         let session = Session { client, outbox: outbox.clone(), release };
         app.sessions.send(session).unwrap_or_default();
-        Box::new(Echo { outbox, release: Some(released) })
+        Box::new(Echo { outbox, release: Some(released), later: None })
     })
 }
 

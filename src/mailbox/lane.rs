@@ -1,18 +1,19 @@
 //! The work of one connection: what may overlap is done side by side, so that it shares commits of the store, and
 //! all of it is answered in the order in which it was asked for.
 //!
-//! What is in a lane is finished though its connection has gone. A lane without work costs no task.
+//! It is done by the task of the connection, which is awake for it anyway: to hand it to another task would cost two
+//! more turns of the scheduler for each message. What is in a lane is finished though its connection has gone.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tokio::sync::Notify;
 
 use crate::domain::mailbox::{MailboxKey, Place};
 
@@ -48,32 +49,29 @@ struct Job {
     work: Work,
 }
 
-/// The work of one connection.
+/// The work of one connection that is not over.
 #[derive(Default)]
 pub(super) struct Lane {
     state: Mutex<State>,
-    more: Notify,
-    room: Notify,
 }
 
 #[derive(Default)]
 struct State {
+    /// What has not begun.
     queue: VecDeque<Job>,
+    /// How much there is, with what has begun.
     jobs: usize,
     bytes: usize,
-    running: bool,
 }
 
 impl Lane {
-    /// Adds work that came in so many bytes. True if [`Lane::run`] must be started.
-    #[must_use]
-    pub fn push(&self, alone: bool, bytes: usize, work: impl Future<Output = Done> + Send + 'static) -> bool {
+    /// Adds work that came in so many bytes; it begins when [`Working::proceed`] is asked next.
+    pub fn push(&self, alone: bool, bytes: usize, work: impl Future<Output = Done> + Send + 'static) {
+        let work = Box::pin(async move { (work.await, bytes) });
         let mut state = self.state.lock();
         state.jobs += 1;
         state.bytes += bytes;
-        state.queue.push_back(Job { alone, work: Box::pin(async move { (work.await, bytes) }) });
-        self.more.notify_one();
-        !std::mem::replace(&mut state.running, true)
+        state.queue.push_back(Job { alone, work });
     }
 
     /// Whether more may be added.
@@ -82,72 +80,72 @@ impl Lane {
         state.jobs < WINDOW && state.bytes < WINDOW_BYTES
     }
 
-    /// Waits until more may be added.
-    pub async fn room(&self) {
-        loop {
-            let changed = self.room.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.has_room() {
-                return;
-            }
-            changed.await;
-        }
-    }
-
     /// Whether nothing is left to do.
     pub fn is_idle(&self) -> bool {
-        !self.state.lock().running
+        self.state.lock().jobs == 0
     }
 
-    /// Does all work there is; gives `each` what it comes to, in order.
-    pub async fn run(&self, mut each: impl FnMut(Done)) {
-        let mut working = FuturesOrdered::new();
-        let mut alone = false;
-        loop {
-            if !self.begin(&mut working, &mut alone) {
-                return;
-            }
-            let (done, bytes) = tokio::select! {
-                biased;
-                done = working.next() => match done {
-                    Some(done) => done,
-                    None => continue,
-                },
-                () = self.more.notified() => continue,
-            };
-            each(done);
-            alone = false;
-            let mut state = self.state.lock();
-            state.jobs -= 1;
-            state.bytes -= bytes;
-            drop(state);
-            self.room.notify_waiters();
-        }
-    }
-
-    /// Begins what may begin now; false once nothing is left.
-    fn begin(&self, working: &mut FuturesOrdered<Work>, alone: &mut bool) -> bool {
+    /// Work that came in so many bytes is over.
+    fn over(&self, bytes: usize) {
         let mut state = self.state.lock();
-        while let Some(next) = state.queue.front() {
-            if *alone || (next.alone && !working.is_empty()) {
-                return true;
-            }
-            *alone = next.alone;
-            if let Some(job) = state.queue.pop_front() {
-                working.push_back(job.work);
-            }
+        state.jobs -= 1;
+        state.bytes -= bytes;
+        if state.jobs == 0 {
+            // A connection that says nothing more keeps no memory for it.
+            state.queue = VecDeque::new();
         }
-        if working.is_empty() {
-            *state = State::default();
-            return false;
+    }
+}
+
+/// What has begun of a lane, for the one who goes on with it.
+#[derive(Default)]
+pub(super) struct Working {
+    /// `None` costs a connection that says nothing no memory.
+    begun: Option<FuturesOrdered<Work>>,
+    /// Whether what has begun is to be alone.
+    alone: bool,
+}
+
+impl Working {
+    /// Goes on with the work of a lane as far as that is possible now; gives `each` what it comes to, in order. Ready
+    /// once nothing is left to do.
+    pub fn proceed(&mut self, lane: &Lane, context: &mut Context<'_>, mut each: impl FnMut(Done)) -> Poll<()> {
+        if lane.is_idle() {
+            return Poll::Ready(());
         }
-        true
+        let begun = self.begun.get_or_insert_default();
+        loop {
+            begin(&mut lane.state.lock().queue, begun, &mut self.alone);
+            let Poll::Ready(next) = begun.poll_next_unpin(context) else { return Poll::Pending };
+            let Some((done, bytes)) = next else { return Poll::Ready(()) };
+            self.alone = false;
+            each(done);
+            lane.over(bytes);
+        }
+    }
+
+    /// Gives the memory back, if nothing has begun: to be called when nothing is expected soon.
+    pub fn rest(&mut self) {
+        self.begun.take_if(|begun| begun.is_empty());
+    }
+}
+
+/// Begins what may begin now.
+fn begin(queue: &mut VecDeque<Job>, begun: &mut FuturesOrdered<Work>, alone: &mut bool) {
+    while let Some(next) = queue.front() {
+        if *alone || (next.alone && !begun.is_empty()) {
+            return;
+        }
+        *alone = next.alone;
+        if let Some(job) = queue.pop_front() {
+            begun.push_back(job.work);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::Arc;
 
     use tokio::sync::oneshot;
@@ -158,11 +156,12 @@ mod tests {
         Done::answer(Bytes::from_static(word.as_bytes()))
     }
 
+    /// What a lane comes to, done by a task of its own.
     fn answers(lane: &Arc<Lane>) -> tokio::task::JoinHandle<Vec<Bytes>> {
         let lane = lane.clone();
         tokio::spawn(async move {
-            let mut answers = Vec::new();
-            lane.run(|done| answers.extend(done.answer)).await;
+            let (mut working, mut answers) = (Working::default(), Vec::new());
+            poll_fn(|context| working.proceed(&lane, context, |done| answers.extend(done.answer))).await;
             answers
         })
     }
@@ -171,15 +170,16 @@ mod tests {
     async fn work_overlaps_and_is_answered_in_order() {
         let lane = Arc::new(Lane::default());
         let (finish, finished) = oneshot::channel::<()>();
-        assert!(lane.push(false, 1, async move {
+        lane.push(false, 1, async move {
             finished.await.unwrap();
             said("first")
-        }));
+        });
         // Ends the first: were it not begun beside it, nothing would.
-        assert!(!lane.push(false, 1, async move {
+        lane.push(false, 1, async move {
             finish.send(()).unwrap();
             said("second")
-        }));
+        });
+        assert!(!lane.is_idle());
         assert_eq!(answers(&lane).await.unwrap(), ["first", "second"]);
         assert!(lane.is_idle());
     }
@@ -190,7 +190,7 @@ mod tests {
         let log = Arc::new(Mutex::new(Vec::new()));
         for (word, alone) in [("a", false), ("b", true), ("c", false)] {
             let log = log.clone();
-            let _ = lane.push(alone, 1, async move {
+            lane.push(alone, 1, async move {
                 log.lock().push((word, "begins"));
                 tokio::task::yield_now().await;
                 log.lock().push((word, "ends"));
@@ -204,14 +204,33 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_lane_has_room_again_once_work_is_done() {
-        let lane = Arc::new(Lane::default());
-        for _ in 0..WINDOW {
-            assert!(lane.has_room());
-            let _ = lane.push(false, 1, async { Done::default() });
+        for bytes in [1, WINDOW_BYTES] {
+            let lane = Arc::new(Lane::default());
+            while lane.has_room() {
+                lane.push(false, bytes, async { said("done") });
+            }
+            let full = if bytes == 1 { WINDOW } else { 1 };
+            assert_eq!(answers(&lane).await.unwrap().len(), full);
+            assert!(lane.has_room() && lane.is_idle());
         }
-        assert!(!lane.has_room());
-        let running = answers(&lane);
-        lane.room().await;
-        running.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn memory_is_given_back_only_once_all_work_is_over() {
+        let (lane, mut working) = (Lane::default(), Working::default());
+        let (finish, finished) = oneshot::channel::<()>();
+        lane.push(false, 1, async move {
+            finished.await.unwrap();
+            said("done")
+        });
+        let mut answers = Vec::new();
+        let mut each = |done: Done| answers.extend(done.answer);
+        assert!(futures::poll!(poll_fn(|context| working.proceed(&lane, context, &mut each))).is_pending());
+        working.rest();
+        finish.send(()).unwrap();
+        poll_fn(|context| working.proceed(&lane, context, &mut each)).await;
+        working.rest();
+        assert!(working.begun.is_none());
+        assert_eq!(answers, ["done"]);
     }
 }

@@ -1,10 +1,13 @@
 //! One connection: the first message says who it is, and all others are frames.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::channel::Channel;
+use super::lane::Working;
 use super::session::{Identity, Session};
 use super::{MailboxService, OVERSIZE_FACTOR};
 use crate::runtime::outbox::{Outbox, Outgoing};
@@ -22,6 +25,7 @@ pub struct MailboxProtocol {
     opened: Instant,
     greeted: bool,
     session: Arc<OnceLock<Arc<Session>>>,
+    working: Working,
 }
 
 impl MailboxProtocol {
@@ -29,7 +33,7 @@ impl MailboxProtocol {
     #[must_use]
     pub fn new(service: MailboxService, address: IpAddr, outbox: Outbox) -> Self {
         let (opened, session, channel) = (Instant::now(), Arc::default(), Channel::plain(outbox));
-        Self { service, address, channel, opened, greeted: false, session }
+        Self { service, address, channel, opened, greeted: false, session, working: Working::default() }
     }
 
     /// Whether a first message at a path that is shared is one of this protocol: binary, and no JSON text. As a
@@ -114,7 +118,16 @@ impl Protocol for MailboxProtocol {
             return Step::Continue;
         }
         let session = session.clone();
-        Step::Wait(Box::pin(async move { session.lane.room().await }))
+        // The lane is gone on with before this is asked, and wakes the connection.
+        let has_room = move |_: &mut Context<'_>| if session.lane.has_room() { Poll::Ready(()) } else { Poll::Pending };
+        Step::Wait(Box::pin(poll_fn(has_room)))
+    }
+
+    fn proceed(&mut self, context: &mut Context<'_>) {
+        if let Some(session) = self.session.get() {
+            // Whatever is left wakes the connection.
+            let _ = self.service.proceed(session, &mut self.working, context);
+        }
     }
 
     fn on_ping(&mut self) {
@@ -126,6 +139,7 @@ impl Protocol for MailboxProtocol {
     fn on_tick(&mut self) -> Step {
         let settings = &self.service.inner.settings;
         let is_draining = self.service.is_draining();
+        self.working.rest();
         match self.session.get() {
             Some(session) if is_draining && session.lane.is_idle() => Step::Close(1012, "service restart"),
             Some(session) if session.idle() >= settings.idle_timeout && session.lane.is_idle() => {
@@ -151,6 +165,7 @@ impl Drop for MailboxProtocol {
     fn drop(&mut self) {
         if let Some(session) = self.session.get() {
             self.service.close(session);
+            self.service.finish(session, std::mem::take(&mut self.working));
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The mailbox service of one node: its parts, its sessions, and how they are told of something new.
 
+use std::future::poll_fn;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use super::census::LastCensus;
 use super::channel::Channel;
 use super::flow::HERE;
 use super::labels::Receipt;
-use super::lane::Done;
+use super::lane::{Done, Working};
 use super::offload::{Offload, OffloadSettings};
 use super::peers::Peers;
 use super::rates::Rates;
@@ -219,20 +221,28 @@ impl MailboxService {
         bytes: usize,
         work: impl Future<Output = Done> + Send + 'static,
     ) {
-        if session.lane.push(alone, bytes, work) {
-            let (this, session) = (self.clone(), session.clone());
-            self.inner.supervisor.spawn_quiet(async move {
-                session
-                    .lane
-                    .run(|done| {
-                        if let Some(answer) = done.answer {
-                            this.send(&session, answer);
-                        }
-                        done.arrived.into_iter().for_each(|(mailbox, place)| this.arrived(&mailbox, place, false));
-                    })
-                    .await;
-            });
+        session.lane.push(alone, bytes, work);
+    }
+
+    /// Goes on with the work of a session, and answers what is over. Ready once nothing is left to do.
+    pub(super) fn proceed(&self, session: &Session, working: &mut Working, context: &mut Context<'_>) -> Poll<()> {
+        working.proceed(&session.lane, context, |done| {
+            if let Some(answer) = done.answer {
+                self.send(session, answer);
+            }
+            done.arrived.into_iter().for_each(|(mailbox, place)| self.arrived(&mailbox, place, false));
+        })
+    }
+
+    /// Finishes the work of a session whose connection has gone.
+    pub(super) fn finish(&self, session: &Arc<Session>, mut working: Working) {
+        if session.lane.is_idle() {
+            return;
         }
+        let (this, session) = (self.clone(), session.clone());
+        self.inner.supervisor.spawn_quiet(async move {
+            poll_fn(|context| this.proceed(&session, &mut working, context)).await;
+        });
     }
 
     /// Tells every session of a mailbox, on whichever node, that something has come at that place; if it is late, from

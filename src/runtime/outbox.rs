@@ -242,6 +242,18 @@ impl Outbox {
         self.inner.progress.wake();
     }
 
+    /// The connection's side: its task runs, and need not be woken before it has asked again what to do next, or
+    /// whether this is closed.
+    pub fn attend(&self) {
+        self.inner.waker.take();
+    }
+
+    /// The connection's side, while it has no room for messages: whether nothing more is taken.
+    pub fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.inner.waker.register(context.waker());
+        if self.is_closed() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// The connection's side: what to do next. One task at a time may wait here.
     pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Next> {
         self.inner.waker.register(context.waker());

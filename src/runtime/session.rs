@@ -3,10 +3,12 @@
 //! The connection owns the socket: it reads, writes, pings, and measures time. The protocol owns the meaning:
 //! it is told of messages and answers through its [`Outbox`](super::outbox::Outbox). It never blocks; what has
 //! to wait (a registration that is checked on another node) is handed back as a future, and no further message
-//! of this connection is read until that is done, while writing goes on.
+//! of this connection is read until that is done, while writing goes on. What need not hold up the next message is
+//! gone on with by the connection's task, see [`Protocol::proceed`].
 
 use std::future::Future;
 use std::pin::Pin;
+use std::task::Context;
 
 /// One message of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,12 @@ pub trait Protocol: Send {
     /// Called about once a second, so that the protocol can notice the passing of time.
     fn on_tick(&mut self) -> Step {
         Step::Continue
+    }
+
+    /// Goes on with what was begun, as far as that is possible now; what is left wakes `context`. Called whenever the
+    /// connection's task runs: before it writes, and again after messages have come.
+    fn proceed(&mut self, context: &mut Context<'_>) {
+        let _ = context;
     }
 
     /// The other side asked for a sign of life.

@@ -168,6 +168,25 @@ async fn who_sends_and_goes_without_reading_its_backlog_has_sent() {
 }
 
 #[tokio::test]
+async fn what_was_said_is_done_in_its_order_though_the_connection_has_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("RELAY_STORAGE_BACKEND", "rocksdb"), ("RELAY_DATA_DIR", folder.path().to_str().unwrap())];
+    let node = TestNode::start(&settings).await;
+    // Nobody is told of deliveries meanwhile.
+    let quiet = |client| json!({"type": "Handshake", "client_id": id(client), "suppress_presence": true});
+    let mut hasty = TestMailbox::with(node.public, &quiet('a')).await;
+    hasty.update("own", &id('a'), b"x").await;
+    // Begins once the blob is stored. By then nobody is there to be answered.
+    hasty.say("p", &json!({"type": "PurgeRequest"})).await;
+    hasty.update("last words", &id('b'), b"y").await;
+    hasty.close().await;
+    let mut contact = TestMailbox::with(node.public, &quiet('b')).await;
+    contact.expect_blob(b"y").await;
+    let mut back = TestMailbox::plain(node.public, &id('a')).await;
+    assert_eq!(back.purge().await, 0, "what was said last is done, and the purge is not");
+}
+
+#[tokio::test]
 async fn who_does_not_read_is_cut_off_and_its_backlog_stays() {
     let node = TestNode::start(&[("RELAY_WRITE_TIMEOUT_SECS", "1")]).await;
     let mut sender = TestMailbox::plain(node.public, &id('a')).await;

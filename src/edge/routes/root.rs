@@ -1,6 +1,7 @@
 //! `/`: a WebSocket whose first message says which protocol it speaks.
 
 use std::net::IpAddr;
+use std::task::Context;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -74,6 +75,12 @@ impl Protocol for RootProtocol {
             Err(step) => return step,
         }
         self.on_message(message)
+    }
+
+    fn proceed(&mut self, context: &mut Context<'_>) {
+        if let Self::Chosen(protocol) = self {
+            protocol.proceed(context);
+        }
     }
 
     fn on_ping(&mut self) {

@@ -105,6 +105,32 @@ async fn a_reader_that_takes_nothing_is_cut_off_in_time() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_cut_while_it_can_write_nothing_ends_at_once() {
+    // Nothing else wakes it.
+    let settings =
+        EdgeSettings { tick: Duration::from_secs(3600), send_queue_bytes: 64 << 20, ..EdgeSettings::default() };
+    let mut server = serve(settings, limits(), &[]).await;
+    let (_stuck, session) = server.session().await;
+    let block = Outgoing::Binary(vec![0; 64 << 10].into());
+    (0..768).for_each(|_| session.outbox.push(block.clone()).unwrap());
+    server.until(|edge| edge.metrics.edge.queued_bytes.get() > 0).await;
+    session.outbox.cut("test");
+    server.until(|edge| edge.metrics.edge.websockets.get() == 0).await;
+    assert_eq!(server.closed("test"), 1);
+}
+
+#[tokio::test]
+async fn what_was_begun_is_answered_when_it_is_over_and_holds_up_nothing_meanwhile() {
+    let mut server = server().await;
+    let (mut client, session) = server.session().await;
+    client.send("later".into()).await.unwrap();
+    client.send("after".into()).await.unwrap();
+    assert_eq!(next(&mut client).await, Message::Text("after".into()));
+    session.release.send(()).unwrap();
+    assert_eq!(next(&mut client).await, Message::Text("late".into()));
+}
+
+#[tokio::test]
 async fn a_waiting_protocol_holds_back_the_next_message_while_writing_goes_on() {
     let mut server = server().await;
     let (mut client, session) = server.session().await;

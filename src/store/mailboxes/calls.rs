@@ -29,7 +29,7 @@ const LOOK: usize = 1024;
 const ENTRY_BYTES: usize = 512;
 
 /// Writes that come with one blob.
-const ENTRY_WRITES: usize = 6;
+const ENTRY_WRITES: usize = 5;
 
 #[async_trait]
 impl<B: Backend> Mailboxes for B {

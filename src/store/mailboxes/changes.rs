@@ -3,14 +3,12 @@
 
 use bytes::Bytes;
 
+use super::counts::{Counts, set_oldest, set_totals, totals};
 use super::entries::{Live, Message, Moved, decode_message, encode_message};
-use super::layout::{
-    TOTALS, Tally, Totals, age_key, blob_key, decode_share, decode_tally, decode_totals, done_key, encode_age,
-    encode_share, encode_tally, encode_totals, end_key, message_key, share_key, tally_key, unreadable,
-};
+use super::layout::{age_key, blob_key, done_key, encode_age, end_key, message_key, unreadable};
 use super::{Acked, Moment, Put};
 use crate::domain::clock::Millis;
-use crate::domain::mailbox::{BlobId, Full, Holdings, MailboxKey, MessageKey, Place, Quota, SenderKey, charge};
+use crate::domain::mailbox::{BlobId, Full, MailboxKey, MessageKey, Place, Quota, SenderKey, charge};
 use crate::store::StoreError;
 use crate::store::backend::Verdict;
 use crate::store::stage::{Family, Stage};
@@ -90,18 +88,15 @@ pub(super) fn insert(
         return Ok(Err(NoRoom { full: Full::Disk, stale: false }));
     }
     let Standing { place, delivered, hops, ends } = standing;
-    let (mut totals, tally) = (totals(stage)?, tally(stage, blob.mailbox)?.unwrap_or_default());
-    let share = share(stage, blob.mailbox, blob.from)?;
+    let (mut totals, counts) = (totals(stage)?, Counts::of(stage, blob.mailbox, blob.from)?);
     let charge = charge(blob.body_bytes);
     totals.held = totals.held.plus(charge);
-    let (held, share) = (tally.held.plus(charge), share.plus(charge));
-    if let Some(full) = quota.broken_by(held, share, totals.held) {
-        let stale = matches!(full, Full::Mailbox | Full::Sender) && at.is_past(tally.since);
+    if let Some(full) = quota.broken_by(counts.held().plus(charge), counts.share().plus(charge), totals.held) {
+        let stale = matches!(full, Full::Mailbox | Full::Sender) && at.is_past(counts.since());
         return Ok(Err(NoRoom { full, stale }));
     }
     // What is put later stands behind it.
     totals.last = totals.last.max(place.id.stamp());
-    let since = if tally.held.blobs == 0 { place.id.time() } else { tally.since.min(place.id.time()) };
     let live = Live { place, charge, from: blob.from, delivered, hops, ends, receipt: blob.receipt.clone() };
     stage.put_shared(Family::Blobs, &blob_key(blob.mailbox, place), &blob.value);
     stage.put(Family::Messages, &message_key(blob.mailbox, blob.message), &encode_message(&Message::Live(live)));
@@ -109,8 +104,7 @@ pub(super) fn insert(
     if let Some(ends) = ends {
         stage.put(Family::Ends, &end_key(ends, blob.mailbox, place), &[]);
     }
-    stage.put(Family::Usage, &tally_key(blob.mailbox), &encode_tally(Tally { held, since }));
-    stage.put(Family::Usage, &share_key(blob.mailbox, blob.from), &encode_share(share));
+    counts.add(stage, charge, place.id.time());
     set_totals(stage, &totals);
     Ok(Ok(()))
 }
@@ -225,10 +219,7 @@ pub(super) fn note_oldest(
     mailbox: MailboxKey,
     since: Millis,
 ) -> Result<Verdict<()>, StoreError> {
-    if let Some(tally) = tally(stage, mailbox)? {
-        let since = since.max(tally.since);
-        stage.put(Family::Usage, &tally_key(mailbox), &encode_tally(Tally { since, ..tally }));
-    }
+    set_oldest(stage, mailbox, since)?;
     Ok(Verdict::Keep(()))
 }
 
@@ -286,9 +277,8 @@ pub(super) fn remove(stage: &mut Stage<'_>, mailbox: MailboxKey, live: &Live, fa
     if let Some(ends) = live.ends {
         stage.delete(Family::Ends, &end_key(ends, mailbox, place));
     }
-    let miscounted = || unreadable("the count of a mailbox");
     let mut totals = totals(stage)?;
-    totals.held = totals.held.minus(live.charge).ok_or_else(miscounted)?;
+    totals.held = totals.held.minus(live.charge).ok_or_else(|| unreadable("the count of all mailboxes"))?;
     let left = match fate {
         Fate::Done { until, now } => Some(Message::Done(until)).filter(|_| now < until),
         Fate::Moved(moved) => Some(Message::Moved(moved)),
@@ -302,19 +292,7 @@ pub(super) fn remove(stage: &mut Stage<'_>, mailbox: MailboxKey, live: &Live, fa
         None => stage.delete(Family::Messages, &message_key(mailbox, key)),
     }
     set_totals(stage, &totals);
-
-    let tally = tally(stage, mailbox)?.unwrap_or_default();
-    let held = tally.held.minus(live.charge).ok_or_else(miscounted)?;
-    match held.blobs {
-        0 => stage.delete(Family::Usage, &tally_key(mailbox)),
-        _ => stage.put(Family::Usage, &tally_key(mailbox), &encode_tally(Tally { held, ..tally })),
-    }
-    let share = share(stage, mailbox, live.from)?.minus(live.charge).ok_or_else(miscounted)?;
-    match share.blobs {
-        0 => stage.delete(Family::Usage, &share_key(mailbox, live.from)),
-        _ => stage.put(Family::Usage, &share_key(mailbox, live.from), &encode_share(share)),
-    }
-    Ok(())
+    Counts::of(stage, mailbox, live.from)?.take(stage, live.charge)
 }
 
 /// Writes what is remembered of a message, without the count.
@@ -364,22 +342,4 @@ fn live(stage: &Stage<'_>, mailbox: MailboxKey, key: MessageKey) -> Result<Optio
         Some(Message::Live(live)) => Some(live),
         Some(Message::Done(_) | Message::Moved(_)) | None => None,
     })
-}
-
-fn totals(stage: &Stage<'_>) -> Result<Totals, StoreError> {
-    Ok(stage.get(Family::Usage, TOTALS)?.map(|value| decode_totals(&value)).transpose()?.unwrap_or_default())
-}
-
-fn set_totals(stage: &mut Stage<'_>, totals: &Totals) {
-    // The last word of a group is written once, however many changes are in it.
-    stage.put(Family::Usage, TOTALS, &encode_totals(totals));
-}
-
-fn tally(stage: &Stage<'_>, mailbox: MailboxKey) -> Result<Option<Tally>, StoreError> {
-    stage.get(Family::Usage, &mailbox.0)?.map(|value| decode_tally(&value)).transpose()
-}
-
-fn share(stage: &Stage<'_>, mailbox: MailboxKey, sender: SenderKey) -> Result<Holdings, StoreError> {
-    let stored = stage.get(Family::Usage, &share_key(mailbox, sender))?;
-    Ok(stored.map(|value| decode_share(&value)).transpose()?.unwrap_or_default())
 }

@@ -88,9 +88,12 @@ impl Audit {
                 self.totals = Some((totals.held, totals.done));
             }
             32 => {
-                let held = decode_tally(value)?.held;
-                self.mailboxes += u64::from(held.blobs > 0);
-                add(&mut self.held, held);
+                let tally = decode_tally(value)?;
+                self.mailboxes += u64::from(tally.held.blobs > 0);
+                add(&mut self.held, tally.held);
+                if let Some((_, share)) = tally.first {
+                    add(&mut self.shares, share);
+                }
             }
             48 => add(&mut self.shares, decode_share(value)?),
             _ => return Err(unreadable("a key of a count")),

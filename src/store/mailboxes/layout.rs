@@ -13,10 +13,12 @@
 //! | ends | end 8, mailbox 32, rank 8, id 16 | nothing |
 //! | moved | mailbox 32, message 8 | nothing |
 //! | usage | `totals` | blobs 8, bytes 8, last stamp 8, done 8 |
-//! | usage | mailbox 32 | blobs 8, bytes 8, moment 8 before which nothing in it was stored |
-//! | usage | mailbox 32, sender 16 | blobs 8, bytes 8 |
+//! | usage | mailbox 32 | blobs 8, bytes 8, moment 8 before which nothing in it was stored; |
+//! | | | of one of its senders: which 16, blobs 8, bytes 8 |
+//! | usage | mailbox 32, sender 16 | of any other of its senders: blobs 8, bytes 8 |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
+use smallvec::SmallVec;
 
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Holdings, MailboxKey, MessageKey, Place, SenderKey, Stamp};
@@ -36,12 +38,17 @@ pub(super) struct Totals {
     pub(super) done: u64,
 }
 
-/// How much is stored in a mailbox, and a moment before which nothing in it was stored.
+/// How much is stored in a mailbox, a moment before which nothing in it was stored, and the share of one of its
+/// senders, which has no entry of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Tally {
     pub(super) held: Holdings,
     pub(super) since: Millis,
+    pub(super) first: Option<(SenderKey, Holdings)>,
 }
+
+/// A [`Tally`] as bytes.
+pub(super) type TallyEntry = SmallVec<[u8; 56]>;
 
 pub(super) fn blob_key(mailbox: MailboxKey, place: Place) -> [u8; 56] {
     joined([&mailbox.0, &place.rank.to_be_bytes(), &place.id.to_bytes()])
@@ -156,13 +163,26 @@ pub(super) fn tally_key(mailbox: MailboxKey) -> [u8; 32] {
     mailbox.0
 }
 
-pub(super) fn encode_tally(tally: Tally) -> [u8; 24] {
-    numbers([tally.held.blobs, tally.held.bytes, tally.since.0])
+pub(super) fn encode_tally(tally: &Tally) -> TallyEntry {
+    let mut value = TallyEntry::from_slice(&numbers::<3, 24>([tally.held.blobs, tally.held.bytes, tally.since.0]));
+    if let Some((sender, share)) = &tally.first {
+        value.extend_from_slice(&sender.0);
+        value.extend_from_slice(&encode_share(*share));
+    }
+    value
 }
 
 pub(super) fn decode_tally(value: &[u8]) -> Result<Tally, StoreError> {
-    let [blobs, bytes, since] = read_numbers(value)?;
-    Ok(Tally { held: Holdings { blobs, bytes }, since: Millis(since) })
+    let (tally, mut first) = value.split_at_checked(24).ok_or_else(|| unreadable("a count"))?;
+    let [blobs, bytes, since] = read_numbers(tally)?;
+    let first = match first {
+        [] => None,
+        _ => {
+            let sender = take(&mut first).map_err(|Damaged| unreadable("a count"))?;
+            Some((SenderKey(sender), decode_share(first)?))
+        }
+    };
+    Ok(Tally { held: Holdings { blobs, bytes }, since: Millis(since), first })
 }
 
 pub(super) fn share_key(mailbox: MailboxKey, sender: SenderKey) -> [u8; 48] {
@@ -312,8 +332,10 @@ mod tests {
             prop_assert_eq!(decode_age(&age.0, &age.1), Ok((mailbox, place)));
             prop_assert_eq!(decode_done_key(&done_key(Millis(n[0]), mailbox, key)), Ok((Millis(n[0]), mailbox, key)));
             let held = Holdings { blobs: n[0], bytes: n[1] };
-            let tally = Tally { held, since: Millis(n[2]) };
-            prop_assert_eq!(decode_tally(&encode_tally(tally)), Ok(tally));
+            for first in [None, Some((SenderKey([n[3] as u8; 16]), held))] {
+                let tally = Tally { held, since: Millis(n[2]), first };
+                prop_assert_eq!(decode_tally(&encode_tally(&tally)), Ok(tally));
+            }
             prop_assert_eq!(decode_share(&encode_share(held)), Ok(held));
             let totals = Totals { held, last: place.id.stamp(), done: n[3] };
             prop_assert_eq!(decode_totals(&encode_totals(&totals)), Ok(totals));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `layout` | keys and values as bytes |
 //! | `changes` | what a put, an acknowledgment, a deletion changes |
+//! | `counts` | how much is stored, as changes find and leave it |
 //! | `reads` | pages, and the lists that purges and sweeps work off |
 //! | `entries` | what is known of a message, as bytes |
 //! | `moves` | blobs that go from one store to another |
@@ -13,6 +14,7 @@
 mod calls;
 mod changes;
 mod check;
+mod counts;
 mod entries;
 mod layout;
 mod moves;

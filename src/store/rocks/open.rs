@@ -13,11 +13,11 @@ use crate::store::StoreError;
 use crate::store::stage::{Family, Scan};
 
 /// The format this program writes. It grows with every change that an older program would misread.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
-/// The formats without mailboxes, and without blobs that move. All of it is read as it is, so they are upgraded by
-/// saying so.
-const OLDER: [&[u8]; 2] = [b"1", b"2"];
+/// The formats without mailboxes, without blobs that move, and with an entry for every sender's share. All of it is
+/// read as it is, so they are upgraded by saying so.
+const OLDER: [&[u8]; 3] = [b"1", b"2", b"3"];
 
 /// Where the format is kept, in the default family, as decimal digits.
 const FORMAT_KEY: &[u8] = b"format";
@@ -31,7 +31,7 @@ const HARMLESS: [&str; 6] = ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-",
 /// Opens the store in `path`; creates it if there is nothing.
 pub(super) fn open(path: &Path, own: &RocksOptions) -> Result<Database, StoreError> {
     let found = families(path)?;
-    let (database_options, descriptors) = options(&found, own);
+    let (database_options, descriptors) = options(&found, own).map_err(|error| explain(path, &error))?;
     let db = DBWithThreadMode::open_cf_descriptors(&database_options, path, descriptors)
         .map_err(|error| explain(path, &error))?;
     let database = Database::new(db);
@@ -55,7 +55,7 @@ pub(super) fn open_read_only(path: &Path, own: &RocksOptions) -> Result<Database
         return Err(StoreError::Open { path: path.to_owned(), detail });
     }
     let found = families(path)?;
-    let (mut database_options, descriptors) = options(&found, own);
+    let (mut database_options, descriptors) = options(&found, own).map_err(|error| explain(path, &error))?;
     database_options.create_if_missing(false);
     database_options.create_missing_column_families(false);
     let db = DBWithThreadMode::open_cf_descriptors_read_only(&database_options, path, descriptors, false)
@@ -177,9 +177,9 @@ mod tests {
     async fn another_format_is_refused_by_its_number() {
         let directory = store().await;
         let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
-        database.set_marker(FORMAT_KEY, b"4").unwrap();
+        database.set_marker(FORMAT_KEY, b"5").unwrap();
         drop(database);
-        assert!(matches!(refusal(directory.path()), StoreError::WrongFormat { found, .. } if found == "4"));
+        assert!(matches!(refusal(directory.path()), StoreError::WrongFormat { found, .. } if found == "5"));
     }
 
     #[tokio::test]

@@ -27,6 +27,23 @@ const DELETION_WINDOW: usize = 1024;
 /// there.
 const MESSAGES_BLOOM: f64 = 0.02;
 
+/// The way to an entry's place in a write buffer misses the processor's cache at nearly every step, and is most of
+/// what a put costs the thread that writes. In a small buffer it is short. So blobs, messages and counts fill several
+/// of them, one after the other, which are written out as one: the files that come of it are no smaller for it. Each
+/// has this part of all write buffers.
+const SMALL_BUFFERS: usize = 16;
+
+/// How many of them are written out as one.
+const BUFFERS_WRITTEN_AS_ONE: i32 = 4;
+
+/// How many of them there may be while some are being written out; above it, writes wait.
+const MAX_BUFFERS: i32 = BUFFERS_WRITTEN_AS_ONE + 2;
+
+/// The way begins where the last entry with the same first byte was put, not at the top. Keys begin with a mailbox,
+/// which is a digest, so they are spread evenly. More bytes would make it shorter, but to find its begin longer.
+/// RocksDB's C interface has this option as text only.
+const NEAR_THE_LAST: &str = "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.1";
+
 /// Values of this many bytes and more lie in files of their own, so that compaction does not copy them: that is
 /// nearly every body, and compaction of bodies takes the disk away from the syncs that senders wait for.
 const MIN_BLOB_FILE_VALUE_BYTES: u64 = 512;
@@ -46,7 +63,8 @@ pub struct RocksOptions {
     /// Bytes of blocks kept that were read from disk, with their indexes and filters, for everything together.
     pub block_cache_bytes: usize,
     /// Bytes of changes kept that are not yet in sorted files, for everything together. No family keeps more than
-    /// half of them; above that, or above all together, the largest is written out.
+    /// half of them, and blobs, messages and counts a quarter each; above that, or above all together, the largest is
+    /// written out.
     pub write_buffer_bytes: usize,
     /// Bytes of the disk that new blobs leave free.
     pub reserve_bytes: u64,
@@ -66,19 +84,33 @@ impl RocksOptions {
 
 /// The options of the database, and those of its families. `found` names the families on disk: one that we do
 /// not know is opened too, so that a store of a newer format is recognised as such.
-pub(super) fn options(found: &[String], own: &RocksOptions) -> (Options, Vec<ColumnFamilyDescriptor>) {
+///
+/// # Errors
+///
+/// If RocksDB does not know an option that is given as text.
+pub(super) fn options(
+    found: &[String],
+    own: &RocksOptions,
+) -> Result<(Options, Vec<ColumnFamilyDescriptor>), rocksdb::Error> {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(own.block_cache_bytes));
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
 
-    let mut family = Options::default();
-    family.set_block_based_table_factory(&table);
-    family.set_write_buffer_size(own.write_buffer_bytes / 2);
-    family.set_compression_type(DBCompressionType::Lz4);
-    family.set_level_compaction_dynamic_level_bytes(true);
-    family.add_compact_on_deletion_collector_factory(DELETION_WINDOW, DELETION_WINDOW / 2, 0.5);
+    let with = |mut family: Options| {
+        family.set_block_based_table_factory(&table);
+        family.set_write_buffer_size(own.write_buffer_bytes / 2);
+        family.set_compression_type(DBCompressionType::Lz4);
+        family.set_level_compaction_dynamic_level_bytes(true);
+        family.add_compact_on_deletion_collector_factory(DELETION_WINDOW, DELETION_WINDOW / 2, 0.5);
+        family
+    };
+    let family = with(Options::default());
+    let mut by_mailbox = with(Options::default().get_options_from_string(NEAR_THE_LAST)?);
+    by_mailbox.set_write_buffer_size(own.write_buffer_bytes / SMALL_BUFFERS);
+    by_mailbox.set_min_write_buffer_number_to_merge(BUFFERS_WRITTEN_AS_ONE);
+    by_mailbox.set_max_write_buffer_number(MAX_BUFFERS);
 
     let mut database = family.clone();
     database.create_if_missing(true);
@@ -99,7 +131,7 @@ pub(super) fn options(found: &[String], own: &RocksOptions) -> (Options, Vec<Col
     database.set_keep_log_file_num(4);
     database.set_max_log_file_size(4 << 20);
 
-    let mut blobs = family.clone();
+    let mut blobs = by_mailbox.clone();
     // Ciphertext does not get smaller.
     blobs.set_compression_type(DBCompressionType::None);
     blobs.set_enable_blob_files(true);
@@ -109,7 +141,7 @@ pub(super) fn options(found: &[String], own: &RocksOptions) -> (Options, Vec<Col
     blobs.set_blob_gc_age_cutoff(BLOB_GC_AGE);
     blobs.set_blob_gc_force_threshold(BLOB_GC_DEAD);
 
-    let mut messages = family.clone();
+    let mut messages = by_mailbox.clone();
     messages.set_memtable_prefix_bloom_ratio(MESSAGES_BLOOM);
     messages.set_memtable_whole_key_filtering(true);
 
@@ -118,10 +150,11 @@ pub(super) fn options(found: &[String], own: &RocksOptions) -> (Options, Vec<Col
     let of = |name| match name {
         name if name == Family::Blobs.name() => blobs.clone(),
         name if name == Family::Messages.name() => messages.clone(),
+        name if name == Family::Usage.name() => by_mailbox.clone(),
         _ => family.clone(),
     };
     let descriptors = ours.chain(unknown).map(|name| ColumnFamilyDescriptor::new(name, of(name))).collect();
-    (database, descriptors)
+    Ok((database, descriptors))
 }
 
 /// How everything is written: on disk before it is answered.
@@ -129,4 +162,36 @@ pub(super) fn synced() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.set_sync(true);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::RocksStore;
+
+    #[test]
+    fn what_is_given_as_text_is_in_force_where_it_is_meant_and_leaves_the_rest() {
+        let directory = TempDir::new().unwrap();
+        drop(RocksStore::open(directory.path()).unwrap());
+        let paths = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        let written = paths.filter(|path| path.to_string_lossy().contains("OPTIONS-")).max().unwrap();
+        let written = fs::read_to_string(written).unwrap();
+        let by_mailbox = [Family::Blobs, Family::Messages, Family::Usage];
+        for family in Family::ALL {
+            let (_, section) = written.split_once(&format!("[CFOptions \"{}\"]", family.name())).unwrap();
+            let of = |name: &str| {
+                let line = section.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
+                line.unwrap().to_owned()
+            };
+            let near = of("memtable_insert_with_hint_prefix_extractor");
+            assert_eq!(near.contains("FixedPrefix"), by_mailbox.contains(family), "{family:?}: {near}");
+            let part = if by_mailbox.contains(family) { SMALL_BUFFERS } else { 2 };
+            assert_eq!(of("write_buffer_size"), (RocksOptions::DEFAULT.write_buffer_bytes / part).to_string());
+            assert_eq!(of("enable_blob_files"), (*family == Family::Blobs).to_string());
+        }
+    }
 }

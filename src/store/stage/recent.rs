@@ -11,14 +11,14 @@ use smallvec::SmallVec;
 
 use super::Family;
 
-/// Counts that one generation may have before it is the older one: some 5 MiB.
+/// Counts that one generation may have before it is the older one: some 6 MiB.
 const GENERATION_COUNTS: usize = 32 << 10;
 
 /// A key; those of the mailboxes that are looked up have 48 bytes at most, and need no allocation.
 type Key = SmallVec<[u8; 48]>;
 
 /// A value; counts need no allocation.
-pub(super) type Small = SmallVec<[u8; 32]>;
+pub(super) type Small = SmallVec<[u8; 56]>;
 
 /// What was last staged for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
