@@ -38,7 +38,7 @@ pub(super) struct Sought {
 impl VaultState {
     /// Nobody in this cluster has the vault, or an answer to this request: the peers are asked, or it ends.
     pub(super) fn seek_afar(&mut self, request: &RequestId, id: RecordId, context: &mut Context<'_>) {
-        let may_leave = self.find(request, id).is_some_and(|record| !is_of_caller(record));
+        let may_leave = self.find(request, id).is_some_and(|record| !record.crossed);
         if !context.peers || !may_leave {
             return self.give_up(request, id, &Refusal::NotConnected(self.vault.clone()), context);
         }
@@ -48,7 +48,7 @@ impl VaultState {
 
     /// Something waits here for a vault that has gone: it may have come to another cluster. Looked at again and again.
     pub(super) fn look_beyond(&mut self, context: &mut Context<'_>) {
-        let waits = |r: &Record| r.is_open() && !is_of_caller(r) && !matches!(r.place, Place::Away(_));
+        let waits = |r: &Record| r.is_open() && !r.crossed && !matches!(r.place, Place::Away(_));
         if context.peers && self.sessions.is_empty() && self.records.values().flatten().any(|record| waits(record)) {
             self.look_afar(context);
             self.wake_within(RETRY, context);
@@ -66,7 +66,8 @@ impl VaultState {
         self.sought.under_way = false;
         let sought = std::mem::take(&mut self.sought.requests);
         // Two clusters that both only wait for the vault must not send requests to each other.
-        let found = found.filter(|(_, standing)| self.waiting_until.is_none() || *standing > Standing::Waiting);
+        let waits = self.waiting_until.is_some() || self.lost_until.is_some_and(|until| until > context.now);
+        let found = found.filter(|(_, standing)| !waits || *standing > Standing::Waiting);
         if !self.sessions.is_empty() || matches!(self.route, Route::At(..)) {
             return self.settle(context);
         }
@@ -120,9 +121,11 @@ impl VaultState {
             return self.refuse_to(caller, &request, id, &Refusal::Expired, context);
         }
         if let Some(known) = self.find_mut(&request, id) {
-            let body = match &known.answer {
-                Some(answer) => Some(frames::answer(&vault, &request, id, answer)),
-                None => {
+            let body = match (&known.answer, &known.place) {
+                (Some(answer), _) => Some(frames::answer(&vault, &request, id, answer)),
+                // Each would wait for the other, or for a third: what is asked of this cluster, it has not.
+                (None, Place::Away(node)) if node.is_afar() => Some(frames::not_here(&vault, &request, id)),
+                (None, _) => {
                     await_at(known, caller.clone());
                     known.accepted.then(|| frames::accepted(&vault, &request, id, None))
                 }

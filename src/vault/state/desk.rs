@@ -46,6 +46,7 @@ impl VaultState {
             _ => drop(self.remove(&request, id, context)),
         }
         if let Some(known) = self.find_mut(&request, id) {
+            known.crossed = false;
             return repeat(known, waiter, context);
         }
         if self.has_no_room(frame.len(), context) {
@@ -65,8 +66,10 @@ impl VaultState {
             origin: Origin::Here(waiter),
             place: Place::Nowhere,
             accepted: false,
+            crossed: false,
             abroad: None,
             sharers: SmallVec::new(),
+            former: SmallVec::new(),
             misses: 0,
             deliveries: 0,
             delivered: 0,

@@ -1,5 +1,5 @@
 //! What the rules promise, by example on one node ([`origin`], [`home`]) and between nodes
-//! ([`forwarding`], [`moves`], [`losses`], [`afar`]), and whatever happens ([`model`]).
+//! ([`forwarding`], [`moves`], [`twice`], [`losses`], [`afar`]), and whatever happens ([`model`]).
 
 mod afar;
 mod cluster;
@@ -11,3 +11,4 @@ mod moves;
 mod origin;
 mod pair;
 mod support;
+mod twice;
