@@ -24,6 +24,9 @@ const OVERHEAD: usize = 512;
 /// nodes that it came to last.
 pub const MAX_SHARERS: usize = 4;
 
+/// Most other clusters that may have one record at a time.
+pub const MAX_ABROAD: usize = 3;
+
 /// Most nodes that are remembered to have had one record, those that had it last.
 const MAX_FORMER: usize = 4;
 
@@ -227,8 +230,11 @@ pub struct Record {
     /// Whether it has come from another cluster, and no agent of this one has sent it: it goes to no third one, nor
     /// back, whoever awaits it.
     pub crossed: bool,
-    /// The other cluster that it was sent to last: what that one says of it counts, wherever the vault is now.
-    pub abroad: Option<NodeRun>,
+    /// The other clusters that it was sent to and that have not refused it, in that order: what they say of it counts,
+    /// wherever the vault is now. See [`MAX_ABROAD`].
+    pub abroad: SmallVec<[NodeRun; 1]>,
+    /// When it was sent to the last of them.
+    pub abroad_since: Millis,
     /// Whether its agent has been told that it is accepted.
     pub accepted: bool,
     /// Other nodes that have it and are told of its end: one that keeps it in case this one dies, and those to
@@ -267,6 +273,17 @@ impl Record {
             self.former.retain(|known| known != node);
             self.former.truncate(MAX_FORMER - 1);
             self.former.insert(0, node.clone());
+        }
+    }
+
+    /// It is sent to that cluster, or again: one that it was sent to before has no say any more if there are too many.
+    pub fn goes_abroad(&mut self, peer: &NodeRun, now: Millis) {
+        if !self.abroad.contains(peer) {
+            if self.abroad.len() >= MAX_ABROAD {
+                self.abroad.remove(0);
+            }
+            self.abroad.push(peer.clone());
+            self.abroad_since = now;
         }
     }
 

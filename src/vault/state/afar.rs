@@ -33,6 +33,8 @@ pub(super) struct Sought {
     requests: Vec<(RequestId, RecordId)>,
     /// Since when requests go to the peer that the route leads to.
     found: Millis,
+    /// When what a peer does not answer was looked for at others.
+    pub(super) further: Millis,
 }
 
 impl VaultState {
@@ -106,10 +108,10 @@ impl VaultState {
         peer.is_afar() && self.sought.found.plus(TRUST) <= now
     }
 
-    /// Whether the request was sent to that peer last: nobody else of another cluster has a say in it.
+    /// Whether the request was sent to that peer, which has not refused it: nobody else of another cluster has a say.
     #[must_use]
     pub fn is_with(&self, request: &RequestId, id: RecordId, peer: &NodeRun) -> bool {
-        self.find(request, id).is_some_and(|record| record.abroad.as_ref() == Some(peer))
+        self.find(request, id).is_some_and(|record| record.abroad.contains(peer))
     }
 
     /// A caller has sent a request for a vault of this cluster. What it says of earlier acceptance counts for nothing:

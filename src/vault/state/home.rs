@@ -5,6 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::domain::clock::Millis;
 use crate::domain::ids::{NodeRun, RequestId};
 use crate::domain::principal::Standing;
 use crate::runtime::outbox::Outbox;
@@ -291,7 +292,8 @@ pub(super) fn record(delivered: Delivered, context: &Context<'_>) -> Record {
         place: Place::Nowhere,
         accepted: delivered.accepted,
         crossed: delivered.crossed,
-        abroad: None,
+        abroad: SmallVec::new(),
+        abroad_since: Millis::default(),
         sharers: SmallVec::new(),
         former: SmallVec::new(),
         misses: 0,

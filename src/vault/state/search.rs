@@ -220,6 +220,7 @@ impl VaultState {
         self.offer_answers(context);
         self.end_adoption(context);
         self.flush_backlog(context);
+        self.look_further(context);
         if let Some(until) = self.waiting_until.filter(|_| self.sessions.is_empty()) {
             if until <= context.now {
                 return self.leave(context);
@@ -281,12 +282,15 @@ impl VaultState {
         if let Some(record) = self.find_mut(request, id) {
             record.moves_to(Place::Away(node.clone()));
             if node.is_afar() {
-                record.abroad = Some(node.clone());
+                record.goes_abroad(&node, context.now);
             }
         }
         if let Some(record) = self.find(request, id) {
-            let body = self.deliver_body(record);
+            let (body, is_afar) = (self.deliver_body(record), node.is_afar());
             context.effects.push(Effect::Send(node, body));
+            if is_afar {
+                self.look_further(context);
+            }
         }
     }
 
