@@ -191,16 +191,12 @@ impl VaultSocket {
         let verdict =
             self.service.with(vault.as_str(), |state, context| state.answer(&request, answer.clone(), context));
         match verdict {
-            AnswerVerdict::Stored => {
+            AnswerVerdict::Stored | AnswerVerdict::Stray => {
                 self.say(frame::stored(request.as_str(), time::now()));
+                if verdict == AnswerVerdict::Stray {
+                    self.service.pass_on(vault, request, answer);
+                }
                 Step::Continue
-            }
-            AnswerVerdict::Stray => {
-                self.say(frame::stored(request.as_str(), time::now()));
-                let socket = self.clone();
-                Step::Wait(Box::pin(async move {
-                    socket.service.forward_answer(&vault, &request, answer, None).await;
-                }))
             }
             AnswerVerdict::Unknown if self.service.is_alone() => {
                 self.complain("RELAY_UNAUTHORIZED", "Not the owner of this request");
@@ -278,10 +274,26 @@ impl VaultService {
             AnswerVerdict::Elsewhere(node) => self.forward_answer(vault, request, answer, Some(node)).await,
             AnswerVerdict::Unknown => self.forward_answer(vault, request, answer, None).await,
             AnswerVerdict::Stray => {
-                self.forward_answer(vault, request, answer, None).await;
+                self.pass_on(vault.clone(), request.clone(), answer);
                 true
             }
         }
+    }
+
+    /// Passes an answer that this node has to whichever other node waits for it, beside everything else: whoever is
+    /// silent does not hold up the vault.
+    fn pass_on(&self, vault: VaultId, request: RequestId, answer: Utf8Bytes) {
+        if self.is_alone() {
+            return;
+        }
+        let Ok(place) = self.inner.strays.clone().try_acquire_owned() else {
+            return self.inner.metrics.drop_one("vault", "stray_answers");
+        };
+        let this = self.clone();
+        self.beside(async move {
+            this.forward_answer(&vault, &request, answer, None).await;
+            drop(place);
+        });
     }
 
     /// Hands an answer to the node that has the request; without a node, and if that one has been given an answer
