@@ -34,6 +34,8 @@ impl VaultService {
             }
             Effect::Locate { anew } => self.beside(self.clone().locate(vault, anew)),
             Effect::LookAfar => self.beside(self.clone().look_afar(vault)),
+            Effect::LookFurther(asked) => self.beside(self.clone().look_further(vault, asked)),
+            Effect::Lapsed(peer) => self.has_lapsed(&peer),
             Effect::Find(request, id) => self.beside(self.clone().find_answer(vault, request, id)),
             Effect::Wake(after) => {
                 let this = self.clone();

@@ -23,7 +23,6 @@ pub fn deliver(vault: &VaultId, record: &Record) -> Deliver {
         Origin::Here(_) => None,
         Origin::There(node) => Some(node).filter(|node| !node.is_afar()),
     };
-    let has_crossed = matches!(&record.origin, Origin::There(node) if node.is_afar());
     Deliver {
         record_id: id_bits(record.id),
         vault_id: vault.as_str().to_owned(),
@@ -39,7 +38,7 @@ pub fn deliver(vault: &VaultId, record: &Record) -> Deliver {
         hops: 1,
         traceparent: trace::traceparent_of(&record.span).unwrap_or_default(),
         order: record.order,
-        crossings: u32::from(has_crossed),
+        crossings: u32::from(record.crossed),
         ..Deliver::default()
     }
 }
@@ -83,6 +82,8 @@ pub struct Delivered {
     pub traceparent: String,
     /// Whether its agent has been told that it is accepted.
     pub accepted: bool,
+    /// Whether it has come from another cluster.
+    pub crossed: bool,
     /// Only to be kept, for a vault at `home`.
     pub guard: bool,
     /// Where the vault is, for one to be kept.
@@ -107,6 +108,7 @@ pub fn delivered(wire: Deliver, from: &NodeRun) -> Option<Delivered> {
         order: wire.order,
         traceparent: wire.traceparent,
         accepted: wire.accepted,
+        crossed: wire.crossings > 0,
         guard: wire.guard,
         home: convert::node_run(&wire.home_node, wire.home_generation),
     })

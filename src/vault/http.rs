@@ -183,12 +183,7 @@ impl VaultService {
         let text = serde_json::from_str::<&RawValue>(body).map_or(body, RawValue::get);
         let answer = frame::write("response", text, time::now());
         let verdict = self.with_known(vault.as_str(), |state, context| state.answer(&request, answer.clone(), context));
-        let taken = match verdict {
-            Some(AnswerVerdict::Stored) => true,
-            Some(AnswerVerdict::Elsewhere(node)) => self.forward_answer(&vault, &request, answer, Some(node)).await,
-            Some(AnswerVerdict::Unknown) | None => self.forward_answer(&vault, &request, answer, None).await,
-        };
-        if taken {
+        if self.hand_answer_on(&vault, &request, answer, verdict.unwrap_or(AnswerVerdict::Unknown)).await {
             return HttpAnswer::new(200, &json!({"success": true, "request_id": request.as_str()}));
         }
         self.counted(

@@ -71,7 +71,9 @@ impl Frames for VaultService {
             }
             Body::Poll(poll) => reply(reply::Body::Poll(self.polled(&poll))),
             Body::ForwardAnswer(answer) => {
-                reply(reply::Body::Done(Done { yes: self.forwarded(answer), ..Done::default() }));
+                let verdict = self.forwarded(answer);
+                let (asked, stray) = (verdict == AnswerVerdict::Stored, verdict == AnswerVerdict::Stray);
+                reply(reply::Body::Done(Done { yes: asked || stray, count: u64::from(asked) }));
             }
             Body::Notify(notify) => {
                 if let Some(frame) = frames::text(notify.frame) {
@@ -132,14 +134,13 @@ impl VaultService {
         pending
     }
 
-    fn forwarded(&self, answer: proto::ForwardAnswer) -> bool {
-        let Some(frame) = frames::text(answer.frame) else { return false };
-        if answer.hops > MAX_HOPS {
-            return false;
-        }
+    fn forwarded(&self, answer: proto::ForwardAnswer) -> AnswerVerdict {
+        let Some(frame) = frames::text(answer.frame).filter(|_| answer.hops <= MAX_HOPS) else {
+            return AnswerVerdict::Unknown;
+        };
         let request = RequestId::from(answer.request_id.as_str());
         let verdict = self.with_known(&answer.vault_id, |state, context| state.answer(&request, frame, context));
-        verdict == Some(AnswerVerdict::Stored)
+        verdict.unwrap_or(AnswerVerdict::Unknown)
     }
 
     /// Sends a frame to every socket that the vault has on this node; whether there is one.

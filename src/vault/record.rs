@@ -24,6 +24,12 @@ const OVERHEAD: usize = 512;
 /// nodes that it came to last.
 pub const MAX_SHARERS: usize = 4;
 
+/// Most other clusters that may have one record at a time.
+pub const MAX_ABROAD: usize = 3;
+
+/// Most nodes that are remembered to have had one record, those that had it last.
+const MAX_FORMER: usize = 4;
+
 /// Unguessable: whoever has it is the submitter of a request.
 #[derive(Clone, Copy)]
 pub struct PollToken(pub [u8; 16]);
@@ -221,13 +227,22 @@ pub struct Record {
     pub origin: Origin,
     /// Where its vault is.
     pub place: Place,
-    /// The other cluster that it was sent to last: what that one says of it counts, wherever the vault is now.
-    pub abroad: Option<NodeRun>,
+    /// Whether it has come from another cluster, and no agent of this one has sent it: it goes to no third one, nor
+    /// back, whoever awaits it.
+    pub crossed: bool,
+    /// The other clusters that it was sent to and that have not refused it, in that order: what they say of it counts,
+    /// wherever the vault is now. See [`MAX_ABROAD`].
+    pub abroad: SmallVec<[NodeRun; 1]>,
+    /// When it was sent to the last of them.
+    pub abroad_since: Millis,
     /// Whether its agent has been told that it is accepted.
     pub accepted: bool,
     /// Other nodes that have it and are told of its end: one that keeps it in case this one dies, and those to
     /// which its agent has sent it again. Once answered: those that could not be told yet. See [`MAX_SHARERS`].
     pub sharers: SmallVec<[NodeRun; 1]>,
+    /// Nodes of this cluster that it was sent to before it was thought to be elsewhere. Each may have it still, for an
+    /// agent of its own or for a session that the vault has there, and is told of its answer. See [`MAX_FORMER`].
+    pub former: SmallVec<[NodeRun; 1]>,
     /// How often it has been sent to a node that did not have the vault.
     pub misses: u8,
     /// How often it has been delivered to a socket of the vault.
@@ -245,6 +260,30 @@ impl Record {
                 self.sharers.remove(0);
             }
             self.sharers.push(node);
+        }
+    }
+
+    /// Its vault is thought to be there from now on.
+    pub fn moves_to(&mut self, place: Place) {
+        let before = std::mem::replace(&mut self.place, place);
+        if let Place::Away(node) = &before
+            && before != self.place
+            && !node.is_afar()
+        {
+            self.former.retain(|known| known != node);
+            self.former.truncate(MAX_FORMER - 1);
+            self.former.insert(0, node.clone());
+        }
+    }
+
+    /// It is sent to that cluster, or again: one that it was sent to before has no say any more if there are too many.
+    pub fn goes_abroad(&mut self, peer: &NodeRun, now: Millis) {
+        if !self.abroad.contains(peer) {
+            if self.abroad.len() >= MAX_ABROAD {
+                self.abroad.remove(0);
+            }
+            self.abroad.push(peer.clone());
+            self.abroad_since = now;
         }
     }
 

@@ -41,7 +41,10 @@ impl VaultService {
             nonce_until: verified.signed_at.plus(NONCE_MEMORY),
         };
         let principal = Principal::vault(verified.vault_id.as_str());
-        if self.owner_afar(&principal).await.is_some_and(|owner| owner != proof.key) {
+        if let Some((peer, owner)) = self.owner_afar(&principal).await
+            && owner != proof.key
+        {
+            self.is_refused_by(&peer);
             return Err(NotRegistered::Refused(RegistrationError::KeyMismatch));
         }
         self.inner.cluster.claims.claim(&principal, &proof, may_bind).await.map_err(|error| match error {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
+use tokio::sync::Semaphore;
 
 use crate::cluster::Cluster;
 use crate::domain::clock::Millis;
@@ -30,6 +31,9 @@ pub(super) const SHARDS: usize = 64;
 
 /// Most vaults that a node remembers at once, connected or asked for.
 pub const MAX_VAULTS: usize = 2_000_000;
+
+/// Most answers that are passed to all other nodes at a time, in case one waits for them.
+const MAX_STRAYS: usize = 256;
 
 /// What the operator sets.
 #[derive(Debug, Clone)]
@@ -68,6 +72,8 @@ pub(super) struct Inner {
     pub polls: Mutex<HashMap<VaultId, Poller>>,
     pub sessions: Mutex<session_mode::Table>,
     pub afar: Afar,
+    /// Room for answers that are being passed to all other nodes.
+    pub strays: Arc<Semaphore>,
     sockets: AtomicU64,
     /// When the node began to leave service, in milliseconds since 1970; zero before.
     pub draining_since: AtomicU64,
@@ -126,6 +132,7 @@ impl VaultService {
             polls: Mutex::default(),
             sessions: Mutex::default(),
             afar: Afar::new(records_bytes / 4),
+            strays: Arc::new(Semaphore::new(MAX_STRAYS)),
             sockets: AtomicU64::new(1),
             draining_since: AtomicU64::new(0),
         });

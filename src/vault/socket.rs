@@ -191,19 +191,21 @@ impl VaultSocket {
         let verdict =
             self.service.with(vault.as_str(), |state, context| state.answer(&request, answer.clone(), context));
         match verdict {
-            AnswerVerdict::Stored => {
+            AnswerVerdict::Stored | AnswerVerdict::Stray => {
                 self.say(frame::stored(request.as_str(), time::now()));
+                if verdict == AnswerVerdict::Stray {
+                    self.service.pass_on(vault, request, answer);
+                }
                 Step::Continue
             }
             AnswerVerdict::Unknown if self.service.is_alone() => {
                 self.complain("RELAY_UNAUTHORIZED", "Not the owner of this request");
                 Step::Continue
             }
-            elsewhere => {
-                let node = if let AnswerVerdict::Elsewhere(node) = elsewhere { Some(node) } else { None };
+            verdict => {
                 let socket = self.clone();
                 Step::Wait(Box::pin(async move {
-                    if socket.service.forward_answer(&vault, &request, answer, node).await {
+                    if socket.service.hand_answer_on(&vault, &request, answer, verdict).await {
                         socket.say(frame::stored(request.as_str(), time::now()));
                     } else {
                         socket.complain("RELAY_UNAUTHORIZED", "Not the owner of this request");
@@ -259,8 +261,44 @@ impl VaultSocket {
 }
 
 impl VaultService {
-    /// Hands an answer to the node that has the request; without a node, to whichever takes it.
-    pub(super) async fn forward_answer(
+    /// Sees to an answer that this node has, or that another node may have use for; whether somebody has it.
+    pub(super) async fn hand_answer_on(
+        &self,
+        vault: &VaultId,
+        request: &RequestId,
+        answer: Utf8Bytes,
+        verdict: AnswerVerdict,
+    ) -> bool {
+        match verdict {
+            AnswerVerdict::Stored => true,
+            AnswerVerdict::Elsewhere(node) => self.forward_answer(vault, request, answer, Some(node)).await,
+            AnswerVerdict::Unknown => self.forward_answer(vault, request, answer, None).await,
+            AnswerVerdict::Stray => {
+                self.pass_on(vault.clone(), request.clone(), answer);
+                true
+            }
+        }
+    }
+
+    /// Passes an answer that this node has to whichever other node waits for it, beside everything else: whoever is
+    /// silent does not hold up the vault.
+    fn pass_on(&self, vault: VaultId, request: RequestId, answer: Utf8Bytes) {
+        if self.is_alone() {
+            return;
+        }
+        let Ok(place) = self.inner.strays.clone().try_acquire_owned() else {
+            return self.inner.metrics.drop_one("vault", "stray_answers");
+        };
+        let this = self.clone();
+        self.beside(async move {
+            this.forward_answer(&vault, &request, answer, None).await;
+            drop(place);
+        });
+    }
+
+    /// Hands an answer to the node that has the request; without a node, and if that one has been given an answer
+    /// before, to whichever else takes it. Whether one has it.
+    async fn forward_answer(
         &self,
         vault: &VaultId,
         request: &RequestId,
@@ -273,21 +311,28 @@ impl VaultService {
             frame: answer.into(),
             hops: 1,
         });
-        let taken = |answer: reply::Body| matches!(answer, reply::Body::Done(done) if done.yes);
+        let (mut known, mut taken) = (false, false);
+        let mut hear = |answer: reply::Body| {
+            if let reply::Body::Done(done) = answer {
+                known |= done.yes;
+                taken |= done.count > 0;
+            }
+            taken
+        };
         if let Some(node) = node
             && let Ok(answer) = self.inner.cluster.links.ask(&node, body.clone(), FORWARD_PATIENCE).await
-            && taken(answer)
+            && hear(answer)
         {
             return true;
         }
-        let mut found = false;
         for _ in 0..FORWARD_TRIES {
-            let complete = self.ask_all(&body, FORWARD_PATIENCE, |_, answer| found |= taken(answer)).await;
-            if found || complete {
+            let mut taken = false;
+            let complete = self.ask_all(&body, FORWARD_PATIENCE, |_, answer| taken |= hear(answer)).await;
+            if taken || complete {
                 break;
             }
         }
-        found
+        known
     }
 }
 

@@ -8,6 +8,7 @@ use waystation::wire::dcp::envelope::RecordId;
 
 use crate::support::cluster::{figure, figure_is};
 use crate::support::far::{FarNode, FarPeer, has_it};
+use crate::support::vault::{key, registration};
 use crate::support::{SEED, TestAgent, TestNode, TestVault, VAULT, envelope, exchange};
 
 const NOT_CONNECTED: &str = "RELAY_VAULT_NOT_CONNECTED";
@@ -107,6 +108,106 @@ async fn a_peer_that_claims_a_vault_and_refuses_its_requests_is_asked_once() {
     // Nothing more was said of any of them.
     agent.send_frame("request", envelope(VAULT, "req_last")).await;
     assert_eq!(link.next().await.1, locate(VAULT));
+}
+
+/// Two peers that say that they have every vault, the first one sooner; and an agent that asks for one that is to be had.
+async fn rivals() -> (TestNode, TestAgent, [FarPeer; 2], [FarNode; 2]) {
+    let (mut liar, mut honest) = (FarPeer::listens().await, FarPeer::listens().await);
+    let node = federated(&format!("{},{}", liar.url, honest.url), &[]).await;
+    let links = [liar.called().await, honest.called().await];
+    for peer in [&liar, &honest] {
+        let up = format!(r#"waystation_federation_up{{peer="{}"}}"#, peer.url);
+        figure_is(node.public, &up, |up| up == 1.0).await;
+    }
+    let agent = TestAgent::connect(node.public).await;
+    (node, agent, [liar, honest], links)
+}
+
+/// The request that a peer is sent, which says, or said, that it has its vault.
+async fn sent_to(link: &mut FarNode) -> Deliver {
+    loop {
+        match link.next().await {
+            (_, Body::Deliver(sent)) => return *sent,
+            (ask, Body::Locate(_)) => link.reply(ask, has_it()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn answer_to(sent: &Deliver) -> Body {
+    let Refused { record_id, vault_id, request_id, .. } = refused(sent);
+    let payload = json!({"version": "1", "request_id": request_id, "encrypted_payload": "EjRW",
+        "timestamp": "2026-01-02T03:04:06.100Z"});
+    let frame = json!({"type": "response", "payload": payload, "timestamp": "2026-01-02T03:04:06.100Z"}).to_string();
+    Body::Answer(proto::Answer { record_id, vault_id, request_id, frame: frame.into() })
+}
+
+#[tokio::test]
+async fn a_peer_that_lets_requests_expire_is_sent_those_only_that_nobody_else_wants() {
+    let (node, mut agent, [liar, _honest], [mut lying, mut answering]) = rivals().await;
+    let mut asked = envelope("vault_1", "req_1");
+    asked["expires_at"] = waystation::wire::dcp::time::format(now().plus(std::time::Duration::from_secs(2))).into();
+    agent.send_frame("request", asked).await;
+    let (ask, _) = lying.next().await;
+    lying.reply(ask, has_it());
+    let taken = sent_to(&mut lying).await;
+    let Refused { record_id, vault_id, request_id, .. } = refused(&taken);
+    lying.say(0, Body::Accepted(proto::Accepted { record_id, vault_id, request_id, remaining: None }));
+    assert_eq!(answering.next().await.1, locate("vault_1"));
+    let lapsed = format!(r#"waystation_federation_lapsed_total{{peer="{}"}}"#, liar.url);
+    figure_is(node.public, &lapsed, |lapsed| lapsed == 1.0).await;
+
+    // It is sooner again; but the other one says that it has the vault as well.
+    let mut agent = TestAgent::connect(node.public).await;
+    agent.send_frame("request", envelope("vault_2", "req_2")).await;
+    let (ask, _) = lying.next().await;
+    lying.reply(ask, has_it());
+    let sent = sent_to(&mut answering).await;
+    answering.say(0, answer_to(&sent));
+    assert_eq!(agent.expect_response("req_2").await, "EjRW");
+
+    // What nobody else has it is sent.
+    agent.send_frame("request", envelope("vault_3", "req_3")).await;
+    let (ask, _) = answering.next().await;
+    answering.reply(ask, reply::Body::Located(proto::Located::default()));
+    let sent = sent_to(&mut lying).await;
+    assert_eq!(sent.request_id, "req_3");
+}
+
+#[tokio::test]
+async fn a_request_that_a_peer_keeps_for_ten_seconds_is_answered_by_another() {
+    let (node, mut agent, [liar, _honest], [mut lying, mut answering]) = rivals().await;
+    agent.send_frame("request", envelope("vault_1", "req_1")).await;
+    let (ask, _) = lying.next().await;
+    lying.reply(ask, has_it());
+    let kept = sent_to(&mut lying).await;
+    let sent = sent_to(&mut answering).await;
+    assert_eq!((sent.request_id.as_str(), sent.crossings), (kept.request_id.as_str(), 1));
+    answering.say(0, answer_to(&sent));
+    assert_eq!(agent.expect_response("req_1").await, "EjRW");
+    let lapsed = format!(r#"waystation_federation_lapsed_total{{peer="{}"}}"#, liar.url);
+    figure_is(node.public, &lapsed, |lapsed| lapsed == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_peer_on_whose_word_a_vault_is_refused_is_named() {
+    let mut peer = FarPeer::listens().await;
+    let node = federated(&peer.url, &[]).await;
+    let mut link = peer.called().await;
+    let up = format!(r#"waystation_federation_up{{peer="{}"}}"#, peer.url);
+    figure_is(node.public, &up, |up| up == 1.0).await;
+    let mut vault = TestVault::connect(node.public).await;
+    vault.send_frame("register", registration(VAULT, SEED)).await;
+    let ask = loop {
+        if let (ask, Body::OwnersQuery(_)) = link.next_mail().await {
+            break ask;
+        }
+    };
+    let keys = vec![key(SEED + 1).public_key().0.to_vec().into()];
+    link.reply(ask, reply::Body::Owners(proto::OwnersFound { keys }));
+    vault.expect_error("RELAY_UNAUTHORIZED", "vault_id is already registered to a different key").await;
+    let refused = format!(r#"waystation_federation_names_refused_total{{peer="{}"}}"#, peer.url);
+    assert_eq!(figure(node.public, &refused).await, 1.0);
 }
 
 fn refused(sent: &Deliver) -> Refused {

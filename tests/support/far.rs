@@ -81,6 +81,16 @@ impl FarNode {
         }
     }
 
+    /// The next frame about mailboxes, or about who owns a name, and its number if it is a question.
+    pub async fn next_mail(&mut self) -> (u64, Body) {
+        loop {
+            let Frame { ask, body } = in_time("a frame", self.hears.recv()).await.expect("a link");
+            if let Some(frame::Body::Mail(mail)) = body {
+                return (ask, mail.frame.unwrap().body.unwrap());
+            }
+        }
+    }
+
     /// The next reply, and the number of its question.
     pub async fn next_reply(&mut self) -> (u64, reply::Body) {
         loop {

@@ -37,6 +37,10 @@ pub struct FederationMetrics {
     pub lookups: Family<Reason, Counter>,
     /// Peers that did not say in time whether they have a vault.
     pub silent: Counter,
+    /// Requests that a peer took and did not answer in their time, or before another that was asked later.
+    pub lapsed: Family<PeerLabel, Counter>,
+    /// Registrations refused because a peer says that another key owns the name.
+    pub names_refused: Family<PeerLabel, Counter>,
     /// Vaults that callers asked for.
     pub lookups_answered: Counter,
     /// Requests sent to other clusters, repeats included.
@@ -61,6 +65,8 @@ impl FederationMetrics {
             queued_bytes: Gauge::default(),
             lookups: Family::default(),
             silent: Counter::default(),
+            lapsed: Family::default(),
+            names_refused: Family::default(),
             lookups_answered: Counter::default(),
             requests_sent: Counter::default(),
             requests_received: Counter::default(),
@@ -78,6 +84,8 @@ impl FederationMetrics {
         r.register("queued_bytes", "Bytes that wait for other clusters", m.queued_bytes.clone());
         r.register("lookups", "Vaults that peers were asked for, by outcome", m.lookups.clone());
         r.register("silent", "Peers that did not say in time whether they have a vault", m.silent.clone());
+        r.register("lapsed", "Requests that a peer took and did not answer", m.lapsed.clone());
+        r.register("names_refused", "Registrations refused on a peer's word", m.names_refused.clone());
         r.register("lookups_answered", "Vaults that callers asked for", m.lookups_answered.clone());
         r.register("requests_sent", "Requests sent to other clusters", m.requests_sent.clone());
         r.register("requests_received", "Requests of other clusters", m.requests_received.clone());

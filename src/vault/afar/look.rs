@@ -1,10 +1,12 @@
 //! Looking for a vault in other clusters, and saying whether this one has it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::FuturesUnordered;
+use smallvec::SmallVec;
 use tokio::time::timeout;
 
 use crate::cluster::convert;
@@ -13,9 +15,9 @@ use crate::cluster::links::{AskError, LinkRefused};
 use crate::cluster::presence::Located;
 use crate::cluster::proto::{self, Locate, frame::Body, reply};
 use crate::cluster::regions::{Caller, PeerName, Regions};
-use crate::domain::ids::VaultId;
+use crate::domain::ids::{NodeRun, VaultId};
 use crate::domain::principal::{Kind, Principal, Standing};
-use crate::observe::metrics::count;
+use crate::observe::metrics::{PeerLabel, count};
 use crate::runtime::time;
 use crate::vault::service::VaultService;
 
@@ -27,30 +29,68 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 const RELINKED: Duration = Duration::from_millis(50);
 
 impl VaultService {
-    /// The key that owns a name in another cluster, as far as those that can be asked say. Of a name that is bound in
-    /// this cluster none is asked: this cluster has judged, and no other can take it away.
-    pub(in crate::vault) async fn owner_afar(&self, principal: &Principal) -> Option<Bytes> {
+    /// A peer that says that a key owns a name, and the key, as far as those that can be asked say. Of a name that is
+    /// bound in this cluster none is asked: this cluster has judged, and no other can take it away.
+    ///
+    /// Nothing shows that the peer tells the truth: a key and its signature of the name are made in a moment, by
+    /// whoever is asked for it. It is believed because who is refused wrongly can be let in once the peer is removed,
+    /// and who is let in wrongly stays.
+    pub(in crate::vault) async fn owner_afar(&self, principal: &Principal) -> Option<(PeerName, Bytes)> {
         let cluster = &self.inner.cluster;
         if !cluster.afar.is_federated() || cluster.claims.is_owned(principal).await == Ok(true) {
             return None;
         }
-        cluster.afar.owners(std::slice::from_ref(principal)).await.into_iter().next().flatten()
+        let asked = cluster.afar.peers().into_iter().map(|peer| async move {
+            let owners = cluster.afar.owners_at(&peer, std::slice::from_ref(principal)).await?;
+            Some((peer, owners.into_iter().next().flatten()?))
+        });
+        join_all(asked).await.into_iter().flatten().next()
+    }
+
+    /// A vault is refused because a peer says that another key owns its name: whoever runs this cluster can tell which
+    /// peer says so of how many.
+    pub(in crate::vault) fn is_refused_by(&self, peer: &PeerName) {
+        self.inner.metrics.federation.names_refused.get_or_create(&PeerLabel { peer: peer.to_string() }).inc();
+        if let Some(left_out) = self.inner.afar.log.lock().pass("name refused", Instant::now()) {
+            tracing::warn!(
+                %peer, left_out,
+                "a vault was refused because a peer says that another key owns its name; remove the peer if it is not to be believed"
+            );
+        }
     }
 
     /// Asks the peers for a vault, and goes on with its requests.
     pub(in crate::vault) async fn look_afar(self, vault: VaultId) {
-        let found = self.ask_peers(&vault).await;
+        let found = self.ask_peers(&vault, &[]).await;
         let found = found.map(|(standing, peer)| (End::Peer(peer).run(), standing));
         self.with_known(vault.as_str(), |state, context| state.found_afar(found, context));
     }
 
-    /// The peer that has the vault most firmly, if one says in time that it has.
-    async fn ask_peers(&self, vault: &VaultId) -> Option<(Standing, PeerName)> {
+    /// Asks the peers other than `asked` for a vault, whose requests those have not answered for a while.
+    pub(in crate::vault) async fn look_further(self, vault: VaultId, asked: SmallVec<[NodeRun; 1]>) {
+        let found = self.ask_peers(&vault, &asked).await.filter(|(standing, _)| *standing > Standing::Waiting);
+        if let Some((_, peer)) = found {
+            let run = End::Peer(peer).run();
+            self.with_known(vault.as_str(), |state, context| state.found_further(&run, context));
+        }
+    }
+
+    /// A peer has taken a request and not answered it.
+    pub(in crate::vault) fn has_lapsed(&self, peer: &NodeRun) {
+        if let Some(End::Peer(peer)) = End::of(peer) {
+            self.inner.metrics.federation.lapsed.get_or_create(&PeerLabel { peer: peer.to_string() }).inc();
+            self.inner.afar.doubts.lock().lapses(&peer, time::now());
+        }
+    }
+
+    /// The peer that has the vault most firmly, if one says in time that it has; one in doubt if no other has it.
+    async fn ask_peers(&self, vault: &VaultId, but: &[NodeRun]) -> Option<(Standing, PeerName)> {
         let (afar, lookups) = (&self.inner.afar, &self.inner.metrics.federation.lookups);
         let out = self.inner.cluster.afar.out.get()?;
         let peers: Vec<_> = {
             let (now, absences) = (time::now(), afar.absences.lock());
-            out.serving_peers().into_iter().filter(|peer| !absences.knows(vault, peer, now)).collect()
+            let others = out.serving_peers().into_iter().filter(|peer| !but.contains(&End::Peer(peer.clone()).run()));
+            others.filter(|peer| !absences.knows(vault, peer, now)).collect()
         };
         if peers.is_empty() {
             count(lookups, "known");
@@ -64,7 +104,10 @@ impl VaultService {
         let mut best = None;
         while let Some((answer, peer)) = asked.next().await {
             match answer {
-                Some(Some(standing)) => best = best.max(Some((standing, peer))),
+                Some(Some(standing)) => {
+                    let is_sure = !afar.doubts.lock().about(&peer, time::now());
+                    best = best.max(Some((standing > Standing::Waiting, is_sure, standing, peer)));
+                }
                 absent => {
                     if absent.is_none() {
                         self.inner.metrics.federation.silent.inc();
@@ -72,12 +115,12 @@ impl VaultService {
                     self.is_absent_at(vault, &peer);
                 }
             }
-            if matches!(best, Some((Standing::Live, _))) {
+            if matches!(best, Some((_, true, Standing::Live, _))) {
                 break;
             }
         }
         count(lookups, if best.is_some() { "found" } else { "absent" });
-        best
+        best.map(|(_, _, standing, peer)| (standing, peer))
     }
 
     /// What the peer says: how firmly it has the vault, or that it has not; nothing if it does not say.

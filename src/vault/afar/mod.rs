@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `look` | asking the peers for a vault, and saying whether this cluster has it |
 //! | `absences` | which peers have said lately that they have not |
+//! | `doubts` | which peers take requests and do not answer them |
 //! | `callers` | what callers have under way here, which is bounded |
 //! | `words` | what peers and callers say, and what they are told |
 
 mod absences;
 mod callers;
+mod doubts;
 mod look;
 mod words;
 
@@ -20,11 +22,13 @@ use tokio::sync::Semaphore;
 
 use crate::cluster::regions::PeerName;
 use crate::domain::ids::VaultId;
+use crate::observe::log_gate::LogGate;
 
 use super::service::VaultService;
 
 use absences::Absences;
 use callers::Callers;
+use doubts::Doubts;
 
 /// Most questions to one peer at a time: half of what it lets one party ask.
 const MAX_QUESTIONS: usize = 128;
@@ -35,12 +39,20 @@ pub(super) struct Afar {
     /// Bounds the questions to each peer.
     questions: Mutex<HashMap<PeerName, Arc<Semaphore>>>,
     callers: Mutex<Callers>,
+    doubts: Mutex<Doubts>,
+    log: Mutex<LogGate>,
 }
 
 impl Afar {
     /// Nothing yet; requests of all callers together may use `bytes`.
     pub fn new(bytes: usize) -> Self {
-        Self { absences: Mutex::default(), questions: Mutex::default(), callers: Mutex::new(Callers::new(bytes)) }
+        Self {
+            absences: Mutex::default(),
+            questions: Mutex::default(),
+            callers: Mutex::new(Callers::new(bytes)),
+            doubts: Mutex::default(),
+            log: Mutex::new(LogGate::once_a_minute()),
+        }
     }
 
     /// Keeps nothing for those who are no peers any more; a question that was under way to one meanwhile is forgotten the

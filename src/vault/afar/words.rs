@@ -104,7 +104,10 @@ impl VaultService {
             match word {
                 _ if !is_theirs => {}
                 Word::Accepted(remaining) => state.accepted(&request, id, remaining, context),
-                Word::Answer(answer) => state.answered(&request, id, answer, context),
+                Word::Answer(answer) => {
+                    self.inner.afar.doubts.lock().answers(peer);
+                    state.answered_afar(&from, &request, id, answer, context);
+                }
                 Word::Refused(refused) => {
                     if matches!(refused.reason(), Reason::Unspecified | Reason::NotHere | Reason::NotConnected) {
                         // It is not believed again at once, or a request could go to and fro.

@@ -33,12 +33,14 @@ pub(super) struct Sought {
     requests: Vec<(RequestId, RecordId)>,
     /// Since when requests go to the peer that the route leads to.
     found: Millis,
+    /// When what a peer does not answer was looked for at others.
+    pub(super) further: Millis,
 }
 
 impl VaultState {
     /// Nobody in this cluster has the vault, or an answer to this request: the peers are asked, or it ends.
     pub(super) fn seek_afar(&mut self, request: &RequestId, id: RecordId, context: &mut Context<'_>) {
-        let may_leave = self.find(request, id).is_some_and(|record| !is_of_caller(record));
+        let may_leave = self.find(request, id).is_some_and(|record| !record.crossed);
         if !context.peers || !may_leave {
             return self.give_up(request, id, &Refusal::NotConnected(self.vault.clone()), context);
         }
@@ -48,7 +50,7 @@ impl VaultState {
 
     /// Something waits here for a vault that has gone: it may have come to another cluster. Looked at again and again.
     pub(super) fn look_beyond(&mut self, context: &mut Context<'_>) {
-        let waits = |r: &Record| r.is_open() && !is_of_caller(r) && !matches!(r.place, Place::Away(_));
+        let waits = |r: &Record| r.is_open() && !r.crossed && !matches!(r.place, Place::Away(_));
         if context.peers && self.sessions.is_empty() && self.records.values().flatten().any(|record| waits(record)) {
             self.look_afar(context);
             self.wake_within(RETRY, context);
@@ -66,7 +68,8 @@ impl VaultState {
         self.sought.under_way = false;
         let sought = std::mem::take(&mut self.sought.requests);
         // Two clusters that both only wait for the vault must not send requests to each other.
-        let found = found.filter(|(_, standing)| self.waiting_until.is_none() || *standing > Standing::Waiting);
+        let waits = self.waiting_until.is_some() || self.lost_until.is_some_and(|until| until > context.now);
+        let found = found.filter(|(_, standing)| !waits || *standing > Standing::Waiting);
         if !self.sessions.is_empty() || matches!(self.route, Route::At(..)) {
             return self.settle(context);
         }
@@ -105,10 +108,10 @@ impl VaultState {
         peer.is_afar() && self.sought.found.plus(TRUST) <= now
     }
 
-    /// Whether the request was sent to that peer last: nobody else of another cluster has a say in it.
+    /// Whether the request was sent to that peer, which has not refused it: nobody else of another cluster has a say.
     #[must_use]
     pub fn is_with(&self, request: &RequestId, id: RecordId, peer: &NodeRun) -> bool {
-        self.find(request, id).is_some_and(|record| record.abroad.as_ref() == Some(peer))
+        self.find(request, id).is_some_and(|record| record.abroad.contains(peer))
     }
 
     /// A caller has sent a request for a vault of this cluster. What it says of earlier acceptance counts for nothing:
@@ -120,9 +123,11 @@ impl VaultState {
             return self.refuse_to(caller, &request, id, &Refusal::Expired, context);
         }
         if let Some(known) = self.find_mut(&request, id) {
-            let body = match &known.answer {
-                Some(answer) => Some(frames::answer(&vault, &request, id, answer)),
-                None => {
+            let body = match (&known.answer, &known.place) {
+                (Some(answer), _) => Some(frames::answer(&vault, &request, id, answer)),
+                // Each would wait for the other, or for a third: what is asked of this cluster, it has not.
+                (None, Place::Away(node)) if node.is_afar() => Some(frames::not_here(&vault, &request, id)),
+                (None, _) => {
                     await_at(known, caller.clone());
                     known.accepted.then(|| frames::accepted(&vault, &request, id, None))
                 }

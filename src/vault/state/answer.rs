@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::cluster::proto;
+use crate::cluster::proto::{self, frame::Body};
 use crate::domain::clock::Millis;
 use crate::domain::ids::{NodeRun, RequestId};
 use crate::vault::frames;
@@ -22,6 +22,9 @@ const MAX_OFFERS: u8 = 10;
 pub enum AnswerVerdict {
     /// Kept, and handed to whoever waits.
     Stored,
+    /// Kept and handed on likewise, or it was answered before, and the first answer stands. But it was not this node
+    /// that asked the vault, or not this time: whoever did may have the request open, so all others are to be told.
+    Stray,
     /// The request is at that node.
     Elsewhere(NodeRun),
     /// This node knows no such request.
@@ -34,25 +37,26 @@ impl VaultState {
         self.last_life = context.now;
         let records = self.records.get(request).map(|records| records.as_slice()).unwrap_or_default();
         let open = || records.iter().filter(|record| record.is_open());
-        // Delivered ones first: an answer to what has not been delivered yet is one to an earlier delivery of it.
+        // Delivered ones first: an answer to what has not been delivered yet is one to another delivery of it.
         let home = open().filter(|r| matches!(r.place, Place::Home(_)));
         let here = home.min_by_key(|r| (r.place == Place::Home(None), r.delivered)).map(|record| record.id);
         let nowhere = || open().filter(|r| r.place == Place::Nowhere).min_by_key(|r| r.order).map(|record| record.id);
         let away = open().find_map(|r| if let Place::Away(node) = &r.place { Some(node) } else { None });
         match (here, away, nowhere(), &self.route) {
             (Some(id), ..) | (None, None, Some(id), _) => {
+                let was_asked_here = self.find(request, id).is_some_and(|record| record.deliveries > 0);
                 self.fill(request, id, answer, context);
-                AnswerVerdict::Stored
+                if was_asked_here { AnswerVerdict::Stored } else { AnswerVerdict::Stray }
             }
             (None, Some(node), ..) | (None, None, None, Route::At(node, _)) => AnswerVerdict::Elsewhere(node.clone()),
             _ if !records.is_empty() => {
-                // Answered before: the first answer stands. But somebody asked the vault again, so perhaps it was lost.
+                // Perhaps what was said of it was lost.
                 for record in records {
                     if let Some(answer) = &record.answer {
-                        tell_others(record, context, || frames::answer(&self.vault, request, record.id, answer));
+                        tell_all(record, context, || frames::answer(&self.vault, request, record.id, answer));
                     }
                 }
-                AnswerVerdict::Stored
+                AnswerVerdict::Stray
             }
             _ => AnswerVerdict::Unknown,
         }
@@ -108,7 +112,7 @@ impl VaultState {
             figures.answered.inc();
             figures.latency.observe(context.now.since(record.begun).as_secs_f64());
         }
-        tell_others(record, context, || frames::answer(&vault, request, id, &answer));
+        tell_all(record, context, || frames::answer(&vault, request, id, &answer));
         record.sharers.clear();
         context.effects.push(Effect::Keep(request.clone(), id, record.expires));
         let (after, undelivered) = (record.weight(), record.deliveries == 0);
@@ -149,5 +153,16 @@ impl VaultState {
                 context.effects.push(Effect::Send(node, body));
             }
         }
+    }
+}
+
+/// Sends an answer to the other nodes that want to hear of it, and to those that may still have the request open.
+fn tell_all(record: &Record, context: &mut Context<'_>, body: impl Fn() -> Body) {
+    tell_others(record, context, &body);
+    let hears = |node: &NodeRun| {
+        record.sharers.contains(node) || matches!(&record.origin, Origin::There(origin) if origin == node)
+    };
+    for node in record.former.iter().filter(|node| !hears(node)) {
+        context.effects.push(Effect::Send(node.clone(), body()));
     }
 }

@@ -46,6 +46,7 @@ impl VaultState {
             _ => drop(self.remove(&request, id, context)),
         }
         if let Some(known) = self.find_mut(&request, id) {
+            known.crossed = false;
             return repeat(known, waiter, context);
         }
         if self.has_no_room(frame.len(), context) {
@@ -65,8 +66,11 @@ impl VaultState {
             origin: Origin::Here(waiter),
             place: Place::Nowhere,
             accepted: false,
-            abroad: None,
+            crossed: false,
+            abroad: SmallVec::new(),
+            abroad_since: Millis::default(),
             sharers: SmallVec::new(),
+            former: SmallVec::new(),
             misses: 0,
             deliveries: 0,
             delivered: 0,
@@ -91,6 +95,11 @@ impl VaultState {
     pub fn refused(&mut self, from: &NodeRun, refused: &proto::Refused, context: &mut Context<'_>) {
         let (request, vault) = (RequestId::from(refused.request_id.as_str()), self.vault.clone());
         let Some(id) = frames::id_from(refused.record_id.as_ref()) else { return };
+        if from.is_afar()
+            && let Some(record) = self.find_mut(&request, id)
+        {
+            record.abroad.retain(|peer| peer != from);
+        }
         if !self.find(&request, id).is_some_and(|r| r.is_open() && Self::is_away_at(r, from)) {
             return;
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::domain::clock::Millis;
 use crate::domain::ids::{NodeRun, RequestId};
 use crate::domain::principal::Standing;
 use crate::runtime::outbox::Outbox;
@@ -41,8 +42,9 @@ impl VaultState {
             };
         }
         if delivered.guard {
-            if self.find(&request, id).is_none() {
-                self.keep(from, delivered, context);
+            match self.find_mut(&request, id) {
+                Some(known) => known.crossed &= delivered.crossed,
+                None => self.keep(from, delivered, context),
             }
             return;
         }
@@ -114,7 +116,7 @@ impl VaultState {
         let verifying = self.route == Route::Verifying;
         let Some(record) = self.find_mut(request, id) else { return };
         if verifying {
-            record.place = Place::Home(None);
+            record.moves_to(Place::Home(None));
             return;
         }
         let remaining = match record.accepted {
@@ -129,7 +131,7 @@ impl VaultState {
             },
         };
         if let Some(record) = self.find_mut(request, id) {
-            record.place = Place::Home(None);
+            record.moves_to(Place::Home(None));
         }
         self.flush_one(request, id, context);
         if remaining.is_some() {
@@ -217,6 +219,7 @@ impl VaultState {
         let (request, id) = (delivered.request, delivered.id);
         let Some(record) = self.find_mut(&request, id) else { return };
         let foreign = delivered.origin != *context.me;
+        record.crossed &= delivered.crossed;
         if foreign {
             await_at(record, delivered.origin.clone());
         }
@@ -288,8 +291,11 @@ pub(super) fn record(delivered: Delivered, context: &Context<'_>) -> Record {
         origin: if here { Origin::Here(Waiter::Nobody) } else { Origin::There(delivered.origin) },
         place: Place::Nowhere,
         accepted: delivered.accepted,
-        abroad: None,
+        crossed: delivered.crossed,
+        abroad: SmallVec::new(),
+        abroad_since: Millis::default(),
         sharers: SmallVec::new(),
+        former: SmallVec::new(),
         misses: 0,
         deliveries: 0,
         delivered: 0,

@@ -13,6 +13,7 @@ mod adopt;
 mod afar;
 mod answer;
 mod desk;
+mod further;
 mod home;
 mod search;
 mod sessions;
@@ -58,6 +59,10 @@ pub enum Effect {
     },
     /// Ask the peers whether they have the vault, then call [`VaultState::found_afar`].
     LookAfar,
+    /// Ask the peers but for these, then call [`VaultState::found_further`] if one has the vault.
+    LookFurther(SmallVec<[NodeRun; 1]>),
+    /// A peer took a request, and did not answer it in its time, or before another did that was asked later.
+    Lapsed(NodeRun),
     /// Ask every node for an answer to this request, then call [`VaultState::not_found`].
     Find(RequestId, RecordId),
     /// Tell the owners that this node holds the vault.

@@ -11,11 +11,10 @@ use crate::domain::clock::Epoch;
 use crate::domain::ids::{NodeRun, RequestId};
 use crate::domain::principal::Standing;
 use crate::vault::frames;
-use crate::vault::record::{Origin, Place, Waiter};
+use crate::vault::record::{Origin, Place, Record, Waiter};
 use crate::vault::refusal::Refusal;
 use crate::wire::dcp::envelope::RecordId;
 
-use super::afar::is_of_caller;
 use super::desk::accept;
 use super::{Context, Effect, Route, VaultState};
 
@@ -99,7 +98,9 @@ impl VaultState {
             // Meanwhile it has been seen, and its node has died.
             return self.wake_within(RETRY, context);
         }
-        if self.find(request, id).is_some_and(|r| r.is_open() && r.place == Place::Nowhere) {
+        // While it is looked for, what comes of that decides.
+        let is_lost = |r: &Record| r.is_open() && r.place == Place::Nowhere;
+        if !self.route.is_sought() && self.find(request, id).is_some_and(is_lost) {
             self.seek_afar(request, id, context);
         }
     }
@@ -136,7 +137,9 @@ impl VaultState {
                 record.origin = heir.map_or(Origin::Here(Waiter::Nobody), Origin::There);
             }
         }
-        if self.take_back(run) {
+        let was_there = self.take_back(run);
+        self.records.values_mut().flatten().for_each(|record| record.former.retain(|former| former != run));
+        if was_there {
             if self.takes_requests() {
                 self.settle(context);
                 return self.look_for_better(context);
@@ -152,6 +155,11 @@ impl VaultState {
     pub fn repeat_to(&mut self, run: &NodeRun, context: &mut Context<'_>) {
         for (request, id) in self.open_ones(|record| Self::is_away_at(record, run)) {
             self.send_to(&request, id, run.clone(), context);
+        }
+        // It may have answered what it was sent before the vault came here.
+        let was_there = |r: &Record| matches!(r.place, Place::Home(_)) && r.former.contains(run);
+        for (request, id) in self.open_ones(was_there) {
+            context.effects.push(Effect::Find(request, id));
         }
         if self.open > 0 && self.sessions.is_empty() && self.waiting_until.is_some() {
             // It may have said that the vault is there now.
@@ -180,7 +188,7 @@ impl VaultState {
         let Some(record) = self.find_mut(request, id).filter(|r| r.is_open() && Self::is_away_at(r, node)) else {
             return;
         };
-        record.place = Place::Nowhere;
+        record.moves_to(Place::Nowhere);
         record.misses = record.misses.saturating_add(1);
         if node.is_afar() {
             // As if that cluster had just been lost: its link has gone, or carries no more.
@@ -212,6 +220,7 @@ impl VaultState {
         self.offer_answers(context);
         self.end_adoption(context);
         self.flush_backlog(context);
+        self.look_further(context);
         if let Some(until) = self.waiting_until.filter(|_| self.sessions.is_empty()) {
             if until <= context.now {
                 return self.leave(context);
@@ -267,18 +276,21 @@ impl VaultState {
     }
 
     pub(super) fn send_to(&mut self, request: &RequestId, id: RecordId, node: NodeRun, context: &mut Context<'_>) {
-        if node.is_afar() && self.find(request, id).is_some_and(is_of_caller) {
+        if node.is_afar() && self.find(request, id).is_some_and(|record| record.crossed) {
             return self.turn_back(request, id, context);
         }
         if let Some(record) = self.find_mut(request, id) {
-            record.place = Place::Away(node.clone());
+            record.moves_to(Place::Away(node.clone()));
             if node.is_afar() {
-                record.abroad = Some(node.clone());
+                record.goes_abroad(&node, context.now);
             }
         }
         if let Some(record) = self.find(request, id) {
-            let body = self.deliver_body(record);
+            let (body, is_afar) = (self.deliver_body(record), node.is_afar());
             context.effects.push(Effect::Send(node, body));
+            if is_afar {
+                self.look_further(context);
+            }
         }
     }
 
@@ -318,7 +330,7 @@ impl VaultState {
         }
         for record in self.records.values_mut().flatten() {
             if record.is_open() && Self::is_away_at(record, node) {
-                record.place = Place::Nowhere;
+                record.moves_to(Place::Nowhere);
                 any = true;
             }
         }

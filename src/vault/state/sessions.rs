@@ -35,7 +35,7 @@ impl VaultState {
         self.announce(context);
         for record in self.records.values_mut().flatten() {
             if record.is_open() && !matches!(record.place, Place::Home(_)) {
-                record.place = Place::Home(None);
+                record.moves_to(Place::Home(None));
             }
         }
         if !context.alone {

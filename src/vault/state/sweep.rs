@@ -15,6 +15,7 @@ impl VaultState {
         if self.open > 0 {
             let now = context.now;
             for (request, id) in self.open_ones(|record| record.expires <= now) {
+                self.note_lapses(&request, id, context);
                 self.give_up(&request, id, &Refusal::Expired, context);
             }
         }

@@ -1,9 +1,11 @@
 //! What the rules promise, by example on one node ([`origin`], [`home`]) and between nodes
-//! ([`forwarding`], [`moves`], [`losses`], [`afar`]), and whatever happens ([`model`]).
+//! ([`forwarding`], [`moves`], [`twice`], [`losses`]) and clusters ([`afar`], [`further`]), and whatever happens
+//! ([`model`]).
 
 mod afar;
 mod cluster;
 mod forwarding;
+mod further;
 mod home;
 mod losses;
 mod model;
@@ -11,3 +13,4 @@ mod moves;
 mod origin;
 mod pair;
 mod support;
+mod twice;

@@ -55,6 +55,7 @@ fn delivered(agent: &Agent, name: &str) -> Delivered {
         order: 1,
         traceparent: String::new(),
         accepted: true,
+        crossed: true,
         guard: false,
         home: None,
     }
@@ -235,4 +236,75 @@ fn a_request_outlives_its_caller_and_is_told_to_the_next_one() {
     assert!(!node.state.is_awaited(), "no agent of this node waits");
     node.call(VaultState::abandon);
     assert_eq!(node.figures()[3], 1, "a node that stops leaves it to its link to say so");
+}
+
+#[test]
+fn a_request_that_has_crossed_crosses_no_more_though_its_caller_is_gone() {
+    let id = Agent::new(1).id("r1");
+    // Where it waits for a vault that has gone.
+    let (mut home, vault) = (Node { peers: true, ..Node::new(0) }, Client::new());
+    open(&mut home, 1, &vault);
+    home.call(VaultState::adopted);
+    deliver(&mut home, 1, "r1");
+    home.call(|state, context| state.session_closed(1, false, context));
+    home.call(|state, context| state.node_lost(&caller(1), context));
+    let effects = home.call(|state, context| state.located(Whereabouts::Absent, context));
+    assert!(!effects.contains(&Effect::LookAfar), "{effects:?}");
+    home.now = START.plus(GRACE);
+    assert!(home.call(VaultState::wake).contains(&Effect::Locate { anew: true }));
+    home.call(|state, context| state.located(Whereabouts::Absent, context));
+    let effects = home.call(|state, context| state.not_found(&"r1".into(), id, context));
+    assert!(!effects.contains(&Effect::LookAfar), "{effects:?}");
+    assert_eq!(home.figures()[3], 0, "it has ended");
+    // Where others of this cluster have found the vault in a third.
+    let (mut node, _) = origin();
+    deliver(&mut node, 1, "r2");
+    node.call(|state, context| state.node_lost(&caller(1), context));
+    assert_eq!(told(&found(&mut node, Some("as")), &peer("as")), ["deliver"], "that of its own agent");
+    assert_eq!(node.figures()[3], 1);
+    // Where its node has died, too: the one that had the vault says what it has heard.
+    let mut origin = Node { peers: true, ..Node::new(0) };
+    deliver(&mut origin, 1, "r1");
+    let effects = origin.call(|state, context| state.located(at(1, 1), context));
+    let Some(Effect::Send(_, Body::Deliver(sent))) = effects.into_iter().next() else { panic!("nothing is sent") };
+    let (mut home, vault) = (Node { peers: true, ..Node::new(1) }, Client::new());
+    open(&mut home, 1, &vault);
+    home.call(VaultState::adopted);
+    home.call(received(&run(0), Body::Deliver(sent)));
+    home.call(|state, context| state.node_lost(&run(0), context));
+    home.call(|state, context| state.session_closed(1, false, context));
+    let effects = home.call(|state, context| state.located(Whereabouts::Absent, context));
+    assert!(!effects.contains(&Effect::LookAfar), "{effects:?}");
+}
+
+#[test]
+fn a_request_that_an_agent_of_this_cluster_sends_as_well_may_leave_it_once() {
+    let (mut node, agent) = (Node { peers: true, ..Node::new(0) }, Agent::new(1));
+    deliver(&mut node, 1, "r1");
+    node.call(|state, context| state.submit(agent.request("r1"), context));
+    assert_eq!(absent(&mut node, &agent), [Effect::LookAfar]);
+    let effects = found(&mut node, Some("as"));
+    let Some(Effect::Send(_, Body::Deliver(sent))) = effects.first() else { panic!("{effects:?}") };
+    assert_eq!(sent.crossings, 0);
+    // Whoever asks for it here now is not kept waiting: what it wants is not here.
+    assert_eq!(told(&deliver(&mut node, 2, "r1"), &caller(2)), ["not here"]);
+    let effects = node.call(|state, context| state.answered(&"r1".into(), agent.id("r1"), "done".into(), context));
+    assert_eq!(told(&effects, &caller(1)), ["answer"], "who asked before hears of it");
+}
+
+#[test]
+fn two_clusters_that_both_have_lost_a_vaults_node_send_each_other_nothing() {
+    let (mut node, agent) = origin();
+    found(&mut node, Some("eu"));
+    node.call(|state, context| state.node_lost(&peer("eu"), context));
+    node.call(|state, context| state.located(Whereabouts::Absent, context));
+    let waits = Some((peer("as"), Standing::Waiting));
+    let effects = node.call(|state, context| state.found_afar(waits.clone(), context));
+    assert_eq!(told(&effects, &peer("as")), [""; 0]);
+    // Once the time is over in which it may come back, whoever still waits may have it.
+    node.now = START.plus(GRACE);
+    assert!(node.call(VaultState::wake).contains(&Effect::Locate { anew: true }));
+    assert_eq!(absent(&mut node, &agent), [Effect::LookAfar]);
+    let effects = node.call(|state, context| state.found_afar(waits, context));
+    assert_eq!(told(&effects, &peer("as")), ["deliver"]);
 }

@@ -162,6 +162,8 @@ impl Cluster {
                     more.extend(host.node.call(|state, context| state.unsent(&to, &body, context)));
                 }
             }
+            // There is no third cluster.
+            Effect::LookFurther(_) | Effect::Lapsed(_) => {}
             Effect::LookAfar => self.tasks.push(Task::LookAfar { node: at }),
             Effect::Locate { anew } => self.tasks.push(Task::Locate { node: at, anew }),
             Effect::Find(request, id) => self.find(at, request, id),

@@ -138,7 +138,7 @@ fn an_answer_given_at_another_node_is_passed_to_the_request() {
     assert_eq!(verdict, AnswerVerdict::Elsewhere(run(1)));
     pair.origin.call(|state, context| state.node_lost(&run(1), context));
     let (verdict, _) = pair.origin.apply(|state, context| state.answer(&"r1".into(), "done".into(), context));
-    assert_eq!(verdict, AnswerVerdict::Stored, "where nobody has it, it is taken");
+    assert_eq!(verdict, AnswerVerdict::Stray, "where nobody has it, it is taken");
     assert_eq!(pair.agent.heard(), [accepted("r1"), Heard::Answer("done".to_owned())]);
 }
 

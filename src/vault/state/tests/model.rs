@@ -176,6 +176,109 @@ fn a_socket_that_has_not_heard_all_nodes_finds_a_newer_one() {
     assert_eq!(cluster.agents.waiting(), [0; 0], "{}", cluster.told());
 }
 
+/// A vault that is asked by two nodes, neither of which knows of the other's request, answers both by one of them.
+#[test]
+fn an_answer_by_another_node_reaches_an_agent_that_sent_its_request_again_elsewhere() {
+    let mut cluster = Cluster::new(4);
+    for op in [
+        Op::Submit(3),
+        Op::OpenVault { node: 0, late: false, polls: false },
+        Op::Settle,
+        Op::Kill(1, 0),
+        Op::OpenVault { node: 2, late: false, polls: false },
+        Op::Cut(2, 0),
+        Op::Steps(vec![0]),
+        Op::Submit(3),
+        Op::Connect { agent: 3, node: 3, close: false },
+        Op::Repeat(3, 1),
+    ] {
+        cluster.perform_op(&op);
+    }
+    cluster.calm_down();
+    assert_eq!(cluster.agents.waiting(), [0; 0], "{}", cluster.told());
+}
+
+/// A vault that polled at one node opens a socket at the one that sent its request there, and answers at the first.
+#[test]
+fn an_answer_that_a_link_loses_reaches_the_node_that_the_vault_has_come_to() {
+    let mut cluster = Cluster::new(4);
+    for op in [
+        Op::OpenVault { node: 0, late: false, polls: true },
+        Op::Kill(1, 0),
+        Op::Connect { agent: 1, node: 2, close: false },
+        Op::Submit(1),
+        Op::Settle,
+        Op::OpenVault { node: 3, late: false, polls: false },
+        Op::Pass(1_000),
+        Op::Answer { request: 0, via: 0 },
+        Op::Answer { request: 0, via: 0 },
+        Op::Steps(vec![37, 1]),
+        Op::Cut(0, 3),
+    ] {
+        cluster.perform_op(&op);
+    }
+    cluster.calm_down();
+    assert_eq!(cluster.agents.waiting(), [0; 0], "{}", cluster.told());
+}
+
+/// A node that took its requests back from another for a newer socket of its own sends them there again.
+#[test]
+fn an_answer_by_a_node_that_has_handed_its_requests_on_reaches_whoever_waits_where_they_went() {
+    let open = |node, late| Op::OpenVault { node, late, polls: false };
+    let close = || Op::CloseVault { socket: 0, for_good: false };
+    let mut cluster = Cluster::new(3);
+    for op in [
+        open(0, false),
+        Op::Submit(1),
+        open(0, false),
+        Op::Submit(2),
+        open(0, false),
+        open(0, false),
+        close(),
+        Op::Submit(1),
+        close(),
+        Op::Cut(0, 2),
+        Op::Connect { agent: 2, node: 3, close: false },
+        open(0, false),
+        open(0, false),
+        Op::Repeat(2, 0),
+        open(2, true),
+        Op::Post(1, 2),
+        Op::Settle,
+        close(),
+    ] {
+        cluster.perform_op(&op);
+    }
+    cluster.calm_down();
+    assert_eq!(cluster.agents.waiting(), [0; 0], "{}", cluster.told());
+}
+
+/// Both have lost the vault's node, and each has requests for the other.
+#[test]
+fn two_clusters_that_wait_for_the_same_vault_come_to_rest() {
+    let mut cluster = Cluster::federated(2, 2);
+    for op in [
+        Op::OpenVault { node: 3, late: false, polls: false },
+        Op::Kill(3, 0),
+        Op::Submit(3),
+        Op::Submit(1),
+        Op::Submit(1),
+        Op::Post(1, 3),
+        Op::Pass(1),
+        Op::OpenVault { node: 1, late: false, polls: false },
+        Op::Kill(1, 0),
+        Op::Repeat(1, 2),
+        Op::Settle,
+        Op::Pass(1_000),
+        Op::Submit(2),
+        Op::Settle,
+    ] {
+        cluster.perform_op(&op);
+    }
+    cluster.calm_down();
+    assert_eq!(cluster.agents.waiting(), [0; 0], "{}", cluster.told());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         // Each case is a few seconds of a cluster's life, and some minutes of its end.

@@ -40,7 +40,7 @@ fn a_request_is_delivered_acknowledged_and_answered_once() {
     assert_eq!(vault.received(), ["r1 from 10.0.0.1"]);
     assert_eq!(agent.heard(), [accepted("r1")]);
     assert_eq!(answers(&mut node, "r1", "first"), AnswerVerdict::Stored);
-    assert_eq!(answers(&mut node, "r1", "second"), AnswerVerdict::Stored);
+    assert_eq!(answers(&mut node, "r1", "second"), AnswerVerdict::Stray);
     assert_eq!(agent.heard(), [answer("first")]);
     assert_eq!(agent.pending(), 0);
 }

@@ -36,6 +36,8 @@ pub enum Question {
 pub enum Reply {
     Outranked(Rank),
     Done(bool),
+    /// It is stored, but another node may have asked the vault.
+    Stray,
 }
 
 /// A question that has not been answered by all.
@@ -81,6 +83,7 @@ impl Cluster {
                 match reply {
                     Reply::Outranked(rank) => ask.better = ask.better.max(Some((rank, from))),
                     Reply::Done(taken) => ask.taken |= taken,
+                    Reply::Stray => {}
                 }
                 if ask.waiting.is_empty() {
                     self.finish(number);
@@ -108,11 +111,13 @@ impl Cluster {
             Question::Forward(request, answer) => {
                 let text = answer.to_string();
                 let verdict = self.call(to, |state, context| state.answer(&request, answer, context));
-                let taken = verdict == Some(AnswerVerdict::Stored);
-                if taken {
+                if matches!(verdict, Some(AnswerVerdict::Stored | AnswerVerdict::Stray)) {
                     self.vaults.is_stored(to, &text);
                 }
-                Reply::Done(taken)
+                if verdict == Some(AnswerVerdict::Stray) {
+                    return Reply::Stray;
+                }
+                Reply::Done(verdict == Some(AnswerVerdict::Stored))
             }
         }
     }
