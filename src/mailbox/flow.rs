@@ -154,9 +154,11 @@ impl Flow {
         }
     }
 
-    /// What came and stands behind the cursor of its holder. The rest is shown by the pages after it.
+    /// What came and stands behind the cursor of its holder. The rest is shown by the pages after it. What came at a
+    /// holder that is left alone stays until that is tried again.
     pub fn behind(&mut self, over: Over) -> Vec<(usize, Place)> {
-        let (came, left) = std::mem::take(&mut self.came).into_iter().partition(|(of, ..)| *of == over);
+        let is_due = |(of, holder, _): &(Over, usize, Place)| *of == over && !self.rests(*holder);
+        let (came, left) = self.came.iter().copied().partition(is_due);
         self.came = left;
         let came: Vec<(Over, usize, Place)> = came;
         let behind = came.into_iter().map(|(_, holder, place)| (holder, place));
@@ -217,6 +219,11 @@ impl Flow {
             away.failures = away.failures.saturating_add(1);
             away.failures
         })
+    }
+
+    /// Whether another node is left alone for now.
+    pub fn rests(&self, holder: usize) -> bool {
+        holder.checked_sub(1).and_then(|at| self.away.get(at)).is_some_and(|away| away.rests)
     }
 
     /// Another node that has failed may be tried again.
@@ -346,6 +353,20 @@ mod tests {
         assert_eq!(flow.behind(Over::Devices), []);
         assert_eq!(flow.behind(over), [(HERE, place(3)), (HERE, place(9))]);
         assert_eq!(flow.behind(over), []);
+    }
+
+    #[test]
+    fn what_came_at_a_node_that_fails_is_looked_for_once_that_is_tried_again() {
+        let (mut flow, over) = (Flow::default(), Over::Blobs);
+        let holder = flow.waits_at(&Whereabouts::Near("a".parse().unwrap()), over);
+        flow.passed(over, holder, place(5));
+        flow.came(over, holder, place(3));
+        flow.came(over, HERE, place(3));
+        flow.passed(over, HERE, place(5));
+        flow.failed(holder);
+        assert_eq!(flow.behind(over), [(HERE, place(3))]);
+        flow.rested(holder);
+        assert_eq!(flow.behind(over), [(holder, place(3))]);
     }
 
     #[test]

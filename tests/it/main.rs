@@ -37,6 +37,7 @@ mod federation_tls;
 mod federation_vault;
 mod figures;
 mod layers;
+mod mailbox_behind;
 mod mailbox_claims;
 mod mailbox_cluster;
 mod mailbox_limits;

@@ -114,7 +114,7 @@ impl MailboxService {
                 }
                 let is_taken = callers.add(&caller, mailbox);
                 if is_taken {
-                    self.announce_near(&mailbox, Change::Begun);
+                    self.announce_near(&mailbox, if interest.fresh { Change::Fresh } else { Change::Begun });
                 }
                 is_taken
             });
@@ -123,7 +123,7 @@ impl MailboxService {
             }
         }
         if !interest.over && !interest.mailboxes.is_empty() {
-            self.inner.peers.lookups.check(Asker::Caller(caller), interest.mailboxes);
+            self.inner.peers.lookups.check(Asker::Caller(caller), interest.mailboxes, interest.fresh);
         }
     }
 

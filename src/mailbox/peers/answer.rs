@@ -128,7 +128,7 @@ impl MailboxService {
             }
         }
         if !interest.over && !interest.asks && !interest.mailboxes.is_empty() {
-            self.inner.peers.lookups.check(Asker::Node(from.clone()), interest.mailboxes);
+            self.inner.peers.lookups.check(Asker::Node(from.clone()), interest.mailboxes, interest.fresh);
         }
     }
 

@@ -114,21 +114,21 @@ impl MailboxService {
         Some(Page { blobs: page.blobs.into_iter().filter_map(convert::blob_from).collect(), more })
     }
 
-    /// The blob that waits at a place at another node.
+    /// The blob that waits at a place at another node, if it is still there; `None` if that node does not say.
     pub(in crate::mailbox) async fn pull_at(
         &self,
         session: &Session,
         holder: usize,
         mailbox: MailboxKey,
         place: Place,
-    ) -> Option<StoredBlob> {
+    ) -> Option<Option<StoredBlob>> {
         let request = PullRequest {
             mailbox: convert::mailbox(&mailbox),
             at: vec![convert::place(place)],
             ..PullRequest::default()
         };
         let page = self.pull_page(session, holder, request).await?;
-        page.blobs.into_iter().find_map(convert::blob_from)
+        Some(page.blobs.into_iter().find_map(convert::blob_from))
     }
 
     async fn pull_page(&self, session: &Session, holder: usize, request: PullRequest) -> Option<PullPage> {
