@@ -43,6 +43,7 @@ mod mailbox_cluster;
 mod mailbox_limits;
 mod mailbox_messages;
 mod mailbox_noise;
+mod mailbox_purges;
 mod mailbox_returns;
 mod mailbox_sessions;
 mod mailbox_torture;

@@ -1,4 +1,4 @@
-//! A way to other clusters on which offers of blobs meet what a test wants them to.
+//! A way to other clusters on which offers of blobs, and questions, meet what a test wants them to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,10 @@ use super::TestNode;
 type Change = dyn FnMut(&mut Vec<MailMoving>) + Send;
 type Lose = dyn FnMut(&mut Vec<MailMoved>) + Send;
 
-/// What happens to offers, on their way there and back. Everything else passes.
+/// What happens to offers, on their way there and back, and which questions get there. Everything else passes.
 pub struct Offers {
     real: Arc<dyn Regions>,
+    is_asked: Mutex<fn(&Body) -> bool>,
     there: Mutex<Box<Change>>,
     back: Arc<Mutex<Box<Lose>>>,
 }
@@ -34,7 +35,8 @@ impl Offers {
         let out = &node.node().cluster.afar.out;
         let real = out.get().unwrap();
         let back: Box<Lose> = Box::new(back);
-        let this = Arc::new(Self { real, there: Mutex::new(Box::new(there)), back: Arc::new(Mutex::new(back)) });
+        let (there, back): (Box<Change>, _) = (Box::new(there), Arc::new(Mutex::new(back)));
+        let this = Arc::new(Self { real, is_asked: Mutex::new(|_| true), there: Mutex::new(there), back });
         out.clear();
         out.fill(this.clone());
         this
@@ -53,6 +55,11 @@ impl Offers {
     ) {
         *self.back.lock() = Box::new(back);
         *self.there.lock() = Box::new(there);
+    }
+
+    /// Only such questions are asked from now on; others are not answered.
+    pub fn ask_only(&self, is_asked: fn(&Body) -> bool) {
+        *self.is_asked.lock() = is_asked;
     }
 
     /// They go through unharmed again.
@@ -81,6 +88,9 @@ impl Regions for Offers {
         body: Body,
         patience: Duration,
     ) -> BoxFuture<'static, Result<reply::Body, AskError>> {
+        if !(self.is_asked.lock())(&body) {
+            return async { Err(AskError::TimedOut) }.boxed();
+        }
         self.real.ask(peer, node, body, patience)
     }
 
