@@ -10,7 +10,7 @@ use super::send::reason;
 use super::spell;
 use crate::cluster::proto::{MailMoveOutcome, MailMoved, MailMoving};
 use crate::domain::clock::Millis;
-use crate::domain::mailbox::{BlobId, Full, MailboxKey, MessageKey, charge};
+use crate::domain::mailbox::{BlobId, Full, MailboxKey, MessageKey, Stamp, charge};
 use crate::domain::offload::Room;
 use crate::mailbox::MailboxService;
 use crate::store::{Carried, Known, StoreError, Taken};
@@ -64,11 +64,12 @@ impl MailboxService {
         };
         let at = self.moment();
         let (mut room, mut purged) = (self.room().await?, HashMap::<MailboxKey, Millis>::new());
+        let mut last = Stamp::default();
         let mut taking = Vec::with_capacity(moving.len());
         for one in moving {
             let device = (one.client_id.clone(), one.device_id.clone());
             let is_fit = |blob: &Carried| from == Origin::Cluster || blob.place.rank == 0;
-            let Some(blob) = spell::carried(one, MOST_HOPS, at).filter(is_fit) else {
+            let Some(blob) = spell::carried(one, MOST_HOPS, at, &mut last).filter(is_fit) else {
                 taking.push(None);
                 continue;
             };
