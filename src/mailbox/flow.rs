@@ -20,9 +20,6 @@ const MAX_CAME: usize = 1024;
 /// Acknowledgments that a holder still has to hear of.
 const MAX_OWED: usize = 256;
 
-/// Acknowledgments of what the session is not known to have been sent that are noted for holders that are away.
-const MAX_GUESSES: usize = 4096;
-
 /// How far a session has been sent its mailboxes. Holders are numbered: this node, then each other one that said that
 /// it holds something, in the order in which they said so.
 #[derive(Debug, Default)]
@@ -39,7 +36,6 @@ pub(super) struct Flow {
     /// than what was sent already, and blobs that came from another store.
     came: Vec<(Over, usize, Place)>,
     sent: Sent,
-    guesses: usize,
     /// Messages that lie in other clusters, and that the client fetches there itself.
     left_to_client: HashSet<MessageKey>,
 }
@@ -293,20 +289,12 @@ impl Flow {
     }
 
     /// Other nodes by which a copy may have been sent so long ago that it is not remembered.
-    pub fn may_have_sent(&self, over: Over, id: BlobId) -> SmallVec<[Whereabouts; 2]> {
+    pub fn may_have_sent(&self, over: Over, id: BlobId) -> SmallVec<[usize; 2]> {
         let is_sent = |cursor: Option<Place>| match over {
             Over::Blobs => cursor >= Some(Place { rank: 0, id }),
             Over::Devices => cursor.is_some(),
         };
-        let away = self.away.iter().enumerate().filter(|(at, _)| is_sent(self.cursor(over, at + 1)));
-        away.map(|(_, away)| away.whereabouts.clone()).collect()
-    }
-
-    /// Whether it may be noted that a message is done with which the session is not known to have been sent. Not too
-    /// often: a client can name any.
-    pub fn guess(&mut self) -> bool {
-        self.guesses += 1;
-        self.guesses <= MAX_GUESSES
+        (1..=self.away.len()).filter(|holder| is_sent(self.cursor(over, *holder))).collect()
     }
 
     /// The session is sent a copy.

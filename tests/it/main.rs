@@ -40,6 +40,7 @@ mod layers;
 mod mailbox_behind;
 mod mailbox_claims;
 mod mailbox_cluster;
+mod mailbox_late_acks;
 mod mailbox_limits;
 mod mailbox_messages;
 mod mailbox_noise;

@@ -73,6 +73,10 @@ impl Regions for Offers {
         self.real.peers()
     }
 
+    fn all_peers(&self) -> Vec<PeerName> {
+        self.real.all_peers()
+    }
+
     fn serving_peers(&self) -> Vec<PeerName> {
         self.real.serving_peers()
     }

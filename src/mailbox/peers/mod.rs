@@ -19,12 +19,14 @@
 //! | `latecomers` | what came late not long ago, for those whose links were away |
 //! | `calls` | what this node asks |
 //! | `known` | which messages are done with, and where copies of the others wait |
+//! | `away` | which nodes there are that cannot be told now |
 //! | `insist` | asking every node until it says something |
 //! | `purges` | purges, which must reach those who are away too |
 //! | `convert` | between the words of the links and the domain's |
 
 mod afar;
 mod answer;
+mod away;
 mod calls;
 pub(super) mod convert;
 mod insist;

@@ -54,6 +54,7 @@ impl MailboxService {
         inner.cluster.afar.mailbox.fill(std::sync::Arc::new(self.clone()));
         // Links that were made before were told of to nobody.
         self.others().into_iter().for_each(|run| inner.peers.tellings.meet(Audience::Node(run)));
+        self.note_seen_soon();
         self.run("mailbox tellings", |this| async move {
             loop {
                 let telling = this.inner.peers.tellings.next().await;
