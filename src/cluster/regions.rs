@@ -46,6 +46,9 @@ pub trait Regions: Send + Sync {
     /// The peers that can be asked now.
     fn peers(&self) -> Vec<PeerName>;
 
+    /// All that this node calls, be they there or not.
+    fn all_peers(&self) -> Vec<PeerName>;
+
     /// Those that do not leave service, and those whose link has just ended, or has yet to be made: it may stand again in
     /// a moment.
     fn serving_peers(&self) -> Vec<PeerName>;

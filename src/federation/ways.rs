@@ -28,6 +28,10 @@ impl Regions for Federation {
         self.inner.peers.read().values().filter(|peer| peer.is_up()).map(|peer| peer.name.clone()).collect()
     }
 
+    fn all_peers(&self) -> Vec<PeerName> {
+        self.inner.peers.read().keys().cloned().collect()
+    }
+
     fn serving_peers(&self) -> Vec<PeerName> {
         self.inner.peers.read().values().filter(|peer| peer.serves()).map(|peer| peer.name.clone()).collect()
     }

@@ -18,6 +18,38 @@ use crate::wire::vauchi::payload::{Acknowledgment, DeviceSyncAck, Status};
 /// Waits between attempts to write an acknowledgment to a store that fails.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How far the time of an id may be ahead of this node's clock: its node's is another.
+const LEAD: Duration = Duration::from_secs(60);
+
+/// How often it is looked at whether every node may be asked again.
+const TURN: Duration = Duration::from_millis(50);
+
+/// Who may hold a message that is done with, and has not heard.
+pub(super) type Unheard = SmallVec<[Whereabouts; 2]>;
+
+/// What an acknowledgment met on a node, or on several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Met {
+    /// How many copies it deleted.
+    pub deleted: u64,
+    /// Whether the message is remembered as done there.
+    pub done: bool,
+}
+
+impl Met {
+    const ONE: Self = Self { deleted: 1, done: true };
+
+    /// With what it met on another node.
+    pub fn and(self, other: Self) -> Self {
+        Self { deleted: self.deleted + other.deleted, done: self.done || other.done }
+    }
+
+    /// Whether anybody knew of the message.
+    pub fn is_something(self) -> bool {
+        self.deleted > 0 || self.done
+    }
+}
+
 /// What the sender of a message may be told of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tell {
@@ -62,37 +94,10 @@ impl MailboxService {
             drop(session.notices.lock().await);
         }
         let known = session.flow.lock().acknowledge(owed.over, owed.message);
-        let (here, away): (SmallVec<[_; 2]>, SmallVec<[_; 2]>) = known.iter().partition(|holder| **holder == HERE);
-        let (mut deleted, mut unheard) = (0, SmallVec::<[Whereabouts; 2]>::new());
-        if known.is_empty() || !here.is_empty() {
-            deleted += self.acknowledge_here(session, mailbox, owed).await;
-        }
-        let told = join_all(away.iter().map(|holder| self.acknowledge_away(session, **holder, owed))).await;
-        for (holder, told) in away.iter().zip(told) {
-            match told {
-                Some(count) => deleted += count,
-                None => {
-                    session.flow.lock().owe(**holder, owed);
-                    unheard.extend(session.flow.lock().whereabouts(**holder));
-                    if self.is_afar(session, **holder) {
-                        // A node of this cluster may have moved it there, and keeps it in mind that it is to be told.
-                        deleted += self.acknowledge_here(session, mailbox, owed).await;
-                        deleted += self.acknowledge_near(mailbox, owed.message, session.tells(owed)).await.deleted;
-                    }
-                }
-            }
-        }
-        if deleted == 0 && known.is_empty() {
-            // It was sent on another connection, or long ago: whoever holds it knows.
-            let heard = self.acknowledge_at_all(mailbox, owed.message, session.tells(owed)).await;
-            deleted = heard.deleted;
-            let mut flow = session.flow.lock();
-            unheard = flow.may_have_sent(owed.over, id);
-            unheard.retain(|holder| !heard.by(holder));
-            if deleted > 0 || unheard.is_empty() || !flow.guess() {
-                unheard.clear();
-            }
-        }
+        let (deleted, unheard) = match known.is_empty() {
+            false => self.acknowledge_sent(session, mailbox, owed, &known).await,
+            true => self.acknowledge_unknown(session, mailbox, id, owed).await,
+        };
         if !unheard.is_empty() {
             // Whoever asks about those copies when their nodes are back is told that they are done with.
             self.insist(session, "acknowledgment", || self.note_done(mailbox, owed.message, &unheard)).await;
@@ -102,7 +107,82 @@ impl MailboxService {
         }
     }
 
-    async fn acknowledge_here(&self, session: &Session, mailbox: MailboxKey, owed: Owed) -> u64 {
+    /// Deletes a message where the session was sent it; how many copies there were, and who has not heard.
+    async fn acknowledge_sent(
+        &self,
+        session: &Session,
+        mailbox: MailboxKey,
+        owed: Owed,
+        holders: &[usize],
+    ) -> (u64, Unheard) {
+        let (here, away): (SmallVec<[usize; 2]>, SmallVec<[usize; 2]>) =
+            holders.iter().copied().partition(|holder| *holder == HERE);
+        let (mut deleted, mut unheard) = (0, Unheard::new());
+        if !here.is_empty() {
+            deleted += self.acknowledge_here(session, mailbox, owed).await.deleted;
+        }
+        let told = join_all(away.iter().map(|holder| self.acknowledge_away(session, *holder, owed))).await;
+        for (holder, told) in away.iter().zip(told) {
+            match told {
+                Some(met) => deleted += met.deleted,
+                None => {
+                    session.flow.lock().owe(*holder, owed);
+                    unheard.extend(session.flow.lock().whereabouts(*holder));
+                    if self.is_afar(session, *holder) {
+                        // A node of this cluster may have moved it there, and keeps it in mind that it is to be told.
+                        deleted += self.acknowledge_here(session, mailbox, owed).await.deleted;
+                        deleted += self.acknowledge_near(mailbox, owed.message, session.tells(owed)).await.met.deleted;
+                    }
+                }
+            }
+        }
+        (deleted, unheard)
+    }
+
+    /// Deletes a message that was sent on another connection, or long ago: whoever holds it knows. How many copies there
+    /// were, and, if that is nowhere, who may hold one and has not heard.
+    async fn acknowledge_unknown(
+        &self,
+        session: &Session,
+        mailbox: MailboxKey,
+        id: BlobId,
+        owed: Owed,
+    ) -> (u64, Unheard) {
+        let likely = session.flow.lock().may_have_sent(owed.over, id);
+        let mut met = self.acknowledge_here(session, mailbox, owed).await;
+        let told = join_all(likely.iter().map(|holder| self.acknowledge_away(session, *holder, owed))).await;
+        for (holder, told) in likely.iter().zip(told) {
+            match told {
+                Some(there) => met = met.and(there),
+                None => session.flow.lock().owe(*holder, owed),
+            }
+        }
+        if met.is_something() {
+            return (met.deleted, Unheard::new());
+        }
+        self.turn_to_ask(session).await;
+        let heard = self.acknowledge_at_all(mailbox, owed.message, session.tells(owed)).await;
+        if heard.met.is_something() || !self.may_wait(id) {
+            return (heard.met.deleted, Unheard::new());
+        }
+        let unheard = self.insist(session, "acknowledgment", || self.unheard(mailbox, &heard)).await;
+        (0, unheard.unwrap_or_default())
+    }
+
+    /// Whether a blob of that id may wait anywhere, by its age.
+    fn may_wait(&self, id: BlobId) -> bool {
+        let at = self.moment();
+        !at.is_past(id.time()) && id.time() <= at.now.plus(LEAD)
+    }
+
+    /// Waits until a session may have every node asked, if there are others, unless its connection is gone.
+    async fn turn_to_ask(&self, session: &Session) {
+        while self.has_elsewhere() && !session.asks.check() && !session.channel.outbox.is_closed() {
+            tokio::time::sleep(TURN).await;
+        }
+    }
+
+    async fn acknowledge_here(&self, session: &Session, mailbox: MailboxKey, owed: Owed) -> Met {
         let tell = session.tells(owed);
         let written = self.insist(session, "acknowledgment", || self.acknowledge_message(mailbox, owed.message, tell));
         written.await.unwrap_or_default()
@@ -128,7 +208,7 @@ impl MailboxService {
         }
     }
 
-    /// Deletes a message from this node's store, and has its sender told; how many copies there were.
+    /// Deletes a message from this node's store, and has its sender told.
     ///
     /// # Errors
     /// When the store fails.
@@ -137,13 +217,16 @@ impl MailboxService {
         mailbox: MailboxKey,
         message: MessageKey,
         tell: Tell,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Met, StoreError> {
         if tell == Tell::Nothing {
-            let acked = self.acknowledge(mailbox, message).await?;
-            if let Some(Acked::Moved { place }) = &acked {
-                self.pass_on_done(mailbox, message, place.clone(), tell);
-            }
-            return Ok(acked.is_some().into());
+            return match self.acknowledge(mailbox, message).await? {
+                Some(Acked::Moved { place }) => {
+                    self.pass_on_done(mailbox, message, place, tell);
+                    Ok(Met::ONE)
+                }
+                Some(Acked::Blob { .. }) => Ok(Met::ONE),
+                None => self.met_nothing(mailbox, message).await,
+            };
         }
         let mark = self.mark(mailbox, vec![message]);
         let (marked, acked) = tokio::join!(biased; mark, self.acknowledge(mailbox, message));
@@ -154,14 +237,19 @@ impl MailboxService {
             Some(Acked::Blob { receipt, .. }) => receipt,
             Some(Acked::Moved { place }) => {
                 self.pass_on_done(mailbox, message, place, tell);
-                return Ok(1);
+                return Ok(Met::ONE);
             }
-            None => return Ok(0),
+            None => return self.met_nothing(mailbox, message).await,
         };
         if tell == Tell::Received {
             self.tell_senders(&[Some(receipt)], Status::ReceivedByRecipient);
         }
-        Ok(1)
+        Ok(Met::ONE)
+    }
+
+    async fn met_nothing(&self, mailbox: MailboxKey, message: MessageKey) -> Result<Met, StoreError> {
+        let done = !self.known_here(mailbox, vec![message]).await?.done.is_empty();
+        Ok(Met { deleted: 0, done })
     }
 }
 

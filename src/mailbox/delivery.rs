@@ -42,7 +42,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 const OLD: Duration = Duration::from_secs(1);
 
 /// Why a delivery stops.
-enum Stop {
+pub(super) enum Stop {
     /// The connection takes nothing more.
     Closed,
     /// The store failed.
@@ -177,7 +177,7 @@ impl MailboxService {
     }
 
     /// What a node that has failed holds comes later: when it speaks again, or when it is tried again.
-    fn leave_out(&self, session: &Arc<Session>, over: Over, holder: usize) {
+    pub(super) fn leave_out(&self, session: &Arc<Session>, over: Over, holder: usize) {
         self.inner.metrics.mailbox.left_out.inc();
         let failures = {
             let mut flow = session.flow.lock();
@@ -195,23 +195,8 @@ impl MailboxService {
         });
     }
 
-    /// Sends what came and stands behind what was sent already.
-    async fn flush_behind(&self, session: &Arc<Session>, over: Over, mailbox: MailboxKey) -> Result<(), Stop> {
-        let behind = session.flow.lock().behind(over);
-        for (holder, place) in behind {
-            let blob = match holder {
-                HERE => self.at(mailbox, place).await?,
-                away => self.pull_at(session, away, mailbox, place).await,
-            };
-            if let Some(blob) = blob {
-                self.send_batch(session, over, mailbox, &[(holder, blob)]).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Sends what lies at these holders; once it is written, the senders are told.
-    async fn send_batch(
+    pub(super) async fn send_batch(
         &self,
         session: &Arc<Session>,
         over: Over,

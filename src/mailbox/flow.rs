@@ -20,9 +20,6 @@ const MAX_CAME: usize = 1024;
 /// Acknowledgments that a holder still has to hear of.
 const MAX_OWED: usize = 256;
 
-/// Acknowledgments of what the session is not known to have been sent that are noted for holders that are away.
-const MAX_GUESSES: usize = 4096;
-
 /// How far a session has been sent its mailboxes. Holders are numbered: this node, then each other one that said that
 /// it holds something, in the order in which they said so.
 #[derive(Debug, Default)]
@@ -39,7 +36,6 @@ pub(super) struct Flow {
     /// than what was sent already, and blobs that came from another store.
     came: Vec<(Over, usize, Place)>,
     sent: Sent,
-    guesses: usize,
     /// Messages that lie in other clusters, and that the client fetches there itself.
     left_to_client: HashSet<MessageKey>,
 }
@@ -154,9 +150,11 @@ impl Flow {
         }
     }
 
-    /// What came and stands behind the cursor of its holder. The rest is shown by the pages after it.
+    /// What came and stands behind the cursor of its holder. The rest is shown by the pages after it. What came at a
+    /// holder that is left alone stays until that is tried again.
     pub fn behind(&mut self, over: Over) -> Vec<(usize, Place)> {
-        let (came, left) = std::mem::take(&mut self.came).into_iter().partition(|(of, ..)| *of == over);
+        let is_due = |(of, holder, _): &(Over, usize, Place)| *of == over && !self.rests(*holder);
+        let (came, left) = self.came.iter().copied().partition(is_due);
         self.came = left;
         let came: Vec<(Over, usize, Place)> = came;
         let behind = came.into_iter().map(|(_, holder, place)| (holder, place));
@@ -217,6 +215,11 @@ impl Flow {
             away.failures = away.failures.saturating_add(1);
             away.failures
         })
+    }
+
+    /// Whether another node is left alone for now.
+    pub fn rests(&self, holder: usize) -> bool {
+        holder.checked_sub(1).and_then(|at| self.away.get(at)).is_some_and(|away| away.rests)
     }
 
     /// Another node that has failed may be tried again.
@@ -286,20 +289,12 @@ impl Flow {
     }
 
     /// Other nodes by which a copy may have been sent so long ago that it is not remembered.
-    pub fn may_have_sent(&self, over: Over, id: BlobId) -> SmallVec<[Whereabouts; 2]> {
+    pub fn may_have_sent(&self, over: Over, id: BlobId) -> SmallVec<[usize; 2]> {
         let is_sent = |cursor: Option<Place>| match over {
             Over::Blobs => cursor >= Some(Place { rank: 0, id }),
             Over::Devices => cursor.is_some(),
         };
-        let away = self.away.iter().enumerate().filter(|(at, _)| is_sent(self.cursor(over, at + 1)));
-        away.map(|(_, away)| away.whereabouts.clone()).collect()
-    }
-
-    /// Whether it may be noted that a message is done with which the session is not known to have been sent. Not too
-    /// often: a client can name any.
-    pub fn guess(&mut self) -> bool {
-        self.guesses += 1;
-        self.guesses <= MAX_GUESSES
+        (1..=self.away.len()).filter(|holder| is_sent(self.cursor(over, *holder))).collect()
     }
 
     /// The session is sent a copy.
@@ -346,6 +341,20 @@ mod tests {
         assert_eq!(flow.behind(Over::Devices), []);
         assert_eq!(flow.behind(over), [(HERE, place(3)), (HERE, place(9))]);
         assert_eq!(flow.behind(over), []);
+    }
+
+    #[test]
+    fn what_came_at_a_node_that_fails_is_looked_for_once_that_is_tried_again() {
+        let (mut flow, over) = (Flow::default(), Over::Blobs);
+        let holder = flow.waits_at(&Whereabouts::Near("a".parse().unwrap()), over);
+        flow.passed(over, holder, place(5));
+        flow.came(over, holder, place(3));
+        flow.came(over, HERE, place(3));
+        flow.passed(over, HERE, place(5));
+        flow.failed(holder);
+        assert_eq!(flow.behind(over), [(HERE, place(3))]);
+        flow.rested(holder);
+        assert_eq!(flow.behind(over), [(holder, place(3))]);
     }
 
     #[test]

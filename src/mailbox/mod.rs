@@ -13,6 +13,7 @@
 //! | `lane` | work of one connection: done side by side, answered in order |
 //! | `updates`, `acks`, `device_sync`, `recovery`, `purge` | the messages, one kind each |
 //! | `delivery` | from the stores to the recipient's socket |
+//! | `behind` | what came late, and stands behind what was sent already |
 //! | `flow`, `sent`, `merge` | how far a session was sent what of whom; what it was sent last; the order of it all |
 //! | `source` | what this node holds |
 //! | `offload` | blobs that move to other clusters, and come from them |
@@ -23,6 +24,7 @@
 
 mod acks;
 mod admin;
+mod behind;
 mod census;
 mod channel;
 mod delivery;

@@ -111,7 +111,8 @@ impl MailboxService {
     #[must_use]
     pub fn new(parts: MailboxParts) -> Self {
         let MailboxParts { settings, store, records, noise, cluster, admission, metrics, supervisor } = parts;
-        let rates = Rates::new(settings.rate, settings.recovery_rate, settings.tracked_clients, admission);
+        let rates =
+            Rates::new(settings.rate, settings.recovery_rate, settings.tracked_clients, settings.ttl, admission);
         let inner = Inner {
             settings,
             store,

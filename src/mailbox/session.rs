@@ -1,6 +1,7 @@
 //! What is known of a connection once it has said who it is.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use crate::domain::mailbox::{MailboxKey, SenderKey};
 use crate::runtime::time;
 use crate::security::address::AddressKey;
 use crate::security::ed25519::PublicKey;
-use crate::security::limiter::DigestKey;
+use crate::security::limiter::{ConnectionLimiter, DigestKey};
 use crate::wire::vauchi::handshake::Handshake;
 
 /// Who is on a connection.
@@ -57,6 +58,10 @@ impl Identity {
         self.routing_id != self.client_id
     }
 }
+
+/// Acknowledgments of one session in a minute, and at once, for which every node is asked: those of messages that it is
+/// not known to have been sent. More wait.
+const ASKS: NonZeroU32 = NonZeroU32::new(3600).unwrap();
 
 /// Most notices that are held until it is decided whether a session may be told.
 const MAX_HELD: usize = 64;
@@ -116,6 +121,8 @@ pub(super) struct Session {
     /// Held while senders are told that this session was sent their blobs, so that they are told of its
     /// acknowledgments afterwards.
     pub notices: tokio::sync::Mutex<()>,
+    /// How often it may have every node asked.
+    pub asks: ConnectionLimiter,
     over_blobs: Right,
     over_devices: Right,
     decided: Notify,
@@ -151,6 +158,7 @@ impl Session {
             lane: Lane::default(),
             flow: Mutex::default(),
             notices: tokio::sync::Mutex::default(),
+            asks: ConnectionLimiter::new(ASKS),
             over_blobs: Right::default(),
             over_devices: Right::default(),
             decided: Notify::new(),
@@ -286,6 +294,14 @@ mod tests {
         assert_eq!(proven.from, session(2, Some("other"), Some(1)).from);
         assert_eq!(proven.bucket, session(2, Some("other"), Some(1)).bucket);
         assert_ne!(proven.from, session(1, None, Some(2)).from);
+    }
+
+    #[test]
+    fn every_node_is_asked_for_it_only_so_often() {
+        let session = session(1, None, None);
+        let asked = (0..2 * ASKS.get()).filter(|_| session.asks.check()).count();
+        // Some come back while this runs.
+        assert!((3600..4600).contains(&asked), "{asked}");
     }
 
     #[tokio::test]

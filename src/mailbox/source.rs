@@ -38,6 +38,7 @@ impl MailboxService {
         mailbox: MailboxKey,
         messages: Vec<MessageKey>,
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.inner.peers.latecomers.reached(&mailbox, &messages);
         self.inner.store.mark_delivered(mailbox, messages, self.moment()).await
     }
 

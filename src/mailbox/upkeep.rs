@@ -41,6 +41,7 @@ impl MailboxService {
 
     /// Sweeps all that has expired, a step at a time.
     pub(super) async fn sweep_all(&self) {
+        self.note_seen().await;
         loop {
             let begun = Instant::now();
             match self.inner.store.sweep(self.moment(), SWEEP_STEP).await {

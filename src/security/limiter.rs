@@ -14,6 +14,7 @@ use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 
 use super::address::AddressKey;
+use crate::domain::mailbox::MailboxKey;
 
 /// The rate is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,10 +51,15 @@ impl LimitKey for DigestKey {
     const OVERFLOW: Self = Self([0; 16]);
 }
 
+impl LimitKey for MailboxKey {
+    // No digest that a name is known for.
+    const OVERFLOW: Self = Self([0; 32]);
+}
+
 /// Limits each address: see [`KeyedLimiter`].
 pub type AddressLimiter<C = DefaultClock> = KeyedLimiter<AddressKey, C>;
 
-/// Limits each key to so many requests a minute, which it may also spend at once.
+/// Limits each key to so many requests a minute, or another time, which it may also spend at once.
 ///
 /// At most `tracked` keys have a budget of their own; while the table is full, all others share one
 /// more budget of the same size. A flood of many keys therefore costs bounded memory, and those who
@@ -67,8 +73,14 @@ impl<K: LimitKey, C: Clock> KeyedLimiter<K, C> {
     /// A limiter of `per_minute` requests for each key.
     #[must_use]
     pub fn new(per_minute: NonZeroU32, tracked: usize, clock: C) -> Self {
+        Self::over(per_minute, Duration::from_secs(60), tracked, clock)
+    }
+
+    /// A limiter of `most` requests in `time` for each key.
+    #[must_use]
+    pub fn over(most: NonZeroU32, time: Duration, tracked: usize, clock: C) -> Self {
         let states = BoundedStates { map: Mutex::default(), tracked };
-        Self { limiter: RateLimiter::new(Quota::per_minute(per_minute), states, clock) }
+        Self { limiter: RateLimiter::new(quota(most, time), states, clock) }
     }
 
     /// Takes one request from the budget of `key`.
@@ -95,7 +107,7 @@ impl<K: LimitKey, C: Clock> KeyedLimiter<K, C> {
     }
 }
 
-/// Limits what one connection says. 40 bytes, so that an idle connection can afford it.
+/// Limits what one connection says, or one node does. 40 bytes, so that an idle connection can afford it.
 #[derive(Debug)]
 pub struct ConnectionLimiter {
     limiter: RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<Instant>>,
@@ -105,7 +117,13 @@ impl ConnectionLimiter {
     /// A limiter of `per_minute` messages, which may also be spent at once.
     #[must_use]
     pub fn new(per_minute: NonZeroU32) -> Self {
-        Self { limiter: RateLimiter::direct_with_clock(Quota::per_minute(per_minute), MonotonicClock) }
+        Self::over(per_minute, Duration::from_secs(60))
+    }
+
+    /// A limiter of `most` messages in `time`, which may also be spent at once.
+    #[must_use]
+    pub fn over(most: NonZeroU32, time: Duration) -> Self {
+        Self { limiter: RateLimiter::direct_with_clock(quota(most, time), MonotonicClock) }
     }
 
     /// Takes one message from the budget; false if it is used up.
@@ -113,6 +131,13 @@ impl ConnectionLimiter {
     pub fn check(&self) -> bool {
         self.limiter.check().is_ok()
     }
+}
+
+/// So many in that time, and as many at once.
+fn quota(most: NonZeroU32, time: Duration) -> Quota {
+    // A time that is too short for that many is none at all.
+    let apart = (time / most.get()).max(Duration::from_nanos(1));
+    Quota::with_period(apart).map_or(Quota::per_second(most), |quota| quota.allow_burst(most))
 }
 
 /// When each key's budget will be full again, in nanoseconds on the limiter's clock.
@@ -183,6 +208,17 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         assert!(limiter.check(key(1)).is_ok());
         assert!(limiter.check(key(1)).is_err());
+    }
+
+    #[test]
+    fn a_quota_of_another_time_fills_again_over_that_time() {
+        let clock = FakeRelativeClock::default();
+        let most = NonZeroU32::new(512).unwrap();
+        let limiter = AddressLimiter::over(most, Duration::from_secs(90 * 86_400), 10, clock.clone());
+        let spend = || (0..1000).filter(|_| limiter.check(key(1)).is_ok()).count();
+        assert_eq!(spend(), 512);
+        clock.advance(Duration::from_secs(45 * 86_400));
+        assert_eq!(spend(), 256);
     }
 
     #[test]

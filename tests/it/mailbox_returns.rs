@@ -21,7 +21,7 @@ fn has_started(node: &TestNode) {
 }
 
 /// A recipient at the first node is sent what lies at the second; the first holds nothing for it.
-async fn receives(nodes: &[TestNode]) -> (TestMailbox, String) {
+pub async fn receives(nodes: &[TestNode]) -> (TestMailbox, String) {
     let mut sender = TestMailbox::plain(nodes[1].public, &id('a')).await;
     sender.store("m", &id('b'), b"x").await;
     let mut recipient = TestMailbox::plain(nodes[0].public, &id('b')).await;
@@ -31,7 +31,7 @@ async fn receives(nodes: &[TestNode]) -> (TestMailbox, String) {
 }
 
 /// The next connection of the recipient is sent only what comes to the second node now.
-async fn only_what_is_new_comes(nodes: &[TestNode]) {
+pub async fn only_what_is_new_comes(nodes: &[TestNode]) {
     let mut sender = TestMailbox::plain(nodes[1].public, &id('d')).await;
     sender.store("new", &id('b'), b"new").await;
     let mut recipient = TestMailbox::plain(nodes[0].public, &id('b')).await;

@@ -1,4 +1,4 @@
-//! A way to other clusters on which offers of blobs meet what a test wants them to.
+//! A way to other clusters on which offers of blobs, and questions, meet what a test wants them to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,10 @@ use super::TestNode;
 type Change = dyn FnMut(&mut Vec<MailMoving>) + Send;
 type Lose = dyn FnMut(&mut Vec<MailMoved>) + Send;
 
-/// What happens to offers, on their way there and back. Everything else passes.
+/// What happens to offers, on their way there and back, and which questions get there. Everything else passes.
 pub struct Offers {
     real: Arc<dyn Regions>,
+    is_asked: Mutex<fn(&Body) -> bool>,
     there: Mutex<Box<Change>>,
     back: Arc<Mutex<Box<Lose>>>,
 }
@@ -35,7 +36,8 @@ impl Offers {
         let out = &node.node().cluster.afar.out;
         let real = out.get().unwrap();
         let back: Box<Lose> = Box::new(back);
-        let this = Arc::new(Self { real, there: Mutex::new(Box::new(there)), back: Arc::new(Mutex::new(back)) });
+        let (there, back): (Box<Change>, _) = (Box::new(there), Arc::new(Mutex::new(back)));
+        let this = Arc::new(Self { real, is_asked: Mutex::new(|_| true), there: Mutex::new(there), back });
         out.clear();
         out.fill(this.clone());
         this
@@ -56,6 +58,11 @@ impl Offers {
         *self.there.lock() = Box::new(there);
     }
 
+    /// Only such questions are asked from now on; others are not answered.
+    pub fn ask_only(&self, is_asked: fn(&Body) -> bool) {
+        *self.is_asked.lock() = is_asked;
+    }
+
     /// They go through unharmed again.
     pub fn mend(&self) {
         self.change(|_| (), |_| ());
@@ -65,6 +72,10 @@ impl Offers {
 impl Regions for Offers {
     fn peers(&self) -> Vec<PeerName> {
         self.real.peers()
+    }
+
+    fn all_peers(&self) -> Vec<PeerName> {
+        self.real.all_peers()
     }
 
     fn serving_peers(&self) -> Vec<PeerName> {
@@ -82,6 +93,9 @@ impl Regions for Offers {
         body: Body,
         patience: Duration,
     ) -> BoxFuture<'static, Result<reply::Body, AskError>> {
+        if !(self.is_asked.lock())(&body) {
+            return async { Err(AskError::TimedOut) }.boxed();
+        }
         self.real.ask(peer, node, body, patience)
     }
 

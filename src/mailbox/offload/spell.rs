@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::cluster::proto::MailMoving;
 use crate::domain::clock::Millis;
 use crate::domain::digest;
-use crate::domain::mailbox::SenderKey;
+use crate::domain::mailbox::{BlobId, SenderKey, Stamp};
 use crate::mailbox::peers::convert;
 use crate::store::{Carried, Moment};
 
@@ -35,15 +35,22 @@ pub fn moving(blob: &Carried, hops: u8, at: Moment) -> MailMoving {
 }
 
 /// The blob of a frame that moved at most so often, as it is to be kept here; `None` if it is not to be: damaged, dated
-/// ahead, or moved too often.
-pub fn carried(moving: MailMoving, most_hops: u8, at: Moment) -> Option<Carried> {
+/// far ahead, or moved too often.
+///
+/// What is dated ahead is dated now instead, behind the last that was, so that those of one batch keep their order:
+/// whatever is put here stands behind all that is here, so its time would be every later blob's.
+pub fn carried(moving: MailMoving, most_hops: u8, at: Moment, last: &mut Stamp) -> Option<Carried> {
     if moving.sha256[..] != sum(&moving) {
         return None;
     }
-    let place = convert::place_from(moving.place.as_ref()?)?;
+    let mut place = convert::place_from(moving.place.as_ref()?)?;
     let hops = u8::try_from(moving.hops).ok().filter(|hops| *hops <= most_hops)?;
     if place.id.time().0 > at.now.0.saturating_add(MAX_LEAD_MILLIS) {
         return None;
+    }
+    if place.id.time() > at.now {
+        *last = last.next(at.now)?;
+        place.id = BlobId::new(*last, place.id.message());
     }
     // What ends later than everything else of its age does not need an end of its own.
     let ends = Some(Millis(moving.ends_ms)).filter(|ends| *ends < at.end_of(place.id.time()));
@@ -82,7 +89,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::domain::mailbox::{BlobId, MailboxKey, MessageKey, Place, Stamp};
+    use crate::domain::mailbox::{MailboxKey, MessageKey, Place};
 
     const AT: Moment = Moment { now: Millis(1_000_000), horizon: Millis(400_000) };
 
@@ -101,21 +108,39 @@ mod tests {
         }
     }
 
+    fn taken(moving: MailMoving, most_hops: u8, at: Moment) -> Option<Carried> {
+        carried(moving, most_hops, at, &mut Stamp::default())
+    }
+
     #[test]
     fn a_blob_comes_as_it_went_and_its_end_with_it() {
         let sent = blob(900_000);
-        assert_eq!(carried(moving(&sent, 1, AT), 1, AT), Some(Carried { hops: 1, ..sent.clone() }));
+        assert_eq!(taken(moving(&sent, 1, AT), 1, AT), Some(Carried { hops: 1, ..sent.clone() }));
         // Elsewhere it would stay longer, or less long.
         let (long, short) = (Moment { horizon: Millis(0), ..AT }, Moment { horizon: Millis(800_000), ..AT });
-        let ends = |at| carried(moving(&sent, 1, AT), 1, at).unwrap().ends;
+        let ends = |at| taken(moving(&sent, 1, AT), 1, at).unwrap().ends;
         assert_eq!((ends(long), ends(short)), (Some(Millis(1_500_000)), None));
     }
 
     #[test]
     fn one_that_moved_too_often_or_is_dated_ahead_is_not_taken() {
-        assert_eq!(carried(moving(&blob(900_000), 2, AT), 1, AT), None);
-        assert_eq!(carried(moving(&blob(1_060_001), 1, AT), 1, AT), None);
-        assert!(carried(moving(&blob(1_060_000), 1, AT), 1, AT).is_some());
+        assert_eq!(taken(moving(&blob(900_000), 2, AT), 1, AT), None);
+        assert_eq!(taken(moving(&blob(1_060_001), 1, AT), 1, AT), None);
+    }
+
+    #[test]
+    fn those_that_are_dated_ahead_are_dated_now_in_their_order_and_end_no_later_than_others_of_now() {
+        let mut last = Stamp::default();
+        let mut place = |millis| carried(moving(&blob(millis), 1, AT), 1, AT, &mut last).unwrap().place.id;
+        let (past, now, ahead, far) = (place(999_999), place(1_000_000), place(1_000_001), place(1_060_000));
+        assert_eq!((past, now), (blob(999_999).place.id, blob(1_000_000).place.id));
+        assert!([ahead, far].iter().all(|id| id.time() == AT.now && id.message() == past.message()));
+        assert!(ahead < far);
+        let ends = |millis| {
+            let sent = Carried { ends: Some(Millis(millis)), ..blob(1_060_000) };
+            taken(moving(&sent, 1, AT), 1, AT).unwrap().ends
+        };
+        assert_eq!([ends(1_599_999), ends(1_600_000)], [Some(Millis(1_599_999)), None]);
     }
 
     #[test]
@@ -124,7 +149,7 @@ mod tests {
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
-            let taken = MailMoving::decode(&damaged[..]).ok().and_then(|moving| carried(moving, 1, AT));
+            let taken = MailMoving::decode(&damaged[..]).ok().and_then(|moving| taken(moving, 1, AT));
             assert_eq!(taken, None, "byte {at}");
         }
     }

@@ -1,6 +1,7 @@
 //! What other clusters offer, and what nodes of this one have that are emptied.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -9,7 +10,7 @@ use super::send::reason;
 use super::spell;
 use crate::cluster::proto::{MailMoveOutcome, MailMoved, MailMoving};
 use crate::domain::clock::Millis;
-use crate::domain::mailbox::{BlobId, Full, MailboxKey, charge};
+use crate::domain::mailbox::{BlobId, Full, MailboxKey, MessageKey, Stamp, charge};
 use crate::domain::offload::Room;
 use crate::mailbox::MailboxService;
 use crate::store::{Carried, Known, StoreError, Taken};
@@ -63,44 +64,50 @@ impl MailboxService {
         };
         let at = self.moment();
         let (mut room, mut purged) = (self.room().await?, HashMap::<MailboxKey, Millis>::new());
+        let mut last = Stamp::default();
         let mut taking = Vec::with_capacity(moving.len());
         for one in moving {
             let device = (one.client_id.clone(), one.device_id.clone());
             let is_fit = |blob: &Carried| from == Origin::Cluster || blob.place.rank == 0;
-            let Some(blob) = spell::carried(one, MOST_HOPS, at).filter(is_fit) else {
+            let Some(blob) = spell::carried(one, MOST_HOPS, at, &mut last).filter(is_fit) else {
                 taking.push(None);
                 continue;
             };
-            if from == Origin::Cluster && MailboxKey::device(&device.0, &device.1) == blob.mailbox {
+            let is_device = from == Origin::Cluster && MailboxKey::device(&device.0, &device.1) == blob.mailbox;
+            let client = Some(device.0.clone()).filter(|_| is_device);
+            if is_device {
                 // So that a purge of all that client's devices finds it. One that has too many is as it was there.
                 self.note_device(&device.0, &device.1).await?;
             }
             let until = match purged.get(&blob.mailbox) {
                 Some(until) => *until,
-                None => self.purged_until(&blob.mailbox).await?,
+                None => self.purged_until(&blob.mailbox, client.as_deref()).await?,
             };
             purged.insert(blob.mailbox, until);
             let is_purged = blob.place.id.time() <= until;
             let bytes = charge(blob.body.len());
             let fits = !room.would_pass(refuse, bytes);
             room = Room { used: room.used.saturating_add(if fits { bytes } else { 0 }), ..room };
-            taking.push(Some((blob, fits, is_purged)));
+            taking.push(Some((blob, client, fits, is_purged)));
         }
         let taken = join_all(taking.into_iter().map(|taking| async {
             match taking {
                 None => (MailMoveOutcome::Unfit, None),
                 // The clock by which it was purged here is not that of its node, which is told of the purge itself.
-                Some((_, _, true)) => (MailMoveOutcome::Moving, None),
-                Some((blob, fits, false)) => self.take(blob, fits).await.unwrap_or_else(|error| {
-                    self.store_failed("take in", &error);
-                    (MailMoveOutcome::Failed, None)
-                }),
+                Some((.., true)) => (MailMoveOutcome::Moving, None),
+                Some((blob, client, fits, false)) => {
+                    self.take(blob, client.as_deref(), fits).await.unwrap_or_else(|error| {
+                        self.store_failed("take in", &error);
+                        (MailMoveOutcome::Failed, None)
+                    })
+                }
             }
         }));
         Ok(taken.await)
     }
 
-    async fn take(&self, blob: Carried, fits: bool) -> Result<Verdict, StoreError> {
+    /// `client`: whose device has the mailbox, if one has.
+    async fn take(&self, blob: Carried, client: Option<&str>, fits: bool) -> Result<Verdict, StoreError> {
         let (mailbox, place) = (blob.mailbox, blob.place);
         if self.offered().await?.contains(mailbox, place.id.message()) {
             return Ok((MailMoveOutcome::Moving, None));
@@ -118,6 +125,11 @@ impl MailboxService {
         Ok(match self.inner.store.take_in(blob, self.inner.settings.quota, self.moment()).await? {
             Taken::Stored => {
                 metrics.mailbox.blobs.inc();
+                // A purge may have looked before it was here. One that is not known yet will find it.
+                if place.id.time() <= self.purged_until(&mailbox, client).await? {
+                    self.give_up(mailbox, place.id.message()).await?;
+                    return Ok((MailMoveOutcome::Moving, None));
+                }
                 metrics.offload.blobs_taken.inc();
                 metrics.offload.bytes_taken.inc_by(bytes);
                 self.arrived(&mailbox, place, true);
@@ -129,5 +141,15 @@ impl MailboxService {
             Taken::Refused(Full::Store | Full::Disk) => (MailMoveOutcome::Full, None),
             Taken::Refused(Full::Mailbox | Full::Sender) => (MailMoveOutcome::MailboxFull, None),
         })
+    }
+
+    /// Deletes what was just taken in, and is not to be here, without a memory of it.
+    async fn give_up(&self, mailbox: MailboxKey, message: MessageKey) -> Result<(), StoreError> {
+        let forgotten = self.inner.store.ack(mailbox, vec![message], self.moment(), Duration::ZERO).await?;
+        // If it was not there any more, whoever deleted it has counted it.
+        if forgotten.iter().any(Option::is_some) {
+            self.inner.metrics.mailbox.blobs.dec();
+        }
+        Ok(())
     }
 }

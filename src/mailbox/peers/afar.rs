@@ -4,7 +4,7 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::answer::{done, nonsense};
+use super::answer::{done, nonsense, said};
 use super::calls::PATIENCE;
 use super::convert;
 use super::tell::Change;
@@ -114,7 +114,7 @@ impl MailboxService {
                 }
                 let is_taken = callers.add(&caller, mailbox);
                 if is_taken {
-                    self.announce_near(&mailbox, Change::Begun);
+                    self.announce_near(&mailbox, if interest.fresh { Change::Fresh } else { Change::Begun });
                 }
                 is_taken
             });
@@ -123,7 +123,7 @@ impl MailboxService {
             }
         }
         if !interest.over && !interest.mailboxes.is_empty() {
-            self.inner.peers.lookups.check(Asker::Caller(caller), interest.mailboxes);
+            self.inner.peers.lookups.check(Asker::Caller(caller), interest.mailboxes, interest.fresh);
         }
     }
 
@@ -154,7 +154,15 @@ impl MailboxService {
                     self.acknowledge_message(mailbox, message, tell),
                     self.acknowledge_near(mailbox, message, tell)
                 );
-                Ok(done(here? + near.deleted))
+                let met = here?.and(near.met);
+                if !met.is_something() {
+                    // A node that is away may hold it.
+                    let unheard = self.unheard_near(mailbox, &near).await?;
+                    if !unheard.is_empty() {
+                        self.note_done(mailbox, message, &unheard).await?;
+                    }
+                }
+                Ok(said(met))
             }
             Body::MailKnown(known) => self.answer_known_near(&known).await,
             Body::MailPurge(purge) => Ok(done(self.purge_near(&purge).await?)),

@@ -16,7 +16,7 @@ use crate::cluster::view::View;
 use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::{MailboxKey, Place};
 use crate::mailbox::MailboxService;
-use crate::mailbox::acks::Tell;
+use crate::mailbox::acks::{Met, Tell};
 use crate::mailbox::flow::Whereabouts;
 use crate::mailbox::offload::Origin;
 use crate::mailbox::session::Over;
@@ -62,6 +62,7 @@ impl Frames for MailboxService {
         self.inner.peers.interests.keep(|run| now.is_live(run));
         self.inner.peers.tellings.keep(|run| now.is_live(run));
         self.inner.peers.silent.keep(|run| now.is_live(run));
+        self.note_seen_soon();
     }
 }
 
@@ -128,7 +129,7 @@ impl MailboxService {
             }
         }
         if !interest.over && !interest.asks && !interest.mailboxes.is_empty() {
-            self.inner.peers.lookups.check(Asker::Node(from.clone()), interest.mailboxes);
+            self.inner.peers.lookups.check(Asker::Node(from.clone()), interest.mailboxes, interest.fresh);
         }
     }
 
@@ -185,7 +186,7 @@ impl MailboxService {
     async fn answer_ack(&self, ack: &MailAck) -> Result<reply::Body, StoreError> {
         let (mailbox, message) = (convert::mailbox_from(&ack.mailbox), convert::message_from(ack.message));
         let (Some(mailbox), Some(message)) = (mailbox, message) else { return Ok(nonsense()) };
-        Ok(done(self.acknowledge_message(mailbox, message, Tell::of(ack)).await?))
+        Ok(said(self.acknowledge_message(mailbox, message, Tell::of(ack)).await?))
     }
 
     async fn answer_known(&self, asker: &Audience, known: &MailKnown) -> Result<reply::Body, StoreError> {
@@ -244,6 +245,11 @@ impl Tell {
 
 pub(super) fn done(count: u64) -> reply::Body {
     reply::Body::Done(Done { count, yes: false })
+}
+
+/// What an acknowledgment met.
+pub(super) fn said(met: Met) -> reply::Body {
+    reply::Body::Done(Done { count: met.deleted, yes: met.done })
 }
 
 pub(super) fn nonsense() -> reply::Body {

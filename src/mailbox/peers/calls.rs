@@ -14,7 +14,7 @@ use crate::cluster::regions::PeerName;
 use crate::domain::ids::{NodeId, NodeRun};
 use crate::domain::mailbox::{MailboxKey, MessageKey, Place};
 use crate::mailbox::MailboxService;
-use crate::mailbox::acks::Tell;
+use crate::mailbox::acks::{Met, Tell};
 use crate::mailbox::flow::{Owed, Whereabouts};
 use crate::mailbox::session::{Over, Session};
 use crate::store::{Page, PageLimit, StoredBlob};
@@ -114,21 +114,21 @@ impl MailboxService {
         Some(Page { blobs: page.blobs.into_iter().filter_map(convert::blob_from).collect(), more })
     }
 
-    /// The blob that waits at a place at another node.
+    /// The blob that waits at a place at another node, if it is still there; `None` if that node does not say.
     pub(in crate::mailbox) async fn pull_at(
         &self,
         session: &Session,
         holder: usize,
         mailbox: MailboxKey,
         place: Place,
-    ) -> Option<StoredBlob> {
+    ) -> Option<Option<StoredBlob>> {
         let request = PullRequest {
             mailbox: convert::mailbox(&mailbox),
             at: vec![convert::place(place)],
             ..PullRequest::default()
         };
         let page = self.pull_page(session, holder, request).await?;
-        page.blobs.into_iter().find_map(convert::blob_from)
+        Some(page.blobs.into_iter().find_map(convert::blob_from))
     }
 
     async fn pull_page(&self, session: &Session, holder: usize, request: PullRequest) -> Option<PullPage> {
@@ -175,15 +175,15 @@ impl MailboxService {
         }
     }
 
-    /// Deletes a message at another node; how many copies there were, or `None` if it does not say.
+    /// Deletes a message at another node; what that met, or `None` if it does not say.
     pub(in crate::mailbox) async fn acknowledge_away(
         &self,
         session: &Session,
         holder: usize,
         owed: Owed,
-    ) -> Option<u64> {
+    ) -> Option<Met> {
         let ack = ack(session.mailbox(owed.over)?, owed.message, session.tells(owed));
-        counted(self.ask_holder(session, holder, ack).await).ok()
+        met(self.ask_holder(session, holder, ack).await)
     }
 
     /// Deletes a message at all other live nodes of this cluster.
@@ -197,8 +197,8 @@ impl MailboxService {
         let told = others.iter().map(|run| self.inner.cluster.links.ask(run, ack(mailbox, message, tell), PATIENCE));
         let mut heard = Heard::default();
         for (run, answer) in others.iter().zip(join_all(told).await) {
-            if let Ok(count) = counted(answer) {
-                heard.deleted += count;
+            if let Some(there) = met(answer) {
+                heard.met = heard.met.and(there);
                 heard.nodes.push(run.node.clone());
             }
         }
@@ -213,12 +213,12 @@ impl MailboxService {
         tell: Tell,
     ) -> Heard {
         let mut heard = self.acknowledge_near(mailbox, message, tell).await;
-        let Some(out) = self.inner.cluster.afar.out.get().filter(|_| heard.deleted == 0) else { return heard };
+        let Some(out) = self.inner.cluster.afar.out.get().filter(|_| !heard.met.is_something()) else { return heard };
         let peers = out.peers();
         let told = peers.iter().map(|peer| out.ask(peer, None, ack(mailbox, message, tell), PATIENCE_AFAR));
         for (peer, answer) in peers.iter().zip(join_all(told).await) {
-            if let Ok(count) = counted(answer) {
-                heard.deleted += count;
+            if let Some(there) = met(answer) {
+                heard.met = heard.met.and(there);
                 heard.peers.push(peer.clone());
             }
         }
@@ -229,8 +229,8 @@ impl MailboxService {
 /// Who has heard that a message is done with: it is deleted there, if it was there.
 #[derive(Debug, Default)]
 pub(in crate::mailbox) struct Heard {
-    /// How many copies there were.
-    pub deleted: u64,
+    /// What it met there.
+    pub met: Met,
     nodes: SmallVec<[NodeId; 4]>,
     peers: SmallVec<[PeerName; 1]>,
 }
@@ -254,6 +254,14 @@ pub(in crate::mailbox) fn ack(mailbox: MailboxKey, message: MessageKey, tell: Te
         quiet: tell == Tell::Nothing,
         received: tell == Tell::Received,
     })
+}
+
+/// What an acknowledgment met where it was told; `None` if that is not said.
+fn met(answer: Result<reply::Body, AskError>) -> Option<Met> {
+    match answer {
+        Ok(reply::Body::Done(done)) => Some(Met { deleted: done.count, done: done.yes }),
+        _ => None,
+    }
 }
 
 /// How many were deleted.

@@ -78,7 +78,7 @@ impl MailboxService {
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) async fn known_here(
+    pub(in crate::mailbox) async fn known_here(
         &self,
         mailbox: MailboxKey,
         messages: Vec<MessageKey>,
@@ -121,6 +121,7 @@ impl MailboxService {
             expires_ms: time::now().plus(self.inner.settings.ttl).0,
             ..SharedRecord::default()
         };
+        self.inner.metrics.mailbox.noted_done.inc();
         let begun = Instant::now();
         let near = holders.iter().filter_map(|holder| match holder {
             Whereabouts::Near(node) => Some(node.clone()),

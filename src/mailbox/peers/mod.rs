@@ -16,19 +16,23 @@
 //! | `tell` | telling others what this node has sessions for, and what waits for theirs |
 //! | `answer` | what other nodes tell and ask |
 //! | `afar` | what nodes of other clusters tell and ask |
+//! | `latecomers` | what came late not long ago, for those whose links were away |
 //! | `calls` | what this node asks |
 //! | `known` | which messages are done with, and where copies of the others wait |
+//! | `away` | which nodes there are that cannot be told now |
 //! | `insist` | asking every node until it says something |
 //! | `purges` | purges, which must reach those who are away too |
 //! | `convert` | between the words of the links and the domain's |
 
 mod afar;
 mod answer;
+mod away;
 mod calls;
 pub(super) mod convert;
 mod insist;
 mod interests;
 mod known;
+mod latecomers;
 mod purges;
 mod tell;
 mod todo;
@@ -45,6 +49,7 @@ pub(super) use calls::{PATIENCE, ack};
 use insist::Silent;
 use interests::Interests;
 pub(super) use known::Knowledge;
+use latecomers::Latecomers;
 use todo::{Lookups, Tellings};
 
 /// Frames of other nodes whose handling touches the disk, at once; more are answered with a failure.
@@ -58,6 +63,7 @@ pub(super) struct Peers {
     pub callers: Interests<Caller>,
     pub tellings: Tellings,
     pub lookups: Lookups,
+    pub latecomers: Latecomers,
     silent: Silent,
     /// Purges that are kept for nodes that are away.
     pub purges: AtomicUsize,
@@ -71,6 +77,7 @@ impl Peers {
             callers: Interests::new(),
             tellings: Tellings::default(),
             lookups: Lookups::default(),
+            latecomers: Latecomers::default(),
             silent: Silent::default(),
             purges: AtomicUsize::new(0),
             busy: Arc::new(Semaphore::new(BUSY)),

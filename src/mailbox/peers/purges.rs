@@ -142,10 +142,7 @@ impl MailboxService {
             return Ok(0);
         }
         let until = Millis(purge.until_ms.max(purge.your_until_ms));
-        let mut deleted = 0;
-        for mailbox in self.emptied_by(purge).await? {
-            deleted += self.empty(mailbox, until).await?;
-        }
+        let mut deleted = self.empty_all(purge, until).await?;
         if is_known {
             return Ok(deleted);
         }
@@ -157,15 +154,32 @@ impl MailboxService {
         // What it would delete has expired by then.
         let ttl = self.inner.settings.ttl;
         records.put(key, Record::until(kept, Millis(purge.until_ms).plus(ttl)), now).await?;
+        // Whoever took something in meanwhile, and did not find this purge yet, is found now.
+        deleted += self.empty_all(purge, Millis(purge.until_ms)).await?;
         Ok(deleted)
     }
 
-    /// Up to which moment a mailbox was purged, as far as this node knows.
+    async fn empty_all(&self, purge: &MailPurge, until: Millis) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        for mailbox in self.emptied_by(purge).await? {
+            deleted += self.empty(mailbox, until).await?;
+        }
+        Ok(deleted)
+    }
+
+    /// Up to which moment a mailbox was purged, as far as this node knows; `client`: whose device has it, if one has.
     ///
     /// # Errors
     /// When the store fails.
-    pub(in crate::mailbox) async fn purged_until(&self, mailbox: &MailboxKey) -> Result<Millis, StoreError> {
-        let purge = MailPurge { mailbox: convert::mailbox(mailbox), ..MailPurge::default() };
+    pub(in crate::mailbox) async fn purged_until(
+        &self,
+        mailbox: &MailboxKey,
+        client: Option<&str>,
+    ) -> Result<Millis, StoreError> {
+        let purge = match client {
+            Some(client) => MailPurge { devices_of: client.to_owned(), ..MailPurge::default() },
+            None => MailPurge { mailbox: convert::mailbox(mailbox), ..MailPurge::default() },
+        };
         let Some(key) = key(&purge) else { return Ok(Millis(0)) };
         let known = self.inner.records.get(&key, time::now()).await?;
         let newest = known.and_then(|record| MailPurge::decode(record.value).ok());

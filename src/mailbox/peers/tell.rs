@@ -1,7 +1,7 @@
 //! Telling other nodes what this one has sessions for, what waits for theirs, and what became of what was sent there.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
@@ -17,6 +17,7 @@ use crate::domain::mailbox::{MailboxKey, Place};
 use crate::domain::principal::Principal;
 use crate::mailbox::MailboxService;
 use crate::runtime::backoff::Backoff;
+use crate::store::{Known, MAX_MESSAGES};
 use crate::wire::vauchi::payload::Status;
 
 /// Mailboxes in one frame.
@@ -36,6 +37,8 @@ const SWEEP: Duration = Duration::from_secs(30);
 pub(super) enum Change {
     /// There is one: whoever holds something is to say so.
     Begun,
+    /// The same, and it has been sent nothing yet.
+    Fresh,
     /// There is one, and it asks who holds something.
     Asks,
     /// There are none any more.
@@ -51,6 +54,7 @@ impl MailboxService {
         inner.cluster.afar.mailbox.fill(std::sync::Arc::new(self.clone()));
         // Links that were made before were told of to nobody.
         self.others().into_iter().for_each(|run| inner.peers.tellings.meet(Audience::Node(run)));
+        self.note_seen_soon();
         self.run("mailbox tellings", |this| async move {
             loop {
                 let telling = this.inner.peers.tellings.next().await;
@@ -101,9 +105,9 @@ impl MailboxService {
     /// Says to every other node of this cluster that this one, or a caller of it, has sessions of a mailbox, or none any
     /// more.
     pub(super) fn announce_near(&self, mailbox: &MailboxKey, change: Change) {
-        let (over, asks) = (change == Change::Over, change == Change::Asks);
+        let (over, asks, fresh) = (change == Change::Over, change == Change::Asks, change == Change::Fresh);
         for member in self.inner.cluster.view.borrow().others() {
-            let interest = MailInterest { mailboxes: convert::mailbox(mailbox), over, asks, anew: false };
+            let interest = MailInterest { mailboxes: convert::mailbox(mailbox), over, asks, fresh, anew: false };
             if self.inner.cluster.links.send(&member.run, Body::MailInterest(interest)) == Err(LinkRefused::Full) {
                 self.inner.peers.tellings.introduce(Audience::Node(member.run.clone()));
             }
@@ -114,7 +118,8 @@ impl MailboxService {
     fn announce_afar(&self, mailbox: &MailboxKey, over: bool) {
         let Some(out) = self.inner.cluster.afar.out.get() else { return };
         for peer in out.peers() {
-            let interest = MailInterest { mailboxes: convert::mailbox(mailbox), over, ..MailInterest::default() };
+            let mailboxes = convert::mailbox(mailbox);
+            let interest = MailInterest { mailboxes, over, fresh: !over, ..MailInterest::default() };
             if out.send(&peer, None, Body::MailInterest(interest)) == Err(LinkRefused::Full) {
                 self.inner.peers.tellings.introduce(Audience::Peer(peer));
             }
@@ -123,6 +128,9 @@ impl MailboxService {
 
     /// Wakes the sessions that others have of a mailbox: this node holds something.
     pub(in crate::mailbox) fn wake_peers(&self, mailbox: &MailboxKey, place: Place, late: bool) {
+        if late || place.rank > 0 {
+            self.inner.peers.latecomers.note(*mailbox, place, Instant::now());
+        }
         let waiting = MailWaiting { mailbox: convert::mailbox(mailbox), place: Some(convert::place(place)), late };
         for run in self.inner.peers.interests.of(mailbox) {
             self.wake_asker(Asker::Node(run), &self.inner.cluster.me.node, *mailbox, waiting.clone());
@@ -138,6 +146,8 @@ impl MailboxService {
     }
 
     fn wake_asker(&self, asker: Asker, holder: &NodeId, mailbox: MailboxKey, waiting: MailWaiting) {
+        // What a version orders, or another store, may stand behind what was sent already.
+        let behind = waiting.place.as_ref().and_then(convert::place_from).filter(|at| waiting.late || at.rank > 0);
         let waiting = Body::MailWaiting(waiting);
         let cluster = &self.inner.cluster;
         let sent = match &asker {
@@ -147,8 +157,20 @@ impl MailboxService {
             }
         };
         // Once it is gone, or its link is new, it says anew what it has sessions for, and is answered.
-        if sent == Err(LinkRefused::Full) && !self.inner.peers.tellings.wake(asker, holder, mailbox) {
+        if sent == Err(LinkRefused::Full) && !self.inner.peers.tellings.wake(asker, holder, mailbox, behind) {
             self.inner.metrics.drop_one("mailbox", "wakes");
+        }
+    }
+
+    /// Tells somebody that a node holds something, and names what may stand behind what was sent already.
+    fn wake_asker_of(&self, asker: Asker, holder: &NodeId, mailbox: MailboxKey, behind: &[Place]) {
+        let something = MailWaiting { mailbox: convert::mailbox(&mailbox), ..MailWaiting::default() };
+        if behind.is_empty() {
+            return self.wake_asker(asker, holder, mailbox, something);
+        }
+        for place in behind {
+            let waiting = MailWaiting { place: Some(convert::place(*place)), late: true, ..something.clone() };
+            self.wake_asker(asker.clone(), holder, mailbox, waiting);
         }
     }
 
@@ -195,8 +217,8 @@ impl MailboxService {
         if telling.wakes.is_empty() {
             return;
         }
-        for (asker, holder, mailbox) in telling.wakes {
-            self.wake_asker(asker, &holder, mailbox, something_in(&mailbox));
+        for ((asker, holder, mailbox), behind) in telling.wakes {
+            self.wake_asker_of(asker, &holder, mailbox, &behind);
         }
         tokio::time::sleep(FULL.0).await;
     }
@@ -287,22 +309,25 @@ impl MailboxService {
 
     async fn look_up(&self, lookup: Lookup) {
         match lookup {
-            Lookup::Some(asker, mailboxes) => self.check(&asker, convert::mailboxes_from(&mailboxes)).await,
+            Lookup::Some(asker, mailboxes, fresh) => {
+                self.check(&asker, convert::mailboxes_from(&mailboxes), fresh).await;
+            }
             Lookup::All(Asker::Node(run)) => {
                 for part in self.inner.peers.interests.each_part_of(&run) {
-                    self.check(&Asker::Node(run.clone()), part.into_iter()).await;
+                    self.check(&Asker::Node(run.clone()), part.into_iter(), false).await;
                 }
             }
             Lookup::All(Asker::Caller(caller)) => {
                 for part in self.inner.peers.callers.each_part_of(&caller) {
-                    self.check(&Asker::Caller(caller), part.into_iter()).await;
+                    self.check(&Asker::Caller(caller), part.into_iter(), false).await;
                 }
             }
         }
     }
 
-    /// Says to somebody which of these mailboxes this node holds something for.
-    async fn check(&self, asker: &Asker, mailboxes: impl Iterator<Item = MailboxKey>) {
+    /// Says to somebody which of these mailboxes this node holds something for, and, unless they have been sent nothing
+    /// yet, what has come behind.
+    async fn check(&self, asker: &Asker, mailboxes: impl Iterator<Item = MailboxKey>, fresh: bool) {
         for mailbox in mailboxes {
             let holds = match self.inner.store.holdings(mailbox).await {
                 Ok(held) => held.blobs > 0,
@@ -313,9 +338,30 @@ impl MailboxService {
                 }
             };
             if holds {
-                self.wake_asker(asker.clone(), &self.inner.cluster.me.node, mailbox, something_in(&mailbox));
+                // Its link may have been away when they came.
+                let late = if fresh { Vec::new() } else { self.late_in(mailbox).await };
+                self.wake_asker_of(asker.clone(), &self.inner.cluster.me.node, mailbox, &late);
             }
         }
+    }
+
+    /// What came late in a mailbox not long ago, and still waits without having reached anybody.
+    async fn late_in(&self, mailbox: MailboxKey) -> Vec<Place> {
+        let (late, mut left) = (self.inner.peers.latecomers.of(&mailbox, Instant::now()), Vec::new());
+        for part in late.chunks(MAX_MESSAGES) {
+            let messages = part.iter().map(|place| place.id.message()).collect();
+            match self.inner.store.known(mailbox, messages, self.moment()).await {
+                Ok(known) => left.extend(known.into_iter().filter_map(|known| match known {
+                    Known::Live(place) => Some(place),
+                    Known::Absent | Known::Moved | Known::Done => None,
+                })),
+                Err(error) => {
+                    self.store_failed("lookup", &error);
+                    left.extend_from_slice(part);
+                }
+            }
+        }
+        left
     }
 }
 
@@ -326,10 +372,6 @@ fn heard(answer: Result<reply::Body, AskError>) -> Result<(), LinkRefused> {
         Err(AskError::Refused(refused)) => Err(refused),
         Err(AskError::TimedOut | AskError::Broken | AskError::Failed(_)) => Err(LinkRefused::Full),
     }
-}
-
-fn something_in(mailbox: &MailboxKey) -> MailWaiting {
-    MailWaiting { mailbox: convert::mailbox(mailbox), ..MailWaiting::default() }
 }
 
 fn list(mailboxes: &[MailboxKey]) -> Bytes {

@@ -1,16 +1,18 @@
 //! What is still to be told to other nodes, or looked up for them, outside of the order of their frames.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::cluster::regions::{Caller, PeerName};
 use crate::domain::ids::{NodeId, NodeRun};
-use crate::domain::mailbox::MailboxKey;
+use crate::domain::mailbox::{MailboxKey, Place};
 
-/// Most wakes that wait for room on a link. A recipient that is not woken finds what came with its next wake.
+/// Most wakes that wait for room on a link, and most places that they name. A recipient that is not woken finds what came
+/// with its next wake, or, if that stands behind what it was sent already, on its next connection.
 const MAX_WAKES: usize = 1 << 16;
 
 /// Most lists of mailboxes that are to be looked up; beyond, everything that a node asked for is looked up again.
@@ -55,8 +57,11 @@ pub enum Audience {
 pub struct Telling {
     /// To whom this node says anew what it has sessions for.
     pub introduce: BTreeSet<Audience>,
-    /// Whom it tells that a node holds something for a mailbox.
-    pub wakes: HashSet<(Asker, NodeId, MailboxKey)>,
+    /// Whom it tells that a node holds something for a mailbox, and where, as far as that may stand behind what was sent
+    /// already.
+    pub wakes: HashMap<(Asker, NodeId, MailboxKey), SmallVec<[Place; 1]>>,
+    /// How many places that are.
+    places: usize,
 }
 
 impl Tellings {
@@ -108,14 +113,21 @@ impl Tellings {
         self.changed.notify_one();
     }
 
-    /// Somebody is to be told that a node holds something. False if too many are already.
-    pub fn wake(&self, asker: Asker, holder: &NodeId, mailbox: MailboxKey) -> bool {
+    /// Somebody is to be told that a node holds something, at that place if it may stand behind what was sent already.
+    /// False if too many are already.
+    pub fn wake(&self, asker: Asker, holder: &NodeId, mailbox: MailboxKey, behind: Option<Place>) -> bool {
         let mut state = self.state.lock();
-        let fits = state.wakes.len() < MAX_WAKES;
-        if fits {
-            state.wakes.insert((asker, holder.clone(), mailbox));
-            self.changed.notify_one();
+        let Telling { wakes, places, .. } = &mut *state;
+        if wakes.len() >= MAX_WAKES {
+            return false;
         }
+        let named = wakes.entry((asker, holder.clone(), mailbox)).or_default();
+        let fits = behind.is_none_or(|place| named.contains(&place) || *places < MAX_WAKES);
+        if let Some(place) = behind.filter(|place| fits && !named.contains(place)) {
+            named.push(place);
+            *places += 1;
+        }
+        self.changed.notify_one();
         fits
     }
 
@@ -136,7 +148,7 @@ impl Tellings {
         let (later, introduce) = std::mem::take(&mut state.introduce).into_iter().partition(is_busy);
         state.introduce = later;
         busy.extend(BTreeSet::iter(&introduce).map(|to| (to.clone(), self.meeting(to))));
-        Telling { introduce, wakes: std::mem::take(&mut state.wakes) }
+        Telling { introduce, wakes: std::mem::take(&mut state.wakes), places: std::mem::take(&mut state.places) }
     }
 
     /// Somebody of [`Tellings::next`] has been told what there are sessions for since that meeting, or is gone.
@@ -167,25 +179,26 @@ pub struct Lookups {
 
 #[derive(Debug, Default)]
 struct Pending {
-    checks: VecDeque<(Asker, Bytes)>,
+    checks: VecDeque<(Asker, Bytes, bool)>,
     all_of: BTreeSet<Asker>,
 }
 
 /// Something to be looked up.
 #[derive(Debug)]
 pub enum Lookup {
-    /// Which of these mailboxes hold something that the node would be told of.
-    Some(Asker, Bytes),
+    /// Which of these mailboxes hold something that the node would be told of; whether the sessions have been sent nothing
+    /// yet.
+    Some(Asker, Bytes, bool),
     /// Which of all those that it has sessions of.
     All(Asker),
 }
 
 impl Lookups {
-    /// Somebody has sessions of these mailboxes.
-    pub fn check(&self, asker: Asker, mailboxes: Bytes) {
+    /// Somebody has sessions of these mailboxes, which may be fresh: they have been sent nothing yet.
+    pub fn check(&self, asker: Asker, mailboxes: Bytes, fresh: bool) {
         let mut state = self.state.lock();
         if state.checks.len() < MAX_CHECKS {
-            state.checks.push_back((asker, mailboxes));
+            state.checks.push_back((asker, mailboxes, fresh));
         } else {
             state.all_of.insert(asker);
         }
@@ -211,7 +224,7 @@ impl Lookups {
 
 impl Pending {
     fn pop(&mut self) -> Option<Lookup> {
-        let some = self.checks.pop_front().map(|(asker, mailboxes)| Lookup::Some(asker, mailboxes));
+        let some = self.checks.pop_front().map(|(asker, mailboxes, fresh)| Lookup::Some(asker, mailboxes, fresh));
         some.or_else(|| self.all_of.pop_first().map(Lookup::All))
     }
 }
@@ -220,6 +233,7 @@ impl Pending {
 mod tests {
     use super::*;
     use crate::domain::ids::Generation;
+    use crate::domain::mailbox::{BlobId, MessageKey, Stamp};
 
     fn run() -> NodeRun {
         NodeRun { node: "a".parse().unwrap(), generation: Generation(1) }
@@ -229,7 +243,7 @@ mod tests {
     async fn too_much_is_looked_up_as_a_whole() {
         let lookups = Lookups::default();
         for _ in 0..=MAX_CHECKS {
-            lookups.check(Asker::Node(run()), Bytes::new());
+            lookups.check(Asker::Node(run()), Bytes::new(), false);
         }
         for _ in 0..MAX_CHECKS {
             assert!(matches!(lookups.next().await, Lookup::Some(..)));
@@ -243,10 +257,30 @@ mod tests {
         let tellings = Tellings::default();
         for _ in 0..2 {
             tellings.introduce(Audience::Node(run()));
-            assert!(tellings.wake(Asker::Node(run()), &run().node, MailboxKey::blobs("x")));
+            assert!(tellings.wake(Asker::Node(run()), &run().node, MailboxKey::blobs("x"), None));
         }
         let telling = tellings.next().await;
         assert_eq!((telling.introduce.len(), telling.wakes.len()), (1, 1));
+    }
+
+    fn place(stamp: u64) -> Place {
+        let id = BlobId::new(Stamp::new(stamp).unwrap(), MessageKey::of("s", "r", &stamp.to_string()));
+        Place { rank: 0, id }
+    }
+
+    #[tokio::test]
+    async fn a_wake_that_waits_names_every_place_that_may_stand_behind_once_and_not_too_many() {
+        let (tellings, mailbox) = (Tellings::default(), MailboxKey::blobs("x"));
+        let wake = |behind| tellings.wake(Asker::Node(run()), &run().node, mailbox, behind);
+        assert!([Some(1), None, Some(2), Some(1)].into_iter().all(|stamp| wake(stamp.map(place))));
+        let named: Vec<_> = tellings.next().await.wakes.into_values().collect();
+        assert_eq!(named.iter().map(|places| &places[..]).collect::<Vec<_>>(), [[place(1), place(2)]]);
+        let fit = (0..=MAX_WAKES as u64).filter(|n| {
+            tellings.wake(Asker::Node(run()), &run().node, MailboxKey::blobs(&(n % 1000).to_string()), Some(place(*n)))
+        });
+        assert_eq!(fit.count(), MAX_WAKES);
+        tellings.next().await;
+        assert!(wake(Some(place(1))), "what was taken leaves room");
     }
 
     #[test]

@@ -49,6 +49,10 @@ pub struct MailboxMetrics {
     pub acknowledged: Counter,
     /// Acknowledgments of what is not there.
     pub acknowledged_nothing: Counter,
+    /// Notes that a message is done with whose holder cannot be told now.
+    pub noted_done: Counter,
+    /// Acknowledgments of what nobody here was sent, whose holder may be away, and that are not noted: of too many.
+    pub not_noted: Counter,
     /// Blobs that purges deleted.
     pub purged: Counter,
     /// Blobs deleted because they had expired.
@@ -121,6 +125,8 @@ impl MailboxMetrics {
             delivered: Counter::default(),
             acknowledged: Counter::default(),
             acknowledged_nothing: Counter::default(),
+            noted_done: Counter::default(),
+            not_noted: Counter::default(),
             purged: Counter::default(),
             expired: Counter::default(),
             notices_dropped: Counter::default(),
@@ -153,6 +159,8 @@ impl MailboxMetrics {
         r.register("delivered", "Blobs written to recipients", self.delivered.clone());
         r.register("acknowledged", "Blobs that acknowledgments deleted", self.acknowledged.clone());
         r.register("acknowledged_nothing", "Acknowledgments of nothing", self.acknowledged_nothing.clone());
+        r.register("noted_done", "Notes that messages are done with", self.noted_done.clone());
+        r.register("not_noted", "Acknowledgments for nodes that are away, not noted", self.not_noted.clone());
         r.register("purged", "Blobs that purges deleted", self.purged.clone());
         r.register("expired", "Blobs deleted because they had expired", self.expired.clone());
         r.register("notices_dropped", "Notices that reached no sender", self.notices_dropped.clone());

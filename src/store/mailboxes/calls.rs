@@ -113,7 +113,7 @@ impl<B: Backend> Mailboxes for B {
                 purged += self.commit(small(SWEEP_STEP), change).await?;
             }
             for messages in part.moved.chunks(SWEEP_STEP).map(<[_]>::to_vec) {
-                let change = move |stage: &mut Stage<'_>| moves::purge_moved(stage, mailbox, &messages, at, remembered);
+                let change = move |stage: &mut Stage<'_>| moves::purge_moved(stage, mailbox, &messages, at);
                 self.commit(small(SWEEP_STEP), change).await?;
             }
             from = part.next;

@@ -237,7 +237,8 @@ pub trait Mailboxes: Send + Sync {
     ) -> Result<Vec<Option<Bytes>>, StoreError>;
 
     /// Deletes everything in a mailbox that was there before the call and was stored at or before `until`, and
-    /// remembers each message as done for as long as `remember`. Answers how many were deleted that had not expired.
+    /// remembers each message as done for as long as `remember`. Answers how many were deleted that had not expired. Of
+    /// what was moved elsewhere it is kept until [`Mailboxes::settle`] that it is done with.
     ///
     /// In steps: what an error interrupts is partly done.
     async fn purge(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::changes::{Fate, NoRoom, Ready, Standing, erase, insert, message, remove, settle};
-use super::entries::{Message, Moved, decode_message};
+use super::entries::{Message, Moved, decode_message, encode_message};
 use super::layout::{
     age_key, age_start, blob_key, decode_age, decode_blob, decode_end_key, decode_moved_key, message_key,
 };
@@ -288,17 +288,19 @@ pub(super) fn ended(
     Ok(ended)
 }
 
-/// Remembers as done what was moved out of a mailbox and is purged.
+/// Notes that what was moved out of a mailbox is purged: whoever has it must hear that it is done with.
 pub(super) fn purge_moved(
     stage: &mut Stage<'_>,
     mailbox: MailboxKey,
     messages: &[MessageKey],
     at: Moment,
-    until: Millis,
 ) -> Result<Verdict<()>, StoreError> {
     for key in messages {
-        if let Some(Message::Moved(moved)) = message(stage, mailbox, *key)? {
-            settle(stage, mailbox, *key, moved, (until, at.now))?;
+        if let Some(Message::Moved(moved)) = message(stage, mailbox, *key)?
+            && at.now < moved.until
+        {
+            let owed = Message::Moved(Moved { owed: true, ..moved });
+            stage.put(Family::Messages, &message_key(mailbox, *key), &encode_message(&owed));
         }
     }
     Ok(Verdict::Keep(()))

@@ -89,6 +89,7 @@ macro_rules! contract {
                 ids_grow_over_a_restart_with_a_clock_that_ran_back,
                 a_deep_mailbox_is_swept_and_purged_in_steps,
                 an_acknowledged_message_is_forgotten_when_its_time_is_over,
+                of_what_was_moved_a_purge_is_owed_until_it_is_settled,
                 a_page_holds_one_blob_however_large,
                 what_is_too_large_is_refused_by_name,
             ]);

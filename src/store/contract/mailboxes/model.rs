@@ -243,9 +243,8 @@ impl Model {
                 purged += 1;
             }
         }
-        let moved = self.moved.values().filter(|moved| moved.mailbox == mailbox && moved.id.time() <= until);
-        let moved: Vec<_> = moved.map(Elsewhere::cursor).collect();
-        self.settle(&moved, at, remember);
+        let moved = self.moved.values_mut().filter(|moved| moved.mailbox == mailbox && moved.id.time() <= until);
+        moved.filter(|moved| at.now < moved.until).for_each(|moved| moved.owed = true);
         purged
     }
 

@@ -12,8 +12,8 @@ use super::{Backend, FREE, at, mailbox, message};
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BLOB_OVERHEAD_BYTES, BlobId, Full, Holdings, Place, Quota, SenderKey};
 use crate::store::{
-    Acked, Known, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_RECEIPT_BYTES, Mailboxes, Moment, NewBlob,
-    PageLimit, Put, StoreError, Sweep,
+    Acked, Elsewhere, Known, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_RECEIPT_BYTES, Mailboxes, Moment,
+    Moving, NewBlob, PageLimit, Put, StoreError, Sweep,
 };
 
 const NOW: u64 = 1_000;
@@ -211,6 +211,29 @@ pub(super) async fn an_acknowledged_message_is_forgotten_when_its_time_is_over<B
         store.known(mailbox("m"), vec![message(1)], at(end + 1)).await.unwrap(),
         [Known::Live(Place { rank: 0, id: again })]
     );
+}
+
+pub(super) async fn of_what_was_moved_a_purge_is_owed_until_it_is_settled<B: Backend>() {
+    let directory = TempDir::new().unwrap();
+    let store = B::open(directory.path());
+    for id in [1, 2] {
+        let there = stored(&*store, numbered("m", id), NOW + id as u64).await;
+        let moving = vec![Moving { mailbox: mailbox("m"), id: there, there }];
+        store.moved(moving, "there".into(), expiring(NOW + 2, 0)).await.unwrap();
+    }
+    // The second was stored later.
+    assert_eq!(store.purge(mailbox("m"), Millis(NOW + 1), expiring(NOW + 2, 0), REMEMBER).await.unwrap(), 0);
+    let elsewhere = async || store.elsewhere(None, None, 10, expiring(NOW + 2, 0)).await.unwrap();
+    let owed = |moved: Vec<Elsewhere>| {
+        let mut owed: Vec<_> = moved.into_iter().map(|moved| (moved.id.time().0 - NOW, moved.owed)).collect();
+        owed.sort_unstable();
+        owed
+    };
+    assert_eq!(owed(elsewhere().await), [(1, true), (2, false)]);
+    let known = store.known(mailbox("m"), vec![message(1), message(2)], expiring(NOW + 2, 0)).await.unwrap();
+    assert_eq!(known, [Known::Done, Known::Moved]);
+    assert_eq!(store.settle(vec![(mailbox("m"), message(1))], expiring(NOW + 2, 0), REMEMBER).await.unwrap(), 1);
+    assert_eq!(owed(elsewhere().await), [(2, false)]);
 }
 
 pub(super) async fn a_page_holds_one_blob_however_large<B: Backend>() {
