@@ -60,6 +60,7 @@ fn node(ports: &Ports, number: usize) -> anyhow::Result<Server> {
         ("RELAY_GRPC_ADDR", local(ports.grpc[number])),
         ("RELAY_GOSSIP_ADDR", local(ports.gossip[number])),
         ("RELAY_ADMIN_ADDR", local(0)),
+        ("RELAY_P2P_ENABLED", "false".to_owned()),
         ("RELAY_CLUSTER_SEEDS", ports.gossip.map(local).join(",")),
         ("RELAY_VAULT_RATE_LIMIT", "10000000".into()),
         ("RELAY_ADDRESS_RATE_LIMIT", "100000000".into()),

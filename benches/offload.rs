@@ -132,6 +132,7 @@ async fn node(folder: &TempDir, region: &str, peers: &str) -> anyhow::Result<Nod
         ("RELAY_GRPC_ADDR", "127.0.0.1:0"),
         ("RELAY_GOSSIP_ADDR", "127.0.0.1:0"),
         ("RELAY_ADMIN_ADDR", "127.0.0.1:0"),
+        ("RELAY_P2P_ENABLED", "false"),
         ("RELAY_REGION", region),
         ("RELAY_FEDERATION_ENABLED", "true"),
         ("RELAY_FEDERATION_ADDR", "127.0.0.1:0"),

@@ -10,6 +10,7 @@ mod config;
 mod dcp;
 mod network;
 mod noise;
+mod p2p;
 mod text;
 mod vauchi;
 

@@ -13,6 +13,7 @@ pub mod federation;
 pub mod mailbox;
 pub mod node;
 pub mod observe;
+pub mod p2p;
 pub mod runtime;
 pub mod security;
 pub mod store;

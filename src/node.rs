@@ -29,6 +29,7 @@ use crate::mailbox::{MailboxParts, MailboxService};
 use crate::observe::logs;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Traces;
+use crate::p2p::{Host, HostError};
 use crate::runtime::leaving::Leaving;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::time;
@@ -96,6 +97,9 @@ pub enum StartError {
     /// TLS for push calls could not be set up.
     #[error("TLS for push calls (RELAY_VAULT_PUSH_URL) could not be set up: {0}")]
     Push(#[from] rustls::Error),
+    /// libp2p peers cannot be served.
+    #[error(transparent)]
+    P2p(#[from] HostError),
     /// The address of the public port is not known.
     #[error("no address: {0}")]
     Address(#[from] std::io::Error),
@@ -119,6 +123,8 @@ pub struct Node {
     pub vault: VaultService,
     /// Its mailbox service.
     pub mailbox: MailboxService,
+    /// Its service for libp2p peers, if it has one.
+    pub p2p: Option<Host>,
     /// Its part in the federation, if it has one.
     pub federation: Option<Federation>,
     /// Where other clusters reach it, if anywhere.
@@ -191,6 +197,10 @@ impl Node {
             supervisor: supervisor.clone(),
         });
         mailbox.start();
+        let p2p = match config.p2p.enabled {
+            true => Some(Host::start(settings::p2p(config, &cluster, &membership, &metrics, &supervisor)).await?),
+            false => None,
+        };
         let load = (membership.clone(), mailboxes.clone(), metrics.clone());
         supervisor.spawn("load report", regions::report_load(load, config.mailbox.total_bytes, supervisor.token()));
         let federation = match peers {
@@ -237,6 +247,7 @@ impl Node {
             membership: membership.clone(),
             vault: vault.clone(),
             mailbox: mailbox.clone(),
+            p2p: p2p.clone(),
             federation: federation.clone(),
             links: cluster.links.clone(),
             metrics: metrics.clone(),
@@ -280,6 +291,7 @@ impl Node {
             metrics,
             vault,
             mailbox,
+            p2p,
             federation,
             federated,
             cut,
@@ -339,6 +351,9 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
         admin = %node.admin, "serving"
     );
     println!("DCP Relay running on {}", node.public);
+    for address in node.p2p.iter().flat_map(|p2p| p2p.addresses.own()) {
+        println!("relay address: {address}");
+    }
     println!("Press Ctrl+C to stop");
     tokio::select! {
         reason = node.failed() => {

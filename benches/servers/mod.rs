@@ -109,6 +109,23 @@ impl Server {
         Self::serve(name, gossip, &settings)
     }
 
+    /// A relay that serves libp2p peers on `port`, as many as like, and limits nothing; `gossip` is its own port, `seed` that
+    /// of another.
+    pub fn relay_for_peers(name: &'static str, (gossip, seed): (u16, Option<u16>), port: u16) -> anyhow::Result<Self> {
+        let (seeds, listen) = (seed.map(local).unwrap_or_default(), format!("/ip4/127.0.0.1/tcp/{port}"));
+        let settings = [
+            ("RELAY_STORAGE_BACKEND", "memory"),
+            ("RELAY_CLUSTER_SEEDS", &seeds),
+            ("RELAY_P2P_ENABLED", "true"),
+            ("RELAY_P2P_LISTEN", &listen),
+            ("RELAY_P2P_ADDRESS_RATE_LIMIT", "100000000"),
+            ("RELAY_P2P_ADDRESS_MAX_CONNECTIONS", "10000"),
+            ("RELAY_P2P_ADDRESS_MAX_RESERVATIONS", "10000"),
+            ("RELAY_P2P_ADDRESS_MAX_CIRCUITS", "10000"),
+        ];
+        Self::serve(name, gossip, &settings)
+    }
+
     /// A relay of its own that stores on disk, as much as anybody likes.
     pub fn relay_on_disk(name: &'static str) -> anyhow::Result<Self> {
         let settings = [
@@ -127,6 +144,7 @@ impl Server {
             ("RELAY_GRPC_ADDR", local(free_port()?)),
             ("RELAY_GOSSIP_ADDR", local(gossip)),
             ("RELAY_ADMIN_ADDR", local(0)),
+            ("RELAY_P2P_ENABLED", "false".to_owned()),
             ("RELAY_VAULT_RATE_LIMIT", "10000000".into()),
             ("RELAY_ADDRESS_RATE_LIMIT", "100000000".into()),
             ("RELAY_CONNECTION_RATE_LIMIT", "100000000".into()),

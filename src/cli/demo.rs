@@ -64,6 +64,7 @@ async fn start(number: usize, seed: Option<&Node>) -> anyhow::Result<Node> {
         ("RELAY_GRPC_ADDR", "127.0.0.1:0"),
         ("RELAY_GOSSIP_ADDR", "127.0.0.1:0"),
         ("RELAY_ADMIN_ADDR", "127.0.0.1:0"),
+        ("RELAY_P2P_ENABLED", "false"),
     ])?;
     Ok(Node::start(&config).await?)
 }

@@ -14,6 +14,7 @@ pub fn principal(principal: &Principal) -> proto::Principal {
         Kind::Vault => proto::Kind::Vault,
         Kind::Session => proto::Kind::Session,
         Kind::Mailbox => proto::Kind::Mailbox,
+        Kind::Peer => proto::Kind::Peer,
     };
     proto::Principal { kind: kind.into(), name: principal.name.to_string() }
 }
@@ -26,6 +27,7 @@ pub fn principal_from(wire: Option<&proto::Principal>) -> Option<Principal> {
         proto::Kind::Vault => Kind::Vault,
         proto::Kind::Session => Kind::Session,
         proto::Kind::Mailbox => Kind::Mailbox,
+        proto::Kind::Peer => Kind::Peer,
         proto::Kind::Unspecified => return None,
     };
     Some(Principal { kind, name: wire.name.as_str().into() })

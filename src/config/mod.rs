@@ -15,6 +15,7 @@ mod limits;
 mod mailbox;
 mod operator;
 mod origin;
+mod p2p;
 mod parse;
 mod roots;
 mod secret;
@@ -44,6 +45,7 @@ pub use limits::Limits;
 pub use mailbox::MailboxConfig;
 pub use operator::{MetricsConfig, NoiseConfig, RocksConfig};
 pub use origin::{LayerKind, Origin};
+pub use p2p::P2pConfig;
 pub use parse::MIN_SECRET_BYTES;
 pub use secret::Secret;
 pub use setting::{Alias, Kind, Meaning, Setting, Unit};
@@ -86,6 +88,8 @@ pub struct Config {
     pub vault: VaultConfig,
     /// The service for mailboxes.
     pub mailbox: MailboxConfig,
+    /// The service for libp2p peers.
+    pub p2p: P2pConfig,
     /// Noise, for the clients of mailboxes.
     pub noise: NoiseConfig,
     /// This node among others.
@@ -196,6 +200,7 @@ impl Config {
             cors_origins: values.optional(&table::CORS_ORIGINS, parse::origins)?.unwrap_or_default(),
             vault: VaultConfig::read(values)?,
             mailbox: MailboxConfig::read(values)?,
+            p2p: P2pConfig::read(values)?,
             noise: NoiseConfig::read(values)?,
             cluster: ClusterConfig::read(values, from_files.cluster)?,
             federation: FederationConfig::read(values, from_files.federation)?,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use http::Uri;
 use ipnet::IpNet;
+use multiaddr::{Multiaddr, PeerId};
 use tracing_subscriber::EnvFilter;
 
 use super::federation::PeerUrl;
@@ -130,6 +131,14 @@ fn seed(text: &str) -> bool {
 
 pub(super) fn peers(text: &str) -> Option<Vec<PeerUrl>> {
     items(text).map(PeerUrl::parse).collect()
+}
+
+pub(super) fn multiaddrs(text: &str) -> Option<Vec<Multiaddr>> {
+    items(text).map(|item| item.parse().ok().filter(|address: &Multiaddr| !address.is_empty())).collect()
+}
+
+pub(super) fn peer_ids(text: &str) -> Option<Vec<PeerId>> {
+    items(text).map(|item| item.parse().ok()).collect()
 }
 
 /// The keys that relays must have, `id=key` each; an id may have several.

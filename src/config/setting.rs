@@ -90,6 +90,10 @@ pub enum Kind {
     Peers,
     /// Ids of relays, each with the digest of its key, with commas between.
     Pins,
+    /// Addresses of libp2p, with commas between.
+    Multiaddrs,
+    /// Ids of libp2p peers, with commas between.
+    PeerIds,
     /// The URL of a relay as its clients use it.
     ClientUrl,
     /// Bytes that nobody else may know.
@@ -214,6 +218,8 @@ impl Kind {
             Self::Seeds => parse::seeds(text).is_some(),
             Self::Peers => parse::peers(text).is_some(),
             Self::Pins => parse::pins(text).is_some(),
+            Self::Multiaddrs => parse::multiaddrs(text).is_some(),
+            Self::PeerIds => parse::peer_ids(text).is_some(),
             Self::ClientUrl => parse::client_url(text).is_some(),
             Self::Secret => parse::secret(text.as_bytes()).is_some(),
             Self::Token => parse::token(text).is_some(),
@@ -224,7 +230,10 @@ impl Kind {
     /// Whether values are lists: a configuration file may write them as arrays.
     #[must_use]
     pub const fn is_list(&self) -> bool {
-        matches!(self, Self::Networks | Self::Origins | Self::Seeds | Self::Peers | Self::Pins)
+        matches!(
+            self,
+            Self::Networks | Self::Origins | Self::Seeds | Self::Peers | Self::Pins | Self::Multiaddrs | Self::PeerIds
+        )
     }
 
     /// What `given`, which is not accepted, should have been.
@@ -270,6 +279,8 @@ impl fmt::Display for Kind {
             Self::Seeds => f.write_str("host:port pairs, with commas between"),
             Self::Peers => f.write_str("http, https, ws or wss URLs without a path, with commas between"),
             Self::Pins => f.write_str("relay ids, each with = and 64 hexadecimal digits, with commas between"),
+            Self::Multiaddrs => f.write_str("addresses such as /ip4/0.0.0.0/tcp/4001, with commas between"),
+            Self::PeerIds => f.write_str("peer ids such as 12D3KooW…, with commas between"),
             Self::ClientUrl => f.write_str("a ws, wss, http or https URL"),
             Self::Secret => write!(f, "at least {} bytes", parse::MIN_SECRET_BYTES),
             Self::Token => f.write_str("visible ASCII characters without spaces"),

@@ -13,6 +13,8 @@ pub enum Kind {
     Session,
     /// A client of mailboxes that proved its key: its `client_id`, or a routing token of its.
     Mailbox,
+    /// A libp2p peer. Its id is the hash of its key, so nobody else can ever prove it.
+    Peer,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
             Self::Vault => b'v',
             Self::Session => b's',
             Self::Mailbox => b'm',
+            Self::Peer => b'p',
         }
     }
 }
@@ -60,6 +63,12 @@ impl Principal {
     #[must_use]
     pub fn mailbox_token(token: &str) -> Self {
         Self { kind: Kind::Mailbox, name: format!("token/{token}").into() }
+    }
+
+    /// A libp2p peer, by its id in base 58.
+    #[must_use]
+    pub fn peer(id: &str) -> Self {
+        Self { kind: Kind::Peer, name: id.into() }
     }
 
     /// What places it on its owners.

@@ -4,6 +4,7 @@
 //!    to the nodes of other clusters that have called it, which call again.
 //! 2. It closes the sockets on which nothing is awaited with 1012, and takes no new ones; the others follow when
 //!    they are answered. What arrives from other nodes is still handled, so vaults that are gone are waited for.
+//!    libp2p peers that have a place are sent away to other nodes; circuits go on until they end.
 //! 3. What agents may still poll for is handed to another node.
 //! 4. At the drain time-out, whoever still waits is told, and everything ends.
 //!
@@ -22,6 +23,7 @@ use crate::cluster::membership::Membership;
 use crate::federation::Federation;
 use crate::mailbox::MailboxService;
 use crate::observe::metrics::Metrics;
+use crate::p2p::Host;
 use crate::runtime::leaving::{Leaving, Look};
 use crate::vault::VaultService;
 
@@ -68,6 +70,7 @@ pub(super) struct Drain {
     pub membership: Membership,
     pub vault: VaultService,
     pub mailbox: MailboxService,
+    pub p2p: Option<Host>,
     pub federation: Option<Federation>,
     pub links: Links,
     pub metrics: std::sync::Arc<Metrics>,
@@ -82,11 +85,13 @@ impl Drain {
             self.set_draining(true).await;
             self.vault.drain();
             self.mailbox.drain();
+            self.p2p.iter().for_each(Host::drain);
             if self.wait().await {
                 break;
             }
             self.vault.undrain();
             self.mailbox.undrain();
+            self.p2p.iter().for_each(Host::undrain);
             self.set_draining(false).await;
             self.leaving.returned();
             tracing::info!("back in service");
@@ -118,7 +123,8 @@ impl Drain {
             let open = self.metrics.edge.websockets.get();
             let pending = self.metrics.vault.pending.get();
             let empties = self.leaving.now().evacuates && !is_empty;
-            let busy = open > 0 || self.vault.is_awaited() || empties;
+            let circuits = self.p2p.as_ref().map_or(0, Host::circuits);
+            let busy = open > 0 || circuits > 0 || self.vault.is_awaited() || empties;
             match self.leaving.look(open.unsigned_abs(), pending.unsigned_abs(), busy) {
                 Look::Wait => {}
                 Look::Return => return false,
@@ -126,7 +132,7 @@ impl Drain {
             }
             if reported.elapsed() >= REPORT {
                 reported = Instant::now();
-                tracing::info!(websockets = open, requests = pending, "still leaving service");
+                tracing::info!(websockets = open, requests = pending, circuits, "still leaving service");
             }
             tokio::select! {
                 () = &mut emptying, if empties => is_empty = true,

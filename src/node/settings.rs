@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use crate::cluster::Cluster;
 use crate::cluster::facts::Facts;
-use crate::cluster::membership::MembershipConfig;
-use crate::config::Config;
+use crate::cluster::membership::{Membership, MembershipConfig};
+use crate::config::{Config, StorageBackend};
 use crate::domain::ids::NodeRun;
 use crate::domain::mailbox::Quota;
 use crate::edge::admin::{About, BackupParts};
 use crate::edge::{EdgeSettings, Parts};
 use crate::mailbox::{MailboxSettings, OffloadSettings};
 use crate::observe::metrics::Metrics;
+use crate::p2p::identity::dusk_files;
+use crate::p2p::{CircuitLimits, HostParts, HostSettings, KeyPlace};
 use crate::runtime::supervisor::Supervisor;
 use crate::security::admission::{Admission, AdmissionLimits};
 use crate::security::proxies::TrustedProxies;
@@ -43,7 +46,8 @@ pub fn about(config: &Config, listen: SocketAddr) -> About {
 
 /// What backups are made of. The files that make the node who it is belong to it.
 pub fn backups(config: &Config, store: Arc<RocksStore>) -> BackupParts {
-    let files = [super::identity::NODE_FILE, super::identity::RELAY_FILE, super::noise_key::FILE];
+    let files =
+        [super::identity::NODE_FILE, super::identity::RELAY_FILE, super::noise_key::FILE, crate::p2p::identity::FILE];
     BackupParts {
         store,
         beside: files.map(|file| config.data_dir.join(file)).into(),
@@ -131,6 +135,60 @@ pub fn mailbox(config: &Config) -> MailboxSettings {
             refuse: config.federation.offload_refuse,
             interval: config.federation.capacity_interval,
         }),
+    }
+}
+
+fn p2p_key(config: &Config) -> KeyPlace {
+    match config.storage {
+        StorageBackend::RocksDb => {
+            KeyPlace::Kept { folder: config.data_dir.clone(), fallbacks: dusk_files(|name| std::env::var(name).ok()) }
+        }
+        StorageBackend::Memory => KeyPlace::Memory,
+    }
+}
+
+/// What the service for libp2p peers is made of.
+pub fn p2p(
+    config: &Config,
+    cluster: &Cluster,
+    membership: &Membership,
+    metrics: &Arc<Metrics>,
+    supervisor: &Supervisor,
+) -> HostParts {
+    HostParts {
+        settings: host(config),
+        key: p2p_key(config),
+        cluster: cluster.clone(),
+        membership: membership.clone(),
+        metrics: metrics.clone(),
+        supervisor: supervisor.clone(),
+    }
+}
+
+fn host(config: &Config) -> HostSettings {
+    let p2p = &config.p2p;
+    HostSettings {
+        listen: p2p.listen.clone(),
+        external: p2p.external.clone(),
+        connections: p2p.max_connections,
+        connections_per_peer: p2p.peer_max_connections,
+        connections_per_address: p2p.address_max_connections,
+        connections_per_minute: p2p.address_rate,
+        idle: p2p.idle_timeout,
+        trusted: p2p.trusted.clone(),
+        circuits: CircuitLimits {
+            reservations: p2p.max_reservations,
+            reservations_per_address: p2p.address_max_reservations,
+            reservation_life: p2p.reservation_life,
+            circuits: p2p.max_circuits,
+            circuits_per_peer: p2p.peer_max_circuits,
+            circuits_per_address: p2p.address_max_circuits,
+            requests_per_minute: p2p.address_rate,
+            tracked_addresses: config.limits.tracked_addresses,
+            duration: p2p.circuit_duration,
+            bytes: p2p.circuit_bytes,
+            rate: p2p.circuit_rate,
+        },
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub mod dcp;
 pub mod gossip;
+pub mod p2p;
 pub mod vauchi;

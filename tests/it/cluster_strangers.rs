@@ -85,6 +85,7 @@ async fn of_two_processes_with_one_id_the_older_ends_and_says_why() {
             ("RELAY_GRPC_ADDR", "127.0.0.1:0"),
             ("RELAY_GOSSIP_ADDR", &gossip),
             ("RELAY_ADMIN_ADDR", "127.0.0.1:0"),
+            ("RELAY_P2P_ENABLED", "false"),
             ("RELAY_NODE_ID", "twin"),
             ("RELAY_LOG_LEVEL", "error"),
         ])

@@ -34,11 +34,12 @@ const ALSO: [(&str, &str); 6] = [
 ];
 
 /// Outside crates, and the only places, as paths begin, that name them.
-const AT_THE_RIM: [(&str, &[&str]); 4] = [
+const AT_THE_RIM: [(&str, &[&str]); 5] = [
     ("chitchat", &["cluster/membership", "cluster/gossip"]),
     ("tonic", &["cluster/", "federation/", "edge/admin", "cli/admin"]),
     ("rocksdb", &["store/rocks"]),
     ("axum", &["edge/"]),
+    ("libp2p", &["p2p"]),
 ];
 
 #[test]

@@ -50,6 +50,8 @@ mod mailbox_returns;
 mod mailbox_sessions;
 mod mailbox_torture;
 mod operator;
+mod p2p_circuits;
+mod p2p_limits;
 mod protos;
 mod push_tls;
 mod session_mode;

@@ -14,6 +14,7 @@ pub mod http;
 pub mod mailbox;
 pub mod node;
 pub mod offers;
+pub mod peer;
 pub mod process;
 pub mod regions;
 pub mod seat;

@@ -27,6 +27,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("RELAY_CONNECTION_RATE_LIMIT", "1000000"),
     ("RELAY_ADDRESS_MAX_CONNECTIONS", "10000"),
     ("RELAY_DRAIN_TIMEOUT_SECS", "10"),
+    ("RELAY_P2P_ENABLED", "false"),
 ];
 
 /// A node that serves on loopback until it is dropped, which kills it.

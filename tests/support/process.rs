@@ -15,6 +15,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("RELAY_LISTEN_ADDR", "127.0.0.1:0"),
     ("RELAY_GRPC_ADDR", "127.0.0.1:0"),
     ("RELAY_ADMIN_ADDR", "127.0.0.1:0"),
+    ("RELAY_P2P_ENABLED", "false"),
     ("RELAY_LOG_LEVEL", "error"),
     ("RELAY_VAULT_RATE_LIMIT", "1000000"),
     ("RELAY_ADDRESS_RATE_LIMIT", "1000000"),

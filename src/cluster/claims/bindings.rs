@@ -105,6 +105,7 @@ impl Bindings {
                 b'v' => Kind::Vault,
                 b's' => Kind::Session,
                 b'm' => Kind::Mailbox,
+                b'p' => Kind::Peer,
                 _ => return None,
             };
             let name = std::str::from_utf8(name).ok()?.into();

@@ -40,6 +40,13 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// HTTP/2 window of a connection.
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
+/// HTTP/2 window of one circuit: what one that nobody reads keeps in memory.
+const CIRCUIT_WINDOW: u32 = 256 << 10;
+
+/// HTTP/2 window of a connection of circuits. As large as it can be: circuits that nobody reads must not take all of it
+/// from those that somebody does. Their number and their own windows bound what is kept.
+pub const CIRCUITS_WINDOW: u32 = (1 << 31) - 1;
+
 /// Longest wait between two attempts: a node that is back is linked again within this time.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
@@ -121,6 +128,15 @@ async fn connect(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Channel, tonic:
 /// Connects when it is used first, and again when it is used after it broke.
 pub fn channel(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Channel {
     endpoint().connect_timeout(TIMEOUT_CONNECT).connect_with_connector_lazy(service_fn(connector(inner, peer)))
+}
+
+/// As [`channel`], for circuits.
+pub fn circuits_channel(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Channel {
+    endpoint()
+        .initial_stream_window_size(CIRCUIT_WINDOW)
+        .initial_connection_window_size(CIRCUITS_WINDOW)
+        .connect_timeout(TIMEOUT_CONNECT)
+        .connect_with_connector_lazy(service_fn(connector(inner, peer)))
 }
 
 fn endpoint() -> Endpoint {

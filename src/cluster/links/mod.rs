@@ -8,6 +8,7 @@
 
 pub mod accept;
 pub mod asks;
+mod circuits;
 mod client;
 mod codec;
 pub mod counted;
@@ -39,6 +40,7 @@ use crate::runtime::supervisor::Supervisor;
 use crate::security::tls::ClusterTls;
 
 use asks::Asks;
+pub use circuits::{Exchange, FarHalf};
 pub use client::TIMEOUT_CONNECT;
 pub use pulls::Holder;
 use pulls::PULLS;
@@ -117,6 +119,7 @@ struct Inner {
     asks: Asks,
     dispatch: Slot<dyn Dispatch>,
     holder: Slot<dyn Holder>,
+    exchange: Slot<dyn Exchange>,
     pulls: Semaphore,
     leaving: AtomicBool,
     metrics: Arc<Metrics>,
@@ -141,6 +144,8 @@ struct Peer {
     broken: Notify,
     /// Where its mailboxes are asked for, once they are.
     pulls: OnceLock<Channel>,
+    /// Where circuits are connected, once they are.
+    circuits: OnceLock<Channel>,
     gone: CancellationToken,
 }
 
@@ -155,6 +160,7 @@ impl Links {
             asks: Asks::default(),
             dispatch: Slot::default(),
             holder: Slot::default(),
+            exchange: Slot::default(),
             pulls: Semaphore::new(PULLS),
             leaving: AtomicBool::new(false),
             metrics,
@@ -178,6 +184,7 @@ impl Links {
     pub fn let_go(&self) {
         self.inner.dispatch.clear();
         self.inner.holder.clear();
+        self.inner.exchange.clear();
     }
 
     /// Accepts links of other nodes on `listener` until the node stops.
@@ -291,6 +298,7 @@ impl Peer {
             queue: LinkQueue::new(QUEUE_BYTES, metrics.clone()),
             broken: Notify::new(),
             pulls: OnceLock::new(),
+            circuits: OnceLock::new(),
             gone: supervisor.token().child_token(),
         }
     }

@@ -12,16 +12,21 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::cluster::PROTOCOL;
+use crate::cluster::proto::circuit_part::Part;
 use crate::cluster::proto::cluster_server::{Cluster, ClusterServer};
-use crate::cluster::proto::{Batch, Hello, MoveReply, MoveRequest, PullPage, PullRequest, Welcome};
+use crate::cluster::proto::{Batch, CircuitPart, Hello, MoveReply, MoveRequest, PullPage, PullRequest, Welcome};
 use crate::domain::ids::{Generation, NodeRun};
 use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::count;
 
+use super::client::CIRCUITS_WINDOW;
 use super::{BATCH_LIMIT, Incoming, Inner, accept};
 
 /// How long a caller may take for its hello.
 const TIMEOUT_HELLO: Duration = Duration::from_secs(5);
+
+/// HTTP/2 window of one stream: what a link, or a circuit that nobody reads, keeps in memory.
+const STREAM_WINDOW: u32 = 512 << 10;
 
 /// Why the node-to-node port cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +58,8 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
         .max_decoding_message_size(BATCH_LIMIT)
         .max_encoding_message_size(BATCH_LIMIT);
     let serving = tonic::transport::Server::builder()
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CIRCUITS_WINDOW)
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .add_service(service)
@@ -119,6 +124,21 @@ impl Cluster for Service {
         let request = request.into_inner();
         self.check(request.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
         Ok(Response::new(MoveReply { blobs: self.inner.moved(request.blobs).await? }))
+    }
+
+    type CircuitStream = Pin<Box<dyn Stream<Item = Result<CircuitPart, Status>> + Send>>;
+
+    async fn circuit(&self, request: Request<Streaming<CircuitPart>>) -> Result<Response<Self::CircuitStream>, Status> {
+        let mut parts = request.into_inner();
+        let first = tokio::time::timeout(TIMEOUT_HELLO, parts.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("nothing was asked for in time"))??;
+        let Some(Part::Open(open)) = first.and_then(|part| part.part) else {
+            return Err(Status::invalid_argument("nothing was asked for"));
+        };
+        let from = self.check(open.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
+        let answer = self.inner.connected(&from, open, parts)?;
+        Ok(Response::new(Box::pin(answer.map(Ok))))
     }
 }
 

@@ -6,6 +6,7 @@ mod edge;
 mod federation;
 mod mailbox;
 mod offload;
+mod p2p;
 mod text;
 mod vault;
 
@@ -23,6 +24,7 @@ pub use edge::EdgeMetrics;
 pub use federation::{FederationMetrics, PeerLabel};
 pub use mailbox::MailboxMetrics;
 pub use offload::OffloadMetrics;
+pub use p2p::P2pMetrics;
 pub use vault::VaultMetrics;
 
 /// Why something was refused, as a label.
@@ -75,6 +77,8 @@ pub struct Metrics {
     pub vault: VaultMetrics,
     /// Mailboxes.
     pub mailbox: MailboxMetrics,
+    /// libp2p peers.
+    pub p2p: P2pMetrics,
 }
 
 impl Metrics {
@@ -92,6 +96,7 @@ impl Metrics {
         let federation = FederationMetrics::register(&mut registry);
         let offload = OffloadMetrics::register(&mut registry);
         let vault = VaultMetrics::register(&mut registry);
+        let p2p = P2pMetrics::register(&mut registry);
         let mut borrowed = Registry::with_prefix("relay");
         let mailbox = MailboxMetrics::register(&mut registry, &mut borrowed);
         Arc::new(Self {
@@ -107,6 +112,7 @@ impl Metrics {
             offload,
             vault,
             mailbox,
+            p2p,
         })
     }
 

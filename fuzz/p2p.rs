@@ -1,0 +1,48 @@
+//! What libp2p peers send.
+
+use bolero::check;
+use waystation::wire::p2p::circuit::{HopRequest, MAX_PEER_BYTES, Status, read_hop, read_stop};
+use waystation::wire::p2p::delimited::Length;
+
+use super::ITERATIONS;
+
+#[test]
+fn hop_request() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| match read_hop(input) {
+        // Nothing but what says that it is a request is one.
+        Ok(HopRequest::Reserve) => assert!(input.contains(&0x08)),
+        Ok(HopRequest::Connect { target }) => {
+            assert!(!target.is_empty() && target.len() <= MAX_PEER_BYTES && target.len() < input.len());
+        }
+        Err(status) => assert!(matches!(status, Status::MalformedMessage | Status::UnexpectedMessage)),
+    });
+}
+
+#[test]
+fn stop_answer() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let refusals = [
+            Status::ResourceLimitExceeded,
+            Status::PermissionDenied,
+            Status::MalformedMessage,
+            Status::UnexpectedMessage,
+        ];
+        assert!(
+            read_stop(input).is_ok_and(|()| input.len() >= 4) || read_stop(input).is_err_and(|e| refusals.contains(&e))
+        );
+    });
+}
+
+#[test]
+fn message_length() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let mut length = Length::at_most(4096);
+        for (read, byte) in input.iter().enumerate() {
+            match length.push(*byte) {
+                Ok(None) => assert_eq!(read, 0, "a length has two bytes at most"),
+                Ok(Some(whole)) => return assert!(whole <= 4096),
+                Err(_) => return,
+            }
+        }
+    });
+}

@@ -1,0 +1,96 @@
+//! Figures of libp2p peers.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::{Reason, count};
+
+/// Peers, their places, and their circuits.
+#[derive(Debug)]
+pub struct P2pMetrics {
+    /// Connections that stand.
+    pub connections: Gauge,
+    /// Connections that were turned away, by why.
+    pub connections_refused: Family<Reason, Counter>,
+    /// Peers that have a place at this node.
+    pub reservations: Gauge,
+    /// Places that were given, renewals included.
+    pub reservations_granted: Counter,
+    /// Places that were not given, by why.
+    pub reservations_refused: Family<Reason, Counter>,
+    /// Circuits that this node carries a half of.
+    pub circuits: Gauge,
+    /// Circuits that were asked for here and stand, by where the other half is: `here`, `node`.
+    pub circuits_opened: Family<Reason, Counter>,
+    /// Circuits that were asked for here and refused, by why.
+    pub circuits_refused: Family<Reason, Counter>,
+    /// Circuits that have ended, by why.
+    pub circuits_ended: Family<Reason, Counter>,
+    /// Bytes that circuits have carried through this node, both ways.
+    pub circuit_bytes: Counter,
+    /// Streams of peers that were reset before they were served, by why.
+    pub streams_refused: Family<Reason, Counter>,
+}
+
+impl P2pMetrics {
+    /// Counts a connection that was turned away.
+    pub fn refuse_connection(&self, reason: &'static str) {
+        count(&self.connections_refused, reason);
+    }
+
+    /// Counts a place that was not given.
+    pub fn refuse_reservation(&self, reason: &'static str) {
+        count(&self.reservations_refused, reason);
+    }
+
+    /// Counts a circuit that was refused.
+    pub fn refuse_circuit(&self, reason: &'static str) {
+        count(&self.circuits_refused, reason);
+    }
+
+    /// Counts a circuit that stands.
+    pub fn opened(&self, to: &'static str) {
+        count(&self.circuits_opened, to);
+    }
+
+    /// Counts a circuit that has ended.
+    pub fn ended(&self, reason: &'static str) {
+        count(&self.circuits_ended, reason);
+    }
+
+    /// Counts a stream that was reset.
+    pub fn refuse_stream(&self, reason: &'static str) {
+        count(&self.streams_refused, reason);
+    }
+
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let m = Self {
+            connections: Gauge::default(),
+            connections_refused: Family::default(),
+            reservations: Gauge::default(),
+            reservations_granted: Counter::default(),
+            reservations_refused: Family::default(),
+            circuits: Gauge::default(),
+            circuits_opened: Family::default(),
+            circuits_refused: Family::default(),
+            circuits_ended: Family::default(),
+            circuit_bytes: Counter::default(),
+            streams_refused: Family::default(),
+        };
+        let r = registry.sub_registry_with_prefix("p2p");
+        r.register("connections", "Connections of libp2p peers", m.connections.clone());
+        r.register("connections_refused", "Connections turned away, by reason", m.connections_refused.clone());
+        r.register("reservations", "Peers that have a place at this node", m.reservations.clone());
+        r.register("reservations_granted", "Places given, renewals included", m.reservations_granted.clone());
+        r.register("reservations_refused", "Places not given, by reason", m.reservations_refused.clone());
+        r.register("circuits", "Circuits with a half at this node", m.circuits.clone());
+        r.register("circuits_opened", "Circuits opened, by where the other half is", m.circuits_opened.clone());
+        r.register("circuits_refused", "Circuits not opened, by reason", m.circuits_refused.clone());
+        r.register("circuits_ended", "Circuits ended, by reason", m.circuits_ended.clone());
+        r.register("circuit_bytes", "Bytes carried by circuits, both ways", m.circuit_bytes.clone());
+        r.register("streams_refused", "Streams reset unserved, by reason", m.streams_refused.clone());
+        m
+    }
+}

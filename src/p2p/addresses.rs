@@ -1,0 +1,180 @@
+//! Where this relay, and the others of its cluster, are reached by peers.
+
+use std::sync::Arc;
+
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::cluster::facts::MAX_EXTRA_BYTES;
+use crate::cluster::view::View;
+
+/// The fact by which nodes tell one another where peers reach them: addresses with a blank between.
+pub const FACT: &str = "p2p.addrs";
+
+/// Most addresses that a node says of itself.
+const MAX_OWN: usize = 8;
+
+/// Other nodes whose addresses a peer is told with its place. Any of them completes a circuit to it; more would only
+/// make what it announces longer.
+const OTHERS: usize = 3;
+
+/// Addresses of each of them.
+const EACH: usize = 2;
+
+/// The addresses of the relay.
+#[derive(Debug)]
+pub struct Addresses {
+    me: PeerId,
+    /// What the operator says: then nothing else counts.
+    given: Vec<Multiaddr>,
+    own: RwLock<Vec<Multiaddr>>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+impl Addresses {
+    /// With those that the operator gives, if any.
+    #[must_use]
+    pub fn new(me: PeerId, given: &[Multiaddr], view: watch::Receiver<Arc<View>>) -> Self {
+        let given: Vec<_> = given.iter().map(|address| of_relay(address, me)).collect();
+        Self { me, own: RwLock::new(given.clone()), given, view }
+    }
+
+    /// The relay listens, and was seen, at these. Those that others can dial count: not loopback, if there is any other.
+    pub fn learnt(&self, addresses: &[Multiaddr]) {
+        if !self.given.is_empty() {
+            return;
+        }
+        let (near, far): (Vec<_>, Vec<_>) = addresses.iter().cloned().partition(is_loopback);
+        let usable = if far.is_empty() { near } else { far };
+        let mut own: Vec<_> = usable.iter().map(|address| of_relay(address, self.me)).collect();
+        own.truncate(MAX_OWN);
+        *self.own.write() = own;
+    }
+
+    /// Where this node is reached; each ends in its peer id.
+    #[must_use]
+    pub fn own(&self) -> Vec<Multiaddr> {
+        self.own.read().clone()
+    }
+
+    /// The same as a fact for the others.
+    #[must_use]
+    pub fn as_fact(&self) -> String {
+        let mut fact = String::new();
+        for address in self.own() {
+            let text = address.to_string();
+            if fact.len() + text.len() + 1 > MAX_EXTRA_BYTES {
+                break;
+            }
+            if !fact.is_empty() {
+                fact.push(' ');
+            }
+            fact.push_str(&text);
+        }
+        fact
+    }
+
+    /// What a peer is told with its place: where this node is reached, and then others in service.
+    #[must_use]
+    pub fn of_cluster(&self) -> Vec<Multiaddr> {
+        let mut all = self.own();
+        let view = self.view.borrow().clone();
+        let serving = view.others().filter(|member| !member.facts.draining);
+        let said = serving.filter_map(|member| member.facts.extras.get(FACT)).filter(|said| !said.is_empty());
+        for said in said.take(OTHERS) {
+            all.extend(said.split(' ').filter_map(|text| text.parse().ok()).filter(is_of_a_relay).take(EACH));
+        }
+        all
+    }
+}
+
+/// `address` with the relay's peer id at its end.
+fn of_relay(address: &Multiaddr, relay: PeerId) -> Multiaddr {
+    let bare: Multiaddr = address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect();
+    bare.with(Protocol::P2p(relay))
+}
+
+/// Whether clients can take `address` for one of a relay.
+fn is_of_a_relay(address: &Multiaddr) -> bool {
+    let ends_in_a_peer = matches!(address.iter().last(), Some(Protocol::P2p(_)));
+    ends_in_a_peer && !address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    address.iter().any(|part| match part {
+        Protocol::Ip4(v4) => v4.is_loopback(),
+        Protocol::Ip6(v6) => v6.is_loopback(),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::facts::Facts;
+    use crate::cluster::view::Member;
+    use crate::domain::ids::{Generation, NodeRun};
+
+    fn member(node: &str, said: &str) -> Member {
+        let run = NodeRun { node: node.parse().unwrap(), generation: Generation(1) };
+        let mut facts = Facts::new("127.0.0.1:1".into(), "here".parse().unwrap());
+        facts.extras.insert(FACT.to_owned(), said.to_owned());
+        Member::new(run, ([127, 0, 0, 1], 1).into(), facts)
+    }
+
+    fn addresses(given: &[&str], others: Vec<Member>) -> Addresses {
+        let (view, _) = View::assemble(member("me", ""), others);
+        let given: Vec<_> = given.iter().map(|text| text.parse().unwrap()).collect();
+        Addresses::new(PeerId::random(), &given, watch::channel(Arc::new(view)).1)
+    }
+
+    fn bare(addresses: &[Multiaddr]) -> Vec<String> {
+        let bare = |address: &Multiaddr| {
+            let id = address.iter().last().unwrap();
+            assert!(matches!(id, Protocol::P2p(_)), "{address}");
+            address.iter().filter(|part| *part != id).collect::<Multiaddr>().to_string()
+        };
+        addresses.iter().map(bare).collect()
+    }
+
+    #[test]
+    fn loopback_counts_only_if_there_is_nothing_else() {
+        let addresses = addresses(&[], Vec::new());
+        assert!(addresses.own().is_empty());
+        let near = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
+        addresses.learnt(std::slice::from_ref(&near));
+        assert_eq!(bare(&addresses.own()), ["/ip4/127.0.0.1/tcp/4001"]);
+        addresses.learnt(&[near, "/ip4/192.0.2.1/tcp/4001".parse().unwrap()]);
+        assert_eq!(bare(&addresses.own()), ["/ip4/192.0.2.1/tcp/4001"]);
+    }
+
+    #[test]
+    fn what_the_operator_says_is_what_counts() {
+        let addresses = addresses(&["/dns4/relay.example/tcp/4001"], Vec::new());
+        addresses.learnt(&["/ip4/192.0.2.1/tcp/4001".parse().unwrap()]);
+        assert_eq!(bare(&addresses.own()), ["/dns4/relay.example/tcp/4001"]);
+    }
+
+    #[test]
+    fn a_place_comes_with_the_addresses_of_others_in_service() {
+        let id = PeerId::random();
+        let said = |host: u8| format!("/ip4/192.0.2.{host}/tcp/1/p2p/{id}");
+        let mut drains = member("b", &said(2));
+        drains.facts.draining = true;
+        let nonsense = format!("x /ip4/192.0.2.9/tcp/1 {} {}/p2p-circuit {} {}", said(3), said(4), said(5), said(6));
+        let addresses = addresses(&["/ip4/192.0.2.1/tcp/1"], vec![drains, member("c", &nonsense), member("d", "")]);
+        let told = bare(&addresses.of_cluster());
+        assert_eq!(told, ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.3/tcp/1", "/ip4/192.0.2.5/tcp/1"]);
+    }
+
+    #[test]
+    fn the_fact_fits_and_is_read_again() {
+        let many: Vec<_> = (0..8).map(|n| format!("/dns4/{}/tcp/{n}", "long-name.".repeat(20))).collect();
+        let given: Vec<_> = many.iter().map(String::as_str).collect();
+        let fact = addresses(&given, Vec::new()).as_fact();
+        assert!(fact.len() <= MAX_EXTRA_BYTES && fact.split(' ').count() >= 3, "{fact}");
+        assert!(fact.split(' ').all(|text| text.parse::<Multiaddr>().is_ok()));
+    }
+}

@@ -1,0 +1,173 @@
+//! The other half of a circuit: at this node, or at the one that holds the peer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::{PeerId, Stream};
+
+use crate::cluster::links::{Exchange, FarHalf};
+use crate::cluster::presence::Located;
+use crate::cluster::proto::CircuitOpen;
+use crate::domain::ids::NodeRun;
+use crate::p2p::framing::{self, FrameError};
+use crate::p2p::streams::Connection;
+use crate::wire::p2p::circuit::{MAX_MESSAGE_BYTES, Status, read_stop, stop_connect};
+
+use super::hop::{NotConnected, peer};
+use super::limits::CircuitLimits;
+use super::quota::Circuit;
+use super::splice::splice;
+use super::{Circuits, STOP, principal};
+
+/// How long the peer that is reached may take to agree.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long another node may take to reach it.
+const FAR_PATIENCE: Duration = Duration::from_secs(12);
+
+/// The half of a circuit that leads to the peer that is reached.
+pub(super) enum Half {
+    /// At this node.
+    Here(Stream),
+    /// At another.
+    There(Box<FarHalf>),
+}
+
+/// A circuit whose other half agrees.
+pub(super) struct Connected {
+    /// That half.
+    pub half: Half,
+    /// What holds of the circuit.
+    pub limits: CircuitLimits,
+    /// Its place among the others.
+    pub place: Circuit,
+}
+
+impl Half {
+    /// Where it is, in one word for figures.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Here(_) => "here",
+            Self::There(_) => "node",
+        }
+    }
+}
+
+impl Circuits {
+    /// Connects the peer of `connection` to another, on whichever node that one has its place.
+    pub(super) async fn connect(&self, connection: &Arc<Connection>, target: &[u8]) -> Result<Connected, NotConnected> {
+        let inner = &self.inner;
+        if connection.relayed {
+            return Err((Status::PermissionDenied, "relayed"));
+        }
+        let (source, target) = (connection.peer, peer(target)?);
+        if source == target {
+            return Err((Status::PermissionDenied, "itself"));
+        }
+        let account = self.account(connection);
+        if account.is_some_and(|address| inner.requests.check(address).is_err()) {
+            return Err((Status::ResourceLimitExceeded, "address_rate"));
+        }
+        let limits = self.limits_between(&source, &target);
+        let place = inner.quota.enter(&limits, (source, target), account);
+        let place = place.map_err(|full| (Status::ResourceLimitExceeded, full.word()))?;
+        let half = match self.stop(source, target, &limits).await {
+            Err((Status::NoReservation, _)) => self.elsewhere(source, target).await,
+            here => here.map(Half::Here),
+        };
+        Ok(Connected { half: half?, limits, place })
+    }
+
+    /// Has the target take the circuit, if it has its place here.
+    async fn stop(&self, source: PeerId, target: PeerId, limits: &CircuitLimits) -> Result<Stream, NotConnected> {
+        let reached = self.inner.reservations.lock().of(&target);
+        let reached = reached.ok_or((Status::NoReservation, "no_reservation"))?;
+        let limit = limits.told();
+        let agree = async {
+            let unreachable = |_| (Status::ConnectionFailed, "stop_failed");
+            let mut stream = reached.open(STOP).await.map_err(unreachable)?;
+            let broken = |_| (Status::ConnectionFailed, "stop_broken");
+            framing::write(&mut stream, &stop_connect(&source.to_bytes(), limit)).await.map_err(broken)?;
+            let answer = framing::read(&mut stream, MAX_MESSAGE_BYTES).await.map_err(|error| match error {
+                FrameError::Length(_) => (Status::MalformedMessage, "stop_malformed"),
+                FrameError::Stream(_) => (Status::ConnectionFailed, "stop_broken"),
+            })?;
+            read_stop(&answer).map_err(|status| (status, "stop_refused"))?;
+            Ok(stream)
+        };
+        let slow = |_| Err((Status::ConnectionFailed, "stop_slow"));
+        tokio::time::timeout(STOP_PATIENCE, agree).await.unwrap_or_else(slow)
+    }
+
+    /// Has the node that holds the target connect the circuit. What presence says may have changed meanwhile: a node
+    /// that does not hold it is believed, and the target looked up once more.
+    async fn elsewhere(&self, source: PeerId, target: PeerId) -> Result<Half, NotConnected> {
+        let presence = &self.inner.cluster.presence;
+        let principal = principal(&target);
+        let located = presence.locate(&principal).await;
+        match self.at(located, source, target).await {
+            Err((Status::NoReservation, "moved")) => {
+                let located = presence.locate_anew(&principal).await;
+                self.at(located, source, target).await
+            }
+            connected => connected,
+        }
+    }
+
+    async fn at(&self, located: Located, source: PeerId, target: PeerId) -> Result<Half, NotConnected> {
+        let run = match located {
+            Located::At { run, .. } => run,
+            Located::Absent => return Err((Status::NoReservation, "no_reservation")),
+            // It comes back to another node soon; whoever asks may ask again.
+            Located::Lost(_) => return Err((Status::ConnectionFailed, "lost")),
+            Located::Unreachable => return Err((Status::ConnectionFailed, "unreachable")),
+        };
+        let open = CircuitOpen { hello: None, source: source.to_bytes().into(), target: target.to_bytes().into() };
+        match self.inner.cluster.links.circuit(&run, open, FAR_PATIENCE).await {
+            Ok(Ok(half)) => Ok(Half::There(Box::new(half))),
+            Ok(Err(code)) => match Status::from_code(code) {
+                Some(Status::NoReservation) => Err((Status::NoReservation, "moved")),
+                Some(status) => Err((status, "refused_there")),
+                None => Err((Status::ConnectionFailed, "node_failed")),
+            },
+            Err(error) => {
+                tracing::debug!(node = %run, %error, "a circuit was not connected");
+                Err((Status::ConnectionFailed, "node_failed"))
+            }
+        }
+    }
+
+    /// Connects the half of another node to the peer here, and carries it to its end.
+    async fn exchange(&self, open: &CircuitOpen, mut half: FarHalf) {
+        let metrics = &self.inner.metrics.p2p;
+        match self.half_here(open).await {
+            Ok((target, limits, _place)) => {
+                half.answer(Status::Ok.code()).await;
+                let end = splice(half, target, &limits, &metrics.circuit_bytes).await;
+                metrics.ended(end.word());
+            }
+            Err((status, reason)) => {
+                metrics.refuse_circuit(reason);
+                half.answer(status.code()).await;
+            }
+        }
+    }
+
+    async fn half_here(&self, open: &CircuitOpen) -> Result<(Stream, CircuitLimits, Circuit), NotConnected> {
+        let (source, target) = (peer(&open.source)?, peer(&open.target)?);
+        // Its address has been counted at the node that it asked.
+        let limits = self.limits_between(&source, &target);
+        let place = self.inner.quota.enter(&limits, (source, target), None);
+        let place = place.map_err(|full| (Status::ResourceLimitExceeded, full.word()))?;
+        Ok((self.stop(source, target, &limits).await?, limits, place))
+    }
+}
+
+impl Exchange for Circuits {
+    fn circuit(&self, _from: &NodeRun, open: CircuitOpen, half: FarHalf) {
+        let (this, stop) = (self.clone(), self.inner.supervisor.token());
+        self.inner.supervisor.spawn_quiet(async move {
+            stop.run_until_cancelled(this.exchange(&open, half)).await;
+        });
+    }
+}

@@ -1,0 +1,134 @@
+//! What a peer asks of its relay: a place, or a circuit (circuit relay version 2, "Hop protocol").
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::AsyncWriteExt;
+use libp2p::{PeerId, Stream};
+
+use crate::p2p::framing::{self, FrameError};
+use crate::p2p::streams::{Connection, Serving};
+use crate::runtime::time;
+use crate::wire::p2p::circuit::{
+    Granted, HopRequest, Limit, MAX_MESSAGE_BYTES, Status, hop_granted, hop_status, read_hop,
+};
+
+use super::connect::{Connected, Half};
+use super::reservations::NoPlace;
+use super::splice::splice;
+use super::voucher::voucher;
+use super::{Circuits, gauge};
+
+/// How long a peer may take to say what it wants, and to take the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Circuits {
+    /// Serves one stream, until its request is answered, or the circuit that it has become has ended.
+    pub(super) async fn hop(&self, connection: &Arc<Connection>, mut stream: Stream, serving: Serving) {
+        let request = match tokio::time::timeout(PATIENCE, framing::read(&mut stream, MAX_MESSAGE_BYTES)).await {
+            Ok(Ok(message)) => read_hop(&message),
+            Ok(Err(FrameError::Length(_))) => Err(Status::MalformedMessage),
+            Ok(Err(FrameError::Stream(_))) => return self.inner.metrics.p2p.refuse_stream("broken"),
+            Err(_) => return self.inner.metrics.p2p.refuse_stream("slow"),
+        };
+        match request {
+            Ok(HopRequest::Reserve) => {
+                let answer = match self.reserve(connection) {
+                    Ok(granted) => hop_granted(&granted),
+                    Err((status, reason)) => {
+                        self.inner.metrics.p2p.refuse_reservation(reason);
+                        hop_status(status, Limit::default())
+                    }
+                };
+                finish(stream, &answer).await;
+            }
+            Ok(HopRequest::Connect { target }) => match self.connect(connection, &target).await {
+                Ok(connected) => {
+                    // From here on the bounds on circuits hold, not those on requests.
+                    drop(serving);
+                    self.carry(stream, connected).await;
+                }
+                Err((status, reason)) => {
+                    self.inner.metrics.p2p.refuse_circuit(reason);
+                    finish(stream, &hop_status(status, Limit::default())).await;
+                }
+            },
+            Err(status) => {
+                self.inner.metrics.p2p.refuse_stream(status.word());
+                finish(stream, &hop_status(status, Limit::default())).await;
+            }
+        }
+    }
+
+    fn reserve(&self, connection: &Arc<Connection>) -> Result<Granted, (Status, &'static str)> {
+        let inner = &self.inner;
+        if connection.relayed {
+            return Err((Status::PermissionDenied, "relayed"));
+        }
+        if inner.draining.load(Ordering::Relaxed) {
+            return Err((Status::ReservationRefused, "draining"));
+        }
+        let account = self.account(connection);
+        if account.is_some_and(|address| inner.requests.check(address).is_err()) {
+            return Err((Status::ResourceLimitExceeded, "address_rate"));
+        }
+        let addresses: Vec<_> = inner.addresses.of_cluster().iter().map(libp2p::Multiaddr::to_vec).collect();
+        if addresses.is_empty() {
+            // Clients take a place without an address for a broken one.
+            return Err((Status::ReservationRefused, "no_address"));
+        }
+        let given = {
+            let mut reservations = inner.reservations.lock();
+            let given = reservations.reserve(connection, account, time::now()).map_err(|no| match no {
+                NoPlace::Full => (Status::ResourceLimitExceeded, "full"),
+                NoPlace::AddressFull => (Status::ResourceLimitExceeded, "address_full"),
+            })?;
+            if given.new {
+                self.holds(&connection.peer);
+            }
+            inner.metrics.p2p.reservations.set(gauge(reservations.peers()));
+            given
+        };
+        inner.metrics.p2p.reservations_granted.inc();
+        tracing::debug!("relay reservation accepted for peer {}", connection.peer);
+        let expire = given.until.0 / 1000;
+        let voucher = voucher(&inner.key, connection.peer, expire).unwrap_or_default();
+        let limit = self.limits_between(&connection.peer, &connection.peer).told();
+        Ok(Granted { expire, addresses, voucher, limit })
+    }
+
+    /// Says that the circuit stands, and carries it to its end.
+    async fn carry(&self, mut stream: Stream, connected: Connected) {
+        let metrics = &self.inner.metrics.p2p;
+        let Connected { half, limits, place: _place } = connected;
+        let answer = hop_status(Status::Ok, limits.told());
+        if !matches!(tokio::time::timeout(PATIENCE, framing::write(&mut stream, &answer)).await, Ok(Ok(()))) {
+            return metrics.ended("source_gone");
+        }
+        metrics.opened(half.word());
+        let end = match half {
+            Half::Here(target) => splice(stream, target, &limits, &metrics.circuit_bytes).await,
+            Half::There(target) => splice(stream, *target, &limits, &metrics.circuit_bytes).await,
+        };
+        metrics.ended(end.word());
+    }
+}
+
+/// Answers, and ends the stream.
+async fn finish(mut stream: Stream, answer: &[u8]) {
+    let answering = async {
+        framing::write(&mut stream, answer).await?;
+        stream.close().await
+    };
+    // A peer that does not take its answer has gone, or does without.
+    drop(tokio::time::timeout(PATIENCE, answering).await);
+}
+
+/// Why a peer is not connected: the status that it is told, and one word for figures.
+pub(super) type NotConnected = (Status, &'static str);
+
+/// The peer of that id, if it is one.
+pub(super) fn peer(id: &[u8]) -> Result<PeerId, NotConnected> {
+    PeerId::from_bytes(id).map_err(|_| (Status::MalformedMessage, "malformed"))
+}

@@ -1,0 +1,149 @@
+//! One connection, as those who serve its streams know it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicUsize;
+use std::task::Waker;
+
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::security::address::AddressKey;
+
+/// Streams that may wait on one connection to be opened.
+const MAX_WANTED: usize = 256;
+
+/// Why a stream was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The connection has ended.
+    #[error("the connection has ended")]
+    Closed,
+    /// Too many are being opened on it.
+    #[error("too many streams are being opened on the connection")]
+    Busy,
+    /// The peer does not speak the protocol, or did not answer.
+    #[error("the peer does not take the stream")]
+    Refused,
+}
+
+/// Where a stream that was asked for goes.
+pub(super) type Reply = oneshot::Sender<Result<Stream, OpenError>>;
+
+/// A connection with a peer that has proven its id.
+pub struct Connection {
+    /// The peer.
+    pub peer: PeerId,
+    /// Its number in this process.
+    pub id: ConnectionId,
+    /// Where the peer is, as seen from here.
+    pub remote: Multiaddr,
+    /// What limits by address go by; nothing if the peer was not seen to come from an address.
+    pub address: Option<AddressKey>,
+    /// Whether it runs over a circuit, of this relay or another.
+    pub relayed: bool,
+    pub(super) holds: AtomicUsize,
+    pub(super) serving: AtomicUsize,
+    wanted: Mutex<Wanted>,
+}
+
+#[derive(Default)]
+struct Wanted {
+    streams: VecDeque<(StreamProtocol, Reply)>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+impl Connection {
+    /// One that the peer made.
+    pub(in crate::p2p) fn incoming(peer: PeerId, id: ConnectionId, remote: &Multiaddr) -> Self {
+        let this = Self::outgoing(peer, id, remote);
+        let address = if this.relayed { None } else { ip_of(remote).map(AddressKey::from) };
+        Self { address, ..this }
+    }
+
+    /// One that this relay made: what it uses is not put on the account of where it leads to.
+    pub(super) fn outgoing(peer: PeerId, id: ConnectionId, remote: &Multiaddr) -> Self {
+        Self {
+            peer,
+            id,
+            remote: remote.clone(),
+            address: None,
+            relayed: remote.iter().any(|part| part == Protocol::P2pCircuit),
+            holds: AtomicUsize::new(0),
+            serving: AtomicUsize::new(0),
+            wanted: Mutex::default(),
+        }
+    }
+
+    /// Opens a stream to the peer. Bounded in time by the swarm, which gives a negotiation ten seconds.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(&self, protocol: StreamProtocol) -> Result<Stream, OpenError> {
+        let (reply, opened) = oneshot::channel();
+        let waker = {
+            let mut wanted = self.wanted.lock();
+            if wanted.closed {
+                return Err(OpenError::Closed);
+            }
+            if wanted.streams.len() >= MAX_WANTED {
+                return Err(OpenError::Busy);
+            }
+            wanted.streams.push_back((protocol, reply));
+            wanted.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        opened.await.unwrap_or(Err(OpenError::Closed))
+    }
+
+    /// The next stream to be opened; if there is none, `waker` is woken when there is, or when a hold ends.
+    pub(super) fn next_wanted(&self, waker: &Waker) -> Option<(StreamProtocol, Reply)> {
+        let mut wanted = self.wanted.lock();
+        let next = wanted.streams.pop_front();
+        if next.is_none() && !wanted.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            wanted.waker = Some(waker.clone());
+        }
+        next
+    }
+
+    pub(super) fn wake(&self) {
+        let waker = self.wanted.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// No stream is opened any more.
+    pub(super) fn close(&self) {
+        let streams = {
+            let mut wanted = self.wanted.lock();
+            wanted.closed = true;
+            wanted.waker = None;
+            std::mem::take(&mut wanted.streams)
+        };
+        // Dropped outside of the lock: each tells who waits.
+        drop(streams);
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The address at which a peer is, if it is known by one.
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(v4) => Some(IpAddr::V4(v4)),
+        Protocol::Ip6(v6) => Some(IpAddr::V6(v6)),
+        _ => None,
+    })
+}

@@ -1,0 +1,113 @@
+//! What each connection does with its streams.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use futures::future::{Ready, ready};
+use libp2p::core::upgrade::{InboundUpgrade, ReadyUpgrade, UpgradeInfo};
+use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
+use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, SubstreamProtocol};
+use libp2p::{Stream, StreamProtocol};
+
+use super::connection::Reply;
+use super::{Connection, OpenError, Serve};
+
+/// One connection's part.
+pub struct Handler {
+    connection: Arc<Connection>,
+    offered: &'static [StreamProtocol],
+    serve: Arc<dyn Serve>,
+}
+
+impl Handler {
+    pub(super) fn new(connection: Arc<Connection>, offered: &'static [StreamProtocol], serve: Arc<dyn Serve>) -> Self {
+        Self { connection, offered, serve }
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        self.connection.close();
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Infallible;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = Offered;
+    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = Reply;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Offered> {
+        SubstreamProtocol::new(Offered(self.offered), ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.connection.holds.load(Ordering::Relaxed) > 0
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Reply, Infallible>> {
+        // Nobody opens a stream that nobody waits for any more.
+        while let Some((protocol, reply)) = self.connection.next_wanted(cx.waker()) {
+            if !reply.is_closed() {
+                let protocol = SubstreamProtocol::new(ReadyUpgrade::new(protocol), reply);
+                return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+            }
+        }
+        Poll::Pending
+    }
+
+    fn on_behaviour_event(&mut self, event: Infallible) {
+        match event {}
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol, (), Reply>,
+    ) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (protocol, stream), ..
+            }) => {
+                self.serve.stream(&self.connection, protocol, stream);
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
+                // Whoever asked has gone: the stream is reset.
+                drop(info.send(Ok(protocol)));
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+                tracing::debug!(peer = %self.connection.peer, %error, "a stream was not opened");
+                drop(info.send(Err(OpenError::Refused)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The protocols of which peers may open streams.
+pub struct Offered(&'static [StreamProtocol]);
+
+impl UpgradeInfo for Offered {
+    type Info = StreamProtocol;
+    type InfoIter = std::iter::Cloned<std::slice::Iter<'static, StreamProtocol>>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.iter().cloned()
+    }
+}
+
+impl InboundUpgrade<Stream> for Offered {
+    type Output = (StreamProtocol, Stream);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+        ready(Ok((protocol, stream)))
+    }
+}

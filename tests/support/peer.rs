@@ -1,0 +1,252 @@
+//! A stock libp2p peer: rust-libp2p's client of circuit relays, and streams of a protocol of its own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use libp2p::core::Transport;
+use libp2p::core::transport::ListenerId;
+use libp2p::core::upgrade::Version;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{
+    Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, relay, tcp, tls, yamux,
+};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::in_time;
+
+/// What peers say to one another: each echoes what it is sent until it has been sent all.
+pub const ECHO: StreamProtocol = StreamProtocol::new("/test/echo");
+
+#[derive(NetworkBehaviour)]
+struct Client {
+    relay: relay::client::Behaviour,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    streams: libp2p_stream::Behaviour,
+}
+
+enum Command {
+    Reserve(Multiaddr, oneshot::Sender<Result<(), String>>),
+    Dial(Multiaddr, PeerId, oneshot::Sender<Result<(), String>>),
+    Disconnect(PeerId),
+}
+
+/// A peer that runs until it is dropped.
+pub struct TestPeer {
+    /// Its id.
+    pub id: PeerId,
+    commands: mpsc::UnboundedSender<Command>,
+    streams: libp2p_stream::Control,
+    reached: Arc<Mutex<HashSet<Multiaddr>>>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Drop for TestPeer {
+    fn drop(&mut self) {
+        self.running.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl TestPeer {
+    /// A peer that nobody knows yet; it echoes what it is sent.
+    pub fn start() -> Self {
+        let swarm = SwarmBuilder::with_new_identity()
+            .with_tokio()
+            .with_tcp(
+                tcp::Config::default().nodelay(true),
+                (noise::Config::new, tls::Config::new),
+                yamux::Config::default,
+            )
+            .unwrap()
+            .with_quic()
+            .with_other_transport(|key| {
+                libp2p_websocket::Config::new(tcp::tokio::Transport::new(tcp::Config::default()))
+                    .upgrade(Version::V1Lazy)
+                    .authenticate(noise::Config::new(key).unwrap())
+                    .multiplex(yamux::Config::default())
+            })
+            .unwrap()
+            .with_relay_client((noise::Config::new, tls::Config::new), yamux::Config::default)
+            .unwrap()
+            .with_behaviour(|key, relay| Client {
+                relay,
+                identify: identify::Behaviour::new(identify::Config::new("/test".into(), key.public())),
+                ping: ping::Behaviour::default(),
+                streams: libp2p_stream::Behaviour::new(),
+            })
+            .unwrap()
+            .build();
+        let id = *swarm.local_peer_id();
+        let streams = swarm.behaviour().streams.new_control();
+        let (commands, wanted) = mpsc::unbounded_channel();
+        let reached = Arc::default();
+        let mut incoming = streams.clone().accept(ECHO).unwrap();
+        let echo = tokio::spawn(async move {
+            while let Some((_, stream)) = incoming.next().await {
+                tokio::spawn(echo(stream));
+            }
+        });
+        let running = vec![tokio::spawn(run(swarm, wanted, Arc::clone(&reached))), echo];
+        Self { id, commands, streams, reached, running }
+    }
+
+    /// Takes a place at `relay`.
+    pub async fn reserve(&self, relay: &Multiaddr) -> Result<(), String> {
+        let (reply, reserved) = oneshot::channel();
+        let circuit = relay.clone().with(Protocol::P2pCircuit);
+        assert!(self.commands.send(Command::Reserve(circuit, reply)).is_ok());
+        in_time("a place at a relay", reserved).await.unwrap()
+    }
+
+    /// Connects to `target` through `relay`.
+    pub async fn dial_through(&self, relay: &Multiaddr, target: PeerId) -> Result<(), String> {
+        self.dial(&relay.clone().with(Protocol::P2pCircuit).with(Protocol::P2p(target)), target).await
+    }
+
+    /// Connects to `target` at `address`.
+    pub async fn dial(&self, address: &Multiaddr, target: PeerId) -> Result<(), String> {
+        let (reply, dialled) = oneshot::channel();
+        assert!(self.commands.send(Command::Dial(address.clone(), target, reply)).is_ok());
+        in_time("a connection", dialled).await.unwrap()
+    }
+
+    /// Closes all connections to `other`.
+    pub fn disconnect(&self, other: PeerId) {
+        assert!(self.commands.send(Command::Disconnect(other)).is_ok());
+    }
+
+    /// Sends `bytes` to `target`, which it is connected with, and reads as many back; whether they are the same.
+    pub async fn echoed(&self, target: PeerId, bytes: usize) -> bool {
+        let stream = in_time("a stream", self.streams.clone().open_stream(target, ECHO)).await.unwrap();
+        echoes(stream, bytes).await
+    }
+
+    /// Opens a stream of `protocol` to `other`, says `bytes` and no more; what comes back until that is closed or reset.
+    pub async fn say(&self, other: PeerId, protocol: StreamProtocol, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = in_time("a stream", self.streams.clone().open_stream(other, protocol)).await.unwrap();
+        let mut answer = Vec::new();
+        in_time("an answer", async {
+            stream.write_all(bytes).await.unwrap();
+            stream.close().await.unwrap_or_default();
+            stream.read_to_end(&mut answer).await.unwrap_or_default();
+        })
+        .await;
+        answer
+    }
+
+    /// A stream to `target` that is only opened.
+    pub async fn stream(&self, target: PeerId) -> Stream {
+        in_time("a stream", self.streams.clone().open_stream(target, ECHO)).await.unwrap()
+    }
+
+    /// Whether it says that it is reached through the relay of that id.
+    pub fn is_reached_through(&self, relay: PeerId) -> bool {
+        self.reached.lock().iter().any(|address| address.iter().any(|part| part == Protocol::P2p(relay)))
+    }
+}
+
+/// Sends so many bytes and reads them back; whether they are the same.
+pub async fn echoes(stream: Stream, bytes: usize) -> bool {
+    let (mut reader, mut writer) = stream.split();
+    let block: Vec<u8> = (0..64 << 10).map(|n: usize| u8::try_from(n % 251).unwrap()).collect();
+    let writing = {
+        let block = block.clone();
+        async move {
+            let (mut left, mut hash) = (bytes, Sha256::new());
+            while left > 0 {
+                let part = &block[..left.min(block.len())];
+                writer.write_all(part).await?;
+                hash.update(part);
+                left -= part.len();
+            }
+            writer.close().await?;
+            Ok::<_, std::io::Error>(hash.finalize())
+        }
+    };
+    let reading = async move {
+        let (mut read, mut hash, mut buffer) = (0, Sha256::new(), vec![0; 64 << 10]);
+        loop {
+            match reader.read(&mut buffer).await? {
+                0 => return Ok::<_, std::io::Error>((read, hash.finalize())),
+                some => {
+                    hash.update(&buffer[..some]);
+                    read += some;
+                }
+            }
+        }
+    };
+    match futures::future::try_join(writing, reading).await {
+        Ok((sent, (count, came))) => count == bytes && sent == came,
+        Err(error) => panic!("the circuit broke: {error}"),
+    }
+}
+
+async fn echo(stream: Stream) {
+    let (reader, mut writer) = stream.split();
+    // A peer that goes away ends it.
+    if futures::io::copy(reader, &mut writer).await.is_ok() {
+        writer.close().await.unwrap_or_default();
+    }
+}
+
+/// Places that are being taken, and who waits for them.
+type Reserving = Vec<(ListenerId, oneshot::Sender<Result<(), String>>)>;
+
+async fn run(
+    mut swarm: Swarm<Client>,
+    mut wanted: mpsc::UnboundedReceiver<Command>,
+    reached: Arc<Mutex<HashSet<Multiaddr>>>,
+) {
+    let (mut reserving, mut dialling) = (Reserving::new(), Vec::new());
+    loop {
+        let event = tokio::select! {
+            event = swarm.select_next_some() => event,
+            command = wanted.recv() => {
+                match command {
+                    Some(Command::Reserve(address, reply)) => match swarm.listen_on(address) {
+                        Ok(id) => reserving.push((id, reply)),
+                        Err(error) => drop(reply.send(Err(error.to_string()))),
+                    },
+                    Some(Command::Dial(address, peer, reply)) => match swarm.dial(address) {
+                        Ok(()) => dialling.push((peer, reply)),
+                        Err(error) => drop(reply.send(Err(error.to_string()))),
+                    },
+                    Some(Command::Disconnect(peer)) => drop(swarm.disconnect_peer_id(peer)),
+                    None => return,
+                }
+                continue;
+            }
+        };
+        match event {
+            SwarmEvent::NewListenAddr { address, .. } => {
+                reached.lock().insert(address);
+            }
+            SwarmEvent::Behaviour(ClientEvent::Relay(relay::client::Event::ReservationReqAccepted { .. })) => {
+                for (_, reply) in reserving.drain(..) {
+                    drop(reply.send(Ok(())));
+                }
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                if let Some(at) = reserving.iter().position(|(id, _)| *id == listener_id) {
+                    drop(reserving.remove(at).1.send(Err(format!("{reason:?}"))));
+                }
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                if let Some(at) = dialling.iter().position(|(peer, _)| *peer == peer_id) {
+                    drop(dialling.remove(at).1.send(Ok(())));
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(failed), error, .. } => {
+                if let Some(at) = dialling.iter().position(|(peer, _)| *peer == failed) {
+                    drop(dialling.remove(at).1.send(Err(format!("{error:?}"))));
+                }
+            }
+            _ => {}
+        }
+    }
+}
