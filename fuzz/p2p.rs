@@ -3,6 +3,7 @@
 use bolero::check;
 use waystation::wire::p2p::circuit::{HopRequest, MAX_PEER_BYTES, Status, read_hop, read_stop};
 use waystation::wire::p2p::delimited::Length;
+use waystation::wire::p2p::rendezvous::{MAX_NAMESPACE_BYTES, MAX_RECORD_BYTES, NoRequest, Request, read};
 
 use super::ITERATIONS;
 
@@ -44,5 +45,22 @@ fn message_length() {
                 Err(_) => return,
             }
         }
+    });
+}
+
+#[test]
+fn rendezvous_request() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| match read(input) {
+        Ok(Request::Register { namespace, record, .. }) => {
+            assert!(
+                !namespace.is_empty() && namespace.len() <= MAX_NAMESPACE_BYTES && record.len() <= MAX_RECORD_BYTES
+            );
+        }
+        Ok(Request::Unregister { namespace }) => assert!(!namespace.is_empty()),
+        Ok(Request::Discover { namespace, limit, cookie }) => {
+            assert!(namespace.is_none_or(|namespace| !namespace.is_empty()));
+            assert!(limit != Some(0) && cookie.is_none_or(|cookie| !cookie.is_empty()));
+        }
+        Err(NoRequest(answer)) => assert!(answer.is_none_or(|answer| answer.len() > 4)),
     });
 }

@@ -198,7 +198,9 @@ impl Node {
         });
         mailbox.start();
         let p2p = match config.p2p.enabled {
-            true => Some(Host::start(settings::p2p(config, &cluster, &membership, &metrics, &supervisor)).await?),
+            true => {
+                Some(Host::start(settings::p2p(config, &records, &cluster, &membership, &metrics, &supervisor)).await?)
+            }
             false => None,
         };
         let load = (membership.clone(), mailboxes.clone(), metrics.clone());

@@ -24,6 +24,8 @@ pub struct Services {
     pub vault: Slot<dyn Frames>,
     /// Of mailboxes.
     pub mailbox: Slot<dyn Frames>,
+    /// Of libp2p peers.
+    pub p2p: Slot<dyn Frames>,
 }
 
 impl Services {
@@ -38,19 +40,21 @@ impl Services {
             | Body::MailNotice(_)
             | Body::MailHints(_)
             | Body::MailHolds(_) => self.mailbox.get(),
+            Body::RendezvousPut(_) | Body::RendezvousPull(_) => self.p2p.get(),
             _ => self.vault.get(),
         }
     }
 
     /// Those that there are.
     pub fn all(&self) -> impl Iterator<Item = Arc<dyn Frames>> {
-        [self.vault.get(), self.mailbox.get()].into_iter().flatten()
+        [self.vault.get(), self.mailbox.get(), self.p2p.get()].into_iter().flatten()
     }
 
     /// Lets go of all of them.
     pub fn clear(&self) {
         self.vault.clear();
         self.mailbox.clear();
+        self.p2p.clear();
     }
 }
 

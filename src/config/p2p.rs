@@ -49,6 +49,14 @@ pub struct P2pConfig {
     pub circuit_bytes: Option<u64>,
     /// What it may carry each way in a second; `None`: no limit.
     pub circuit_rate: Option<NonZeroU32>,
+    /// Registrations of one peer.
+    pub peer_max_registrations: usize,
+    /// Registrations in one namespace.
+    pub namespace_max_registrations: usize,
+    /// Memory for all registrations, in bytes.
+    pub registrations_bytes: usize,
+    /// Whether all namespaces are told to whoever asks without one.
+    pub lists_all: bool,
 }
 
 impl P2pConfig {
@@ -75,6 +83,10 @@ impl P2pConfig {
             address_max_circuits: values.integer(&table::P2P_ADDRESS_MAX_CIRCUITS)?,
             circuit_duration: (!duration.is_zero()).then_some(duration),
             circuit_bytes: (bytes > 0).then_some(bytes),
+            peer_max_registrations: values.integer(&table::P2P_PEER_MAX_REGISTRATIONS)?,
+            namespace_max_registrations: values.integer(&table::P2P_NAMESPACE_MAX_REGISTRATIONS)?,
+            registrations_bytes: values.integer(&table::P2P_REGISTRATIONS_BYTES)?,
+            lists_all: values.required(&table::P2P_LIST_ALL_NAMESPACES, parse::boolean)?,
             circuit_rate: NonZeroU32::new(values.integer(&table::P2P_CIRCUIT_RATE)?),
         })
     }

@@ -15,11 +15,11 @@ use crate::edge::{EdgeSettings, Parts};
 use crate::mailbox::{MailboxSettings, OffloadSettings};
 use crate::observe::metrics::Metrics;
 use crate::p2p::identity::dusk_files;
-use crate::p2p::{CircuitLimits, HostParts, HostSettings, KeyPlace};
+use crate::p2p::{CircuitLimits, HostParts, HostSettings, KeyPlace, RendezvousLimits};
 use crate::runtime::supervisor::Supervisor;
 use crate::security::admission::{Admission, AdmissionLimits};
 use crate::security::proxies::TrustedProxies;
-use crate::store::RocksStore;
+use crate::store::{Records, RocksStore};
 use crate::vault::VaultSettings;
 use crate::vault::pairing::PushService;
 
@@ -150,6 +150,7 @@ fn p2p_key(config: &Config) -> KeyPlace {
 /// What the service for libp2p peers is made of.
 pub fn p2p(
     config: &Config,
+    records: &Arc<dyn Records>,
     cluster: &Cluster,
     membership: &Membership,
     metrics: &Arc<Metrics>,
@@ -158,6 +159,7 @@ pub fn p2p(
     HostParts {
         settings: host(config),
         key: p2p_key(config),
+        records: records.clone(),
         cluster: cluster.clone(),
         membership: membership.clone(),
         metrics: metrics.clone(),
@@ -188,6 +190,14 @@ fn host(config: &Config) -> HostSettings {
             duration: p2p.circuit_duration,
             bytes: p2p.circuit_bytes,
             rate: p2p.circuit_rate,
+        },
+        rendezvous: RendezvousLimits {
+            per_peer: p2p.peer_max_registrations,
+            per_namespace: p2p.namespace_max_registrations,
+            bytes: p2p.registrations_bytes,
+            requests_per_minute: p2p.address_rate,
+            tracked_addresses: config.limits.tracked_addresses,
+            lists_all: p2p.lists_all,
         },
     }
 }

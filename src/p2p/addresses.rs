@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use crate::cluster::facts::MAX_EXTRA_BYTES;
 use crate::cluster::view::View;
 
+use super::observed::is_global;
+
 /// The fact by which nodes tell one another where peers reach them: addresses with a blank between.
 pub const FACT: &str = "p2p.addrs";
 
@@ -41,16 +43,17 @@ impl Addresses {
         Self { me, own: RwLock::new(given.clone()), given, view }
     }
 
-    /// The relay listens, and was seen, at these. Those that others can dial count: not loopback, if there is any other.
+    /// The relay listens, and was seen, at these. Those count that most others can dial: loopback, and what only the same
+    /// link can reach, only if there is nothing else.
     pub fn learnt(&self, addresses: &[Multiaddr]) {
         if !self.given.is_empty() {
             return;
         }
-        let (near, far): (Vec<_>, Vec<_>) = addresses.iter().cloned().partition(is_loopback);
-        let usable = if far.is_empty() { near } else { far };
-        let mut own: Vec<_> = usable.iter().map(|address| of_relay(address, self.me)).collect();
-        own.truncate(MAX_OWN);
-        *self.own.write() = own;
+        let mut usable: Vec<_> = addresses.iter().map(|address| (reach(address), address)).collect();
+        usable.sort_by_key(|(reach, _)| *reach);
+        let widest = usable.first().map_or(Reach::Machine, |(reach, _)| *reach);
+        let usable = usable.into_iter().filter(|(reach, _)| *reach <= Reach::Network || *reach == widest);
+        *self.own.write() = usable.take(MAX_OWN).map(|(_, address)| of_relay(address, self.me)).collect();
     }
 
     /// Where this node is reached; each ends in its peer id.
@@ -102,12 +105,29 @@ fn is_of_a_relay(address: &Multiaddr) -> bool {
     ends_in_a_peer && !address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
-fn is_loopback(address: &Multiaddr) -> bool {
-    address.iter().any(|part| match part {
-        Protocol::Ip4(v4) => v4.is_loopback(),
-        Protocol::Ip6(v6) => v6.is_loopback(),
-        _ => false,
-    })
+/// Who can dial an address, the most first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// Everybody.
+    World,
+    /// Those in a network that is not the Internet.
+    Network,
+    /// Those on the same link.
+    Link,
+    /// This machine.
+    Machine,
+}
+
+fn reach(address: &Multiaddr) -> Reach {
+    match address.iter().next() {
+        Some(Protocol::Ip4(v4)) if v4.is_loopback() => Reach::Machine,
+        Some(Protocol::Ip6(v6)) if v6.is_loopback() => Reach::Machine,
+        Some(Protocol::Ip4(v4)) if v4.is_link_local() => Reach::Link,
+        Some(Protocol::Ip6(v6)) if v6.is_unicast_link_local() => Reach::Link,
+        Some(Protocol::Ip4(v4)) if !is_global(v4.into()) => Reach::Network,
+        Some(Protocol::Ip6(v6)) if !is_global(v6.into()) => Reach::Network,
+        _ => Reach::World,
+    }
 }
 
 #[cfg(test)]
@@ -144,10 +164,17 @@ mod tests {
         let addresses = addresses(&[], Vec::new());
         assert!(addresses.own().is_empty());
         let near = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
-        addresses.learnt(std::slice::from_ref(&near));
+        addresses.learnt(&[near]);
         assert_eq!(bare(&addresses.own()), ["/ip4/127.0.0.1/tcp/4001"]);
-        addresses.learnt(&[near, "/ip4/192.0.2.1/tcp/4001".parse().unwrap()]);
-        assert_eq!(bare(&addresses.own()), ["/ip4/192.0.2.1/tcp/4001"]);
+        let all: Vec<_> = ["/ip6/fe80::1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1", "/ip4/8.8.4.4/tcp/1"]
+            .map(|text| text.parse().unwrap())
+            .into();
+        addresses.learnt(&all);
+        assert_eq!(bare(&addresses.own()), ["/ip4/8.8.4.4/tcp/1", "/ip4/10.0.0.1/tcp/1"], "the widest first");
+        let many: Vec<_> =
+            (1..=20).map(|host| format!("/ip4/10.0.0.{host}/tcp/1").parse().unwrap()).chain(all).collect();
+        addresses.learnt(&many);
+        assert_eq!(bare(&addresses.own())[0], "/ip4/8.8.4.4/tcp/1", "not cut off by others");
     }
 
     #[test]

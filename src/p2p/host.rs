@@ -17,12 +17,15 @@ use crate::cluster::membership::Membership;
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
 use crate::security::admission::{Admission, AdmissionLimits};
+use crate::store::{Records, StoreError};
+use crate::wire::p2p::peer_record::STANDARD;
 
 use super::addresses::{Addresses, FACT};
 use super::circuit::{CircuitLimits, CircuitParts, Circuits, HOP};
 use super::identity::{self, KeyError};
 use super::observed::Observed;
-use super::streams::{Connection, Door, Serve};
+use super::rendezvous::{RENDEZVOUS, Rendezvous, RendezvousLimits, RendezvousParts};
+use super::streams::{Connection, Door, Serve, ip_of};
 use super::swarm::{Spoken, SpokenEvent, SwarmError, swarm};
 
 /// How long a port may take to be opened.
@@ -60,6 +63,8 @@ pub struct HostSettings {
     pub trusted: Vec<PeerId>,
     /// Places and circuits.
     pub circuits: CircuitLimits,
+    /// Registrations.
+    pub rendezvous: RendezvousLimits,
 }
 
 /// Why the relay does not listen.
@@ -71,6 +76,9 @@ pub enum HostError {
     /// A transport could not be set up.
     #[error(transparent)]
     Swarm(#[from] SwarmError),
+    /// What is kept could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A port could not be opened.
     #[error("cannot listen on {address} (RELAY_P2P_LISTEN): {reason}")]
     Listen {
@@ -101,6 +109,8 @@ pub struct HostParts {
     pub settings: HostSettings,
     /// Where its key is.
     pub key: KeyPlace,
+    /// Where registrations are kept.
+    pub records: Arc<dyn Records>,
     /// The node's part in its cluster.
     pub cluster: Cluster,
     /// Its place in it.
@@ -137,10 +147,18 @@ impl Host {
     /// # Errors
     /// [`HostError`].
     pub async fn start(parts: HostParts) -> Result<Self, HostError> {
-        let HostParts { settings, key, cluster, membership, metrics, supervisor } = parts;
+        let HostParts { settings, key, records, cluster, membership, metrics, supervisor } = parts;
         let key = key.open()?;
         let peer = key.public().to_peer_id();
         let addresses = Arc::new(Addresses::new(peer, &settings.external, cluster.view.clone()));
+        let rendezvous = Rendezvous::open(RendezvousParts {
+            limits: settings.rendezvous,
+            records,
+            cluster: cluster.clone(),
+            metrics: metrics.clone(),
+            supervisor: supervisor.clone(),
+        })
+        .await?;
         let circuits = Circuits::new(CircuitParts {
             key: key.clone(),
             limits: settings.circuits,
@@ -161,7 +179,7 @@ impl Host {
             let refused = Box::new(move |why| metrics.p2p.refuse_connection(why));
             Door { admission: admission.clone(), per_peer: settings.connections_per_peer, refused }
         };
-        let served = Arc::new(Served { circuits: circuits.clone(), metrics });
+        let served = Arc::new(Served { circuits: circuits.clone(), rendezvous, metrics });
         let mut swarm = swarm(&key, door, served, settings.idle)?;
         let listening = listen(&mut swarm, &settings.listen).await?;
         let (commands, wanted) = mpsc::channel(COMMANDS);
@@ -178,6 +196,7 @@ impl Host {
         for address in addresses.own() {
             tracing::info!("external address: {address}");
         }
+        tracing::info!("connection limit: {} max concurrent peers", settings.connections);
         tracing::info!("peer id: {peer}");
         circuits.start();
         let stop = supervisor.token();
@@ -276,6 +295,7 @@ async fn listen(swarm: &mut Swarm<Spoken>, wanted: &[Multiaddr]) -> Result<Vec<M
 /// Who serves what.
 struct Served {
     circuits: Circuits,
+    rendezvous: Rendezvous,
     metrics: Arc<Metrics>,
 }
 
@@ -283,6 +303,8 @@ impl Serve for Served {
     fn stream(&self, connection: &Arc<Connection>, protocol: StreamProtocol, stream: Stream) {
         if protocol == HOP {
             self.circuits.serve(connection, stream);
+        } else if protocol == RENDEZVOUS {
+            self.rendezvous.serve(connection, stream);
         }
     }
 
@@ -340,8 +362,12 @@ impl Running {
                 tracing::error!(?addresses, ?reason, "a port of RELAY_P2P_LISTEN is closed");
             }
             SwarmEvent::Behaviour(SpokenEvent::Identify(identify::Event::Received { info, connection_id, .. })) => {
-                let from = self.swarm.behaviour().streams.of(connection_id).and_then(|connection| connection.address);
-                if from.is_some_and(|from| self.observed.seen(&info.observed_addr, from)) {
+                let Some(connection) = self.swarm.behaviour().streams.of(connection_id).cloned() else { return };
+                if ["js-libp2p", "go-libp2p"].iter().any(|other| info.agent_version.contains(other)) {
+                    connection.signs_in(STANDARD);
+                }
+                let from = connection.address.and_then(|_| ip_of(&connection.remote));
+                if from.is_some_and(|from| self.observed.seen(&info.observed_addr, from, &self.listening)) {
                     self.reached_at().await;
                 }
             }

@@ -6,10 +6,9 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-
-use crate::security::address::AddressKey;
 
 /// Networks from which an address must have been seen.
 const WITNESSES: usize = 4;
@@ -20,19 +19,19 @@ const CANDIDATES: usize = 16;
 /// What peers say.
 #[derive(Debug, Default)]
 pub struct Observed {
-    candidates: Vec<(Multiaddr, HashSet<AddressKey>)>,
+    candidates: Vec<(Multiaddr, HashSet<IpNet>)>,
 }
 
 impl Observed {
-    /// A peer in the network `from` says that it reached the relay at `address`. Whether that counts from now on.
-    pub fn seen(&mut self, address: &Multiaddr, from: AddressKey) -> bool {
-        if !is_public(address) {
+    /// A peer at `from` says that it reached the relay at `address`. Whether that counts from now on. Only ports on which the
+    /// relay listens are believed.
+    pub fn seen(&mut self, address: &Multiaddr, from: IpAddr, listening: &[Multiaddr]) -> bool {
+        if !is_public(address) || !listening.iter().any(|listening| same_port(listening, address)) {
             return false;
         }
-        let at = match self.candidates.iter().position(|(known, _)| known == address) {
-            Some(at) => at,
-            None => self.place_for(address),
-        };
+        let known = self.candidates.iter().position(|(known, _)| known == address);
+        let Some(at) = known.or_else(|| self.place_for(address)) else { return false };
+        let from = network(from);
         let witnesses = &mut self.candidates[at].1;
         witnesses.len() < WITNESSES && witnesses.insert(from) && witnesses.len() == WITNESSES
     }
@@ -42,16 +41,33 @@ impl Observed {
         self.candidates.iter().filter(|(_, witnesses)| witnesses.len() == WITNESSES).map(|(address, _)| address)
     }
 
-    fn place_for(&mut self, address: &Multiaddr) -> usize {
+    /// A place for one more, unless all are taken by what counts.
+    fn place_for(&mut self, address: &Multiaddr) -> Option<usize> {
         let fresh = (address.clone(), HashSet::new());
         if self.candidates.len() < CANDIDATES {
             self.candidates.push(fresh);
-            return self.candidates.len() - 1;
+            return Some(self.candidates.len() - 1);
         }
-        let fewest = (0..CANDIDATES).min_by_key(|at| self.candidates[*at].1.len()).unwrap_or(0);
+        let fewest = (0..CANDIDATES).min_by_key(|at| self.candidates[*at].1.len())?;
+        let (_, witnesses) = &self.candidates[fewest];
+        if witnesses.len() == WITNESSES {
+            return None;
+        }
         self.candidates[fewest] = fresh;
-        fewest
+        Some(fewest)
     }
+}
+
+/// A network that one subscriber seldom has four of: a /16, or a /32 of IPv6.
+fn network(ip: IpAddr) -> IpNet {
+    let ip = ip.to_canonical();
+    let bits = if ip.is_ipv4() { 16 } else { 32 };
+    IpNet::new(ip, bits).map_or_else(|_| ip.into(), |network| network.trunc())
+}
+
+/// Whether both are of one transport and port.
+fn same_port(one: &Multiaddr, other: &Multiaddr) -> bool {
+    one.iter().skip(1).eq(other.iter().skip(1))
 }
 
 /// Whether `address` is one of an IP network that anybody can reach, and of a transport.
@@ -66,7 +82,7 @@ fn is_public(address: &Multiaddr) -> bool {
 }
 
 /// Whether an address is routed in the Internet (RFC 6890, as far as it concerns hosts).
-fn is_global(ip: IpAddr) -> bool {
+pub fn is_global(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
@@ -84,24 +100,31 @@ fn is_global(ip: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn from(network: u8) -> AddressKey {
-        AddressKey::from(IpAddr::from([198, 51, 100, network]))
+    fn from(network: u8) -> IpAddr {
+        IpAddr::from([198, network, 100, 1])
     }
 
     fn address(text: &str) -> Multiaddr {
         text.parse().unwrap()
     }
 
+    fn listening() -> [Multiaddr; 2] {
+        [address("/ip4/0.0.0.0/tcp/4001"), address("/ip4/10.0.0.1/udp/4001/quic-v1")]
+    }
+
     #[test]
     fn an_address_counts_once_enough_networks_have_seen_it() {
         let (mut observed, public) = (Observed::default(), address("/ip4/8.8.4.4/tcp/4001"));
-        for _ in 0..10 {
-            assert!(!observed.seen(&public, from(0)), "one network is one witness");
+        for host in 0..10 {
+            assert!(
+                !observed.seen(&public, IpAddr::from([198, 0, host, 1]), &listening()),
+                "one network is one witness"
+            );
         }
-        assert!(!observed.seen(&public, from(1)) && !observed.seen(&public, from(2)));
+        assert!(!observed.seen(&public, from(1), &listening()) && !observed.seen(&public, from(2), &listening()));
         assert_eq!(observed.confirmed().count(), 0);
-        assert!(observed.seen(&public, from(3)));
-        assert!(!observed.seen(&public, from(4)), "that is known already");
+        assert!(observed.seen(&public, from(3), &listening()));
+        assert!(!observed.seen(&public, from(4), &listening()), "that is known already");
         assert_eq!(observed.confirmed().collect::<Vec<_>>(), [&public]);
     }
 
@@ -109,17 +132,19 @@ mod tests {
     fn what_nobody_can_dial_never_counts() {
         let mut observed = Observed::default();
         for text in [
-            "/ip4/10.0.0.1/tcp/1",
-            "/ip4/100.64.0.1/tcp/1",
-            "/ip4/127.0.0.1/tcp/1",
-            "/ip6/fe80::1/tcp/1",
-            "/ip6/2001:db8::1/tcp/1",
+            "/ip4/10.0.0.1/tcp/4001",
+            "/ip4/100.64.0.1/tcp/4001",
+            "/ip4/127.0.0.1/tcp/4001",
+            "/ip6/fe80::1/tcp/4001",
+            "/ip6/2001:db8::1/tcp/4001",
             "/ip4/8.8.4.4",
-            "/dns4/example.org/tcp/1",
-            "/ip4/8.8.4.4/tcp/1/p2p-circuit",
+            "/ip4/8.8.4.4/tcp/4002",
+            "/ip4/8.8.4.4/udp/4001",
+            "/dns4/example.org/tcp/4001",
+            "/ip4/8.8.4.4/tcp/4001/p2p-circuit",
         ] {
             for network in 0..9 {
-                assert!(!observed.seen(&address(text), from(network)), "{text}");
+                assert!(!observed.seen(&address(text), from(network), &listening()), "{text}");
             }
         }
         assert!(observed.candidates.is_empty());
@@ -128,13 +153,20 @@ mod tests {
     #[test]
     fn a_flood_of_addresses_is_bounded_and_does_not_push_out_what_counts() {
         let (mut observed, public) = (Observed::default(), address("/ip4/8.8.4.4/tcp/4001"));
-        for network in 0..4 {
-            observed.seen(&public, from(network));
-        }
-        for port in 1..1000 {
-            observed.seen(&address(&format!("/ip4/8.8.4.4/tcp/{port}")), from(9));
+        let all = |observed: &mut Observed, address: &Multiaddr| {
+            for network in 0..4 {
+                observed.seen(address, from(network), &listening());
+            }
+        };
+        all(&mut observed, &public);
+        for host in 1..=200 {
+            observed.seen(&address(&format!("/ip4/8.8.8.{host}/tcp/4001")), from(9), &listening());
         }
         assert_eq!(observed.candidates.len(), CANDIDATES);
-        assert_eq!(observed.confirmed().collect::<Vec<_>>(), [&public]);
+        for host in 1..=200 {
+            all(&mut observed, &address(&format!("/ip4/8.8.8.{host}/tcp/4001")));
+        }
+        assert_eq!(observed.candidates.len(), CANDIDATES);
+        assert!(observed.confirmed().any(|known| *known == public));
     }
 }

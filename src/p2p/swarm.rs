@@ -10,6 +10,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::{StreamProtocol, Swarm, SwarmBuilder, autonat, identify, noise, ping, tcp, tls, yamux};
 
 use super::circuit;
+use super::rendezvous;
 use super::streams::{Door, Serve, Streams};
 
 /// What identify says that is spoken: the name that the Dusk relay gives itself.
@@ -21,14 +22,22 @@ const AGENT_VERSION: &str = concat!("waystation/", env!("CARGO_PKG_VERSION"));
 /// Connections that may wait to be accepted on a port.
 const BACKLOG: u32 = 1024;
 
-/// Streams on one connection: its circuits and its requests.
-const MAX_STREAMS: usize = 1024;
+/// Streams that one connection may have. The windows of a connection grow to 1 GiB less 256 KiB for each of these, and that is
+/// what it can keep in memory if nobody reads what it sent: so few that this stays at 32 MiB, though far fewer streams are
+/// ever served.
+const MAX_STREAMS: usize = 3968;
+
+/// Streams on one QUIC connection, and bytes that a stream and a connection may have sent that nobody has read.
+const QUIC: (u32, u32, u32) = (1024, 1 << 20, 8 << 20);
+
+/// Largest WebSocket message: a whole one is in memory before anybody has proven an id.
+const MAX_WEBSOCKET_BYTES: usize = 256 << 10;
 
 /// How long a connection may take for its handshakes.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The protocols of which peers may open streams.
-pub static OFFERED: &[StreamProtocol] = &[circuit::HOP];
+pub static OFFERED: &[StreamProtocol] = &[circuit::HOP, rendezvous::RENDEZVOUS];
 
 /// What is spoken on every connection.
 #[derive(NetworkBehaviour)]
@@ -55,10 +64,9 @@ pub enum SwarmError {
 /// A swarm that listens nowhere yet. Connections on which nothing happens are closed after `idle`.
 pub fn swarm(key: &Keypair, door: Door, serve: Arc<dyn Serve>, idle: Duration) -> Result<Swarm<Spoken>, SwarmError> {
     let tcp = || tcp::Config::default().nodelay(true).listen_backlog(BACKLOG);
-    let for_browsers = libp2p_websocket::Config::new(tcp::tokio::Transport::new(tcp()))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(key)?)
-        .multiplex(multiplex());
+    let mut websocket = libp2p_websocket::Config::new(tcp::tokio::Transport::new(tcp()));
+    websocket.set_max_data_size(MAX_WEBSOCKET_BYTES);
+    let for_browsers = websocket.upgrade(Version::V1Lazy).authenticate(noise::Config::new(key)?).multiplex(multiplex());
     let spoken = Spoken {
         streams: Streams::new(door, OFFERED, serve),
         identify: identify::Behaviour::new(
@@ -75,7 +83,10 @@ pub fn swarm(key: &Keypair, door: Door, serve: Arc<dyn Serve>, idle: Duration) -
         .with_tokio()
         .with_tcp(tcp(), (noise::Config::new, tls::Config::new), multiplex)
         .map_err(|error| SwarmError::Tls(error.to_string()))?
-        .with_quic()
+        .with_quic_config(|mut config| {
+            (config.max_concurrent_stream_limit, config.max_stream_data, config.max_connection_data) = QUIC;
+            config
+        })
         .with_other_transport(move |_| for_browsers)
         .map_err(|error| SwarmError::Tls(error.to_string()))?
         .with_behaviour(move |_| spoken)

@@ -8,9 +8,11 @@ use libp2p::core::Transport;
 use libp2p::core::transport::ListenerId;
 use libp2p::core::upgrade::Version;
 use libp2p::multiaddr::Protocol;
+use libp2p::rendezvous::{Cookie, Namespace};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{
-    Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, relay, tcp, tls, yamux,
+    Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, relay, rendezvous, tcp, tls,
+    yamux,
 };
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -27,6 +29,7 @@ struct Client {
     relay: relay::client::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    rendezvous: rendezvous::client::Behaviour,
     streams: libp2p_stream::Behaviour,
 }
 
@@ -34,7 +37,13 @@ enum Command {
     Reserve(Multiaddr, oneshot::Sender<Result<(), String>>),
     Dial(Multiaddr, PeerId, oneshot::Sender<Result<(), String>>),
     Disconnect(PeerId),
+    Register(PeerId, &'static str, Option<u64>, oneshot::Sender<Result<u64, String>>),
+    Unregister(PeerId, &'static str),
+    Discover(PeerId, Option<&'static str>, Option<Cookie>, Option<u64>, oneshot::Sender<Result<Discovered, String>>),
 }
+
+/// Who was found, and what to ask for the rest with.
+pub type Discovered = (Vec<PeerId>, Option<Cookie>);
 
 /// A peer that runs until it is dropped.
 pub struct TestPeer {
@@ -77,6 +86,7 @@ impl TestPeer {
                 relay,
                 identify: identify::Behaviour::new(identify::Config::new("/test".into(), key.public())),
                 ping: ping::Behaviour::default(),
+                rendezvous: rendezvous::client::Behaviour::new(key.clone()),
                 streams: libp2p_stream::Behaviour::new(),
             })
             .unwrap()
@@ -115,6 +125,31 @@ impl TestPeer {
         in_time("a connection", dialled).await.unwrap()
     }
 
+    /// Registers at the relay of that id, which it is connected with; for how many seconds that holds.
+    pub async fn register(&self, at: PeerId, namespace: &'static str, ttl: Option<u64>) -> Result<u64, String> {
+        let (reply, registered) = oneshot::channel();
+        assert!(self.commands.send(Command::Register(at, namespace, ttl, reply)).is_ok());
+        in_time("a registration", registered).await.unwrap()
+    }
+
+    /// Takes a registration back. Nobody answers.
+    pub fn unregister(&self, at: PeerId, namespace: &'static str) {
+        assert!(self.commands.send(Command::Unregister(at, namespace)).is_ok());
+    }
+
+    /// Asks who is registered.
+    pub async fn discover(
+        &self,
+        at: PeerId,
+        namespace: Option<&'static str>,
+        cookie: Option<Cookie>,
+        limit: Option<u64>,
+    ) -> Result<Discovered, String> {
+        let (reply, discovered) = oneshot::channel();
+        assert!(self.commands.send(Command::Discover(at, namespace, cookie, limit, reply)).is_ok());
+        in_time("a discovery", discovered).await.unwrap()
+    }
+
     /// Closes all connections to `other`.
     pub fn disconnect(&self, other: PeerId) {
         assert!(self.commands.send(Command::Disconnect(other)).is_ok());
@@ -142,6 +177,11 @@ impl TestPeer {
     /// A stream to `target` that is only opened.
     pub async fn stream(&self, target: PeerId) -> Stream {
         in_time("a stream", self.streams.clone().open_stream(target, ECHO)).await.unwrap()
+    }
+
+    /// Where it says that it is reached.
+    pub fn reached_at(&self) -> Vec<String> {
+        self.reached.lock().iter().map(ToString::to_string).collect()
     }
 
     /// Whether it says that it is reached through the relay of that id.
@@ -203,6 +243,7 @@ async fn run(
     reached: Arc<Mutex<HashSet<Multiaddr>>>,
 ) {
     let (mut reserving, mut dialling) = (Reserving::new(), Vec::new());
+    let (mut registering, mut discovering) = (Vec::new(), Vec::new());
     loop {
         let event = tokio::select! {
             event = swarm.select_next_some() => event,
@@ -217,6 +258,21 @@ async fn run(
                         Err(error) => drop(reply.send(Err(error.to_string()))),
                     },
                     Some(Command::Disconnect(peer)) => drop(swarm.disconnect_peer_id(peer)),
+                    Some(Command::Register(at, namespace, ttl, reply)) => {
+                        let namespace = Namespace::from_static(namespace);
+                        match swarm.behaviour_mut().rendezvous.register(namespace, at, ttl) {
+                            Ok(()) => registering.push(reply),
+                            Err(error) => drop(reply.send(Err(error.to_string()))),
+                        }
+                    }
+                    Some(Command::Unregister(at, namespace)) => {
+                        swarm.behaviour_mut().rendezvous.unregister(Namespace::from_static(namespace), at);
+                    }
+                    Some(Command::Discover(at, namespace, cookie, limit, reply)) => {
+                        let namespace = namespace.map(Namespace::from_static);
+                        swarm.behaviour_mut().rendezvous.discover(namespace, cookie, limit, at);
+                        discovering.push(reply);
+                    }
                     None => return,
                 }
                 continue;
@@ -231,6 +287,25 @@ async fn run(
                     drop(reply.send(Ok(())));
                 }
             }
+            SwarmEvent::Behaviour(ClientEvent::Rendezvous(event)) => match event {
+                rendezvous::client::Event::Registered { ttl, .. } => {
+                    registering.drain(..).for_each(|reply: oneshot::Sender<_>| drop(reply.send(Ok(ttl))));
+                }
+                rendezvous::client::Event::RegisterFailed { error, .. } => {
+                    registering.drain(..).for_each(|reply| drop(reply.send(Err(format!("{error:?}")))));
+                }
+                rendezvous::client::Event::Discovered { registrations, cookie, .. } => {
+                    let found: Vec<_> = registrations.iter().map(|found| found.record.peer_id()).collect();
+                    for reply in discovering.drain(..) {
+                        let reply: oneshot::Sender<Result<Discovered, String>> = reply;
+                        drop(reply.send(Ok((found.clone(), Some(cookie.clone())))));
+                    }
+                }
+                rendezvous::client::Event::DiscoverFailed { error, .. } => {
+                    discovering.drain(..).for_each(|reply| drop(reply.send(Err(format!("{error:?}")))));
+                }
+                rendezvous::client::Event::Expired { .. } => {}
+            },
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 if let Some(at) = reserving.iter().position(|(id, _)| *id == listener_id) {
                     drop(reserving.remove(at).1.send(Err(format!("{reason:?}"))));

@@ -1,6 +1,6 @@
 //! Settings of the service for libp2p peers.
 
-use super::kinds::{MIB, bytes, count, per_minute, seconds};
+use super::kinds::{KIB, MIB, TIB, bytes, count, per_minute, seconds};
 use crate::config::setting::{Alias, Kind, Setting, Unit};
 
 settings! {
@@ -113,4 +113,28 @@ settings! {
         "What a circuit may carry each way in a second, more waits; 0 for no limit",
     )
     .or("0");
+    P2P_PEER_MAX_REGISTRATIONS = Setting::new(
+        "RELAY_P2P_PEER_MAX_REGISTRATIONS",
+        count(1, 1_000_000),
+        "Namespaces in which one libp2p peer may be registered",
+    )
+    .or("1000");
+    P2P_NAMESPACE_MAX_REGISTRATIONS = Setting::new(
+        "RELAY_P2P_NAMESPACE_MAX_REGISTRATIONS",
+        count(1, 10_000_000),
+        "Peers that may be registered in one namespace; whoever is may register again",
+    )
+    .or("100000");
+    P2P_REGISTRATIONS_BYTES = Setting::new(
+        "RELAY_P2P_REGISTRATIONS_BYTES",
+        bytes(4 * KIB, TIB),
+        "Memory for all registrations, 512 bytes each included",
+    )
+    .or("67108864");
+    P2P_LIST_ALL_NAMESPACES = Setting::new(
+        "RELAY_P2P_LIST_ALL_NAMESPACES",
+        Kind::Boolean,
+        "Whether the peers of all namespaces are told to whoever asks without naming one",
+    )
+    .or("false");
 }

@@ -30,6 +30,14 @@ pub struct P2pMetrics {
     pub circuits_ended: Family<Reason, Counter>,
     /// Bytes that circuits have carried through this node, both ways.
     pub circuit_bytes: Counter,
+    /// Registrations that this node knows, those taken back included.
+    pub registrations: Gauge,
+    /// What they are charged.
+    pub registration_bytes: Gauge,
+    /// Registrations that were not taken, by why.
+    pub registrations_refused: Family<Reason, Counter>,
+    /// Discoveries that were refused, by why.
+    pub discoveries_refused: Family<Reason, Counter>,
     /// Streams of peers that were reset before they were served, by why.
     pub streams_refused: Family<Reason, Counter>,
 }
@@ -60,6 +68,16 @@ impl P2pMetrics {
         count(&self.circuits_ended, reason);
     }
 
+    /// Counts a registration that was not taken.
+    pub fn refuse_registration(&self, reason: &'static str) {
+        count(&self.registrations_refused, reason);
+    }
+
+    /// Counts a discovery that was refused.
+    pub fn refuse_discovery(&self, reason: &'static str) {
+        count(&self.discoveries_refused, reason);
+    }
+
     /// Counts a stream that was reset.
     pub fn refuse_stream(&self, reason: &'static str) {
         count(&self.streams_refused, reason);
@@ -77,6 +95,10 @@ impl P2pMetrics {
             circuits_refused: Family::default(),
             circuits_ended: Family::default(),
             circuit_bytes: Counter::default(),
+            registrations: Gauge::default(),
+            registration_bytes: Gauge::default(),
+            registrations_refused: Family::default(),
+            discoveries_refused: Family::default(),
             streams_refused: Family::default(),
         };
         let r = registry.sub_registry_with_prefix("p2p");
@@ -90,6 +112,10 @@ impl P2pMetrics {
         r.register("circuits_refused", "Circuits not opened, by reason", m.circuits_refused.clone());
         r.register("circuits_ended", "Circuits ended, by reason", m.circuits_ended.clone());
         r.register("circuit_bytes", "Bytes carried by circuits, both ways", m.circuit_bytes.clone());
+        r.register("registrations", "Registrations known at this node", m.registrations.clone());
+        r.register("registration_bytes", "Bytes that they are charged", m.registration_bytes.clone());
+        r.register("registrations_refused", "Registrations not taken, by reason", m.registrations_refused.clone());
+        r.register("discoveries_refused", "Discoveries refused, by reason", m.discoveries_refused.clone());
         r.register("streams_refused", "Streams reset unserved, by reason", m.streams_refused.clone());
         m
     }

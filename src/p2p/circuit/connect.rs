@@ -1,6 +1,7 @@
 //! The other half of a circuit: at this node, or at the one that holds the peer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use libp2p::{PeerId, Stream};
@@ -37,6 +38,10 @@ pub(super) enum Half {
 pub(super) struct Connected {
     /// That half.
     pub half: Half,
+    /// Who asked for it.
+    pub source: PeerId,
+    /// Who is reached.
+    pub target: PeerId,
     /// What holds of the circuit.
     pub limits: CircuitLimits,
     /// Its place among the others.
@@ -69,13 +74,16 @@ impl Circuits {
             return Err((Status::ResourceLimitExceeded, "address_rate"));
         }
         let limits = self.limits_between(&source, &target);
-        let place = inner.quota.enter(&limits, (source, target), account);
+        if inner.draining.load(Ordering::Relaxed) {
+            return Err((Status::ResourceLimitExceeded, "draining"));
+        }
+        let place = inner.quota.enter(&limits, self.ends(source, target, account));
         let place = place.map_err(|full| (Status::ResourceLimitExceeded, full.word()))?;
         let half = match self.stop(source, target, &limits).await {
             Err((Status::NoReservation, _)) => self.elsewhere(source, target).await,
             here => here.map(Half::Here),
         };
-        Ok(Connected { half: half?, limits, place })
+        Ok(Connected { half: half?, source, target, limits, place })
     }
 
     /// Has the target take the circuit, if it has its place here.
@@ -157,7 +165,10 @@ impl Circuits {
         let (source, target) = (peer(&open.source)?, peer(&open.target)?);
         // Its address has been counted at the node that it asked.
         let limits = self.limits_between(&source, &target);
-        let place = self.inner.quota.enter(&limits, (source, target), None);
+        if self.inner.draining.load(Ordering::Relaxed) {
+            return Err((Status::ConnectionFailed, "draining"));
+        }
+        let place = self.inner.quota.enter(&limits, self.ends(source, target, None));
         let place = place.map_err(|full| (Status::ResourceLimitExceeded, full.word()))?;
         Ok((self.stop(source, target, &limits).await?, limits, place))
     }

@@ -80,6 +80,10 @@ impl Circuits {
         }
         let given = {
             let mut reservations = inner.reservations.lock();
+            // Looked at under the lock: what ends a connection gives up its place under it, after it was closed.
+            if connection.is_closed() {
+                return Err((Status::ReservationRefused, "gone"));
+            }
             let given = reservations.reserve(connection, account, time::now()).map_err(|no| match no {
                 NoPlace::Full => (Status::ResourceLimitExceeded, "full"),
                 NoPlace::AddressFull => (Status::ResourceLimitExceeded, "address_full"),
@@ -87,11 +91,12 @@ impl Circuits {
             if given.new {
                 self.holds(&connection.peer);
             }
-            inner.metrics.p2p.reservations.set(gauge(reservations.peers()));
+            let total = reservations.peers();
+            inner.metrics.p2p.reservations.set(gauge(total));
+            tracing::debug!("relay reservation accepted for peer {} (total: {total})", connection.peer);
             given
         };
         inner.metrics.p2p.reservations_granted.inc();
-        tracing::debug!("relay reservation accepted for peer {}", connection.peer);
         let expire = given.until.0 / 1000;
         let voucher = voucher(&inner.key, connection.peer, expire).unwrap_or_default();
         let limit = self.limits_between(&connection.peer, &connection.peer).told();
@@ -101,17 +106,19 @@ impl Circuits {
     /// Says that the circuit stands, and carries it to its end.
     async fn carry(&self, mut stream: Stream, connected: Connected) {
         let metrics = &self.inner.metrics.p2p;
-        let Connected { half, limits, place: _place } = connected;
+        let Connected { half, source, target, limits, place: _place } = connected;
         let answer = hop_status(Status::Ok, limits.told());
         if !matches!(tokio::time::timeout(PATIENCE, framing::write(&mut stream, &answer)).await, Ok(Ok(()))) {
             return metrics.ended("source_gone");
         }
         metrics.opened(half.word());
+        tracing::debug!("circuit opened: {source} -> {target} (through relay)");
         let end = match half {
-            Half::Here(target) => splice(stream, target, &limits, &metrics.circuit_bytes).await,
-            Half::There(target) => splice(stream, *target, &limits, &metrics.circuit_bytes).await,
+            Half::Here(other) => splice(stream, other, &limits, &metrics.circuit_bytes).await,
+            Half::There(other) => splice(stream, *other, &limits, &metrics.circuit_bytes).await,
         };
         metrics.ended(end.word());
+        tracing::debug!("circuit closed: {source} -> {target}");
     }
 }
 

@@ -33,17 +33,10 @@ pub struct CircuitLimits {
 }
 
 impl CircuitLimits {
-    /// The same for circuits from and to peers that are trusted: only the bounds of the node are left.
+    /// The same for circuits from and to peers that are trusted: they carry what they like.
     #[must_use]
     pub fn of_trusted(&self) -> Self {
-        Self {
-            circuits_per_peer: self.circuits,
-            circuits_per_address: self.circuits,
-            duration: None,
-            bytes: None,
-            rate: None,
-            ..*self
-        }
+        Self { duration: None, bytes: None, rate: None, ..*self }
     }
 
     /// What clients are told of a circuit.

@@ -15,7 +15,7 @@ mod voucher;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use governor::clock::DefaultClock;
 use libp2p::identity::Keypair;
@@ -32,11 +32,11 @@ use crate::security::address::AddressKey;
 use crate::security::limiter::AddressLimiter;
 
 use super::addresses::Addresses;
-use super::streams::{Connection, Serving};
+use super::streams::{Connection, Serving, Work};
 
 pub use limits::CircuitLimits;
 
-use quota::CircuitQuota;
+use quota::{CircuitQuota, Ends};
 use reservations::Reservations;
 
 /// The protocol that peers speak to their relay.
@@ -50,6 +50,9 @@ const MAX_SERVING: usize = 64;
 
 /// How often places that have ended are given up.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often rates that no longer limit anybody are forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// What circuits need of their node.
 pub struct CircuitParts {
@@ -118,9 +121,13 @@ impl Circuits {
         self.inner.cluster.links.exchange_with(Arc::new(self.clone()));
         let (this, stop) = (self.clone(), self.inner.supervisor.token());
         self.inner.supervisor.spawn("circuit upkeep", async move {
+            let mut swept = Instant::now();
             while stop.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
                 this.give_up_what_has_ended();
-                this.inner.requests.sweep();
+                if swept.elapsed() >= SWEEP {
+                    this.inner.requests.sweep();
+                    swept = Instant::now();
+                }
             }
             Ok::<(), std::convert::Infallible>(())
         });
@@ -128,7 +135,7 @@ impl Circuits {
 
     /// A peer has opened a stream of [`HOP`].
     pub fn serve(&self, connection: &Arc<Connection>, stream: Stream) {
-        let Some(serving) = Serving::begin(connection, MAX_SERVING) else {
+        let Some(serving) = Serving::begin(connection, Work::Circuit, MAX_SERVING) else {
             return self.inner.metrics.p2p.refuse_stream("busy");
         };
         let (this, connection, stop) = (self.clone(), connection.clone(), self.inner.supervisor.token());
@@ -184,10 +191,16 @@ impl Circuits {
         self.inner.metrics.p2p.reservations.set(gauge(reservations.peers()));
     }
 
-    /// What holds of a circuit between these peers.
+    /// What a circuit between these peers may carry, and how many there may be.
     fn limits_between(&self, source: &PeerId, target: &PeerId) -> CircuitLimits {
         let trusted = self.inner.trusted.contains(source) || self.inner.trusted.contains(target);
         if trusted { self.inner.limits.of_trusted() } else { self.inner.limits }
+    }
+
+    /// The ends of a circuit that is asked for from that address.
+    fn ends(&self, source: PeerId, target: PeerId, account: Option<AddressKey>) -> Ends {
+        let trusted = (self.inner.trusted.contains(&source), self.inner.trusted.contains(&target));
+        Ends { source, target, trusted, account }
     }
 
     /// Where that peer's use of the relay is counted; nowhere, if it is trusted.

@@ -11,6 +11,12 @@ use crate::security::address::AddressKey;
 
 use super::limits::CircuitLimits;
 
+/// Circuits from one peer to another.
+const PER_PAIR: usize = 16;
+
+/// The part of a peer's circuits that peers behind one address may take.
+const ADDRESS_SHARE: usize = 4;
+
 /// Which bound is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
@@ -20,8 +26,12 @@ pub enum Full {
     Source,
     /// That of the peer that is asked for.
     Target,
+    /// That of these two peers.
+    Pair,
     /// That of the address.
     Address,
+    /// That of the address and the peer that is asked for.
+    AddressShare,
 }
 
 impl Full {
@@ -32,7 +42,9 @@ impl Full {
             Self::Node => "circuits",
             Self::Source => "source_circuits",
             Self::Target => "target_circuits",
+            Self::Pair => "pair_circuits",
             Self::Address => "address_circuits",
+            Self::AddressShare => "address_share",
         }
     }
 }
@@ -46,8 +58,25 @@ pub struct CircuitQuota {
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
-    peers: HashMap<PeerId, usize>,
+    from: HashMap<PeerId, usize>,
+    to: HashMap<PeerId, usize>,
+    pairs: HashMap<(PeerId, PeerId), usize>,
     addresses: HashMap<AddressKey, usize>,
+    /// Of each address to each peer.
+    reached: HashMap<(AddressKey, PeerId), usize>,
+}
+
+/// Between whom a circuit is.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// Who asks for it.
+    pub source: PeerId,
+    /// Who is reached.
+    pub target: PeerId,
+    /// Whether the bounds on peers do not hold for them.
+    pub trusted: (bool, bool),
+    /// The address of the peer that asks, if it is at this node and bound by it.
+    pub account: Option<AddressKey>,
 }
 
 impl CircuitQuota {
@@ -57,45 +86,49 @@ impl CircuitQuota {
         Self::default()
     }
 
-    /// One more circuit between these peers, within the bounds that hold of it. The address is that of the peer that asks,
-    /// if it is at this node.
+    /// One more circuit between these ends, within the bounds that hold of it.
     ///
     /// # Errors
     /// Which bound is reached; nothing is counted then.
-    pub fn enter(
-        &self,
-        limits: &CircuitLimits,
-        (source, target): (PeerId, PeerId),
-        address: Option<AddressKey>,
-    ) -> Result<Circuit, Full> {
-        let (per_peer, per_address) = (limits.circuits_per_peer, limits.circuits_per_address);
+    pub fn enter(&self, limits: &CircuitLimits, ends: Ends) -> Result<Circuit, Full> {
+        let Ends { source, target, trusted, account } = ends;
         let mut open = self.open.lock();
-        let taken = |peer| open.peers.get(&peer).copied().unwrap_or(0);
+        let is_full = |count: Option<&usize>, most: usize| count.copied().unwrap_or(0) >= most;
         if open.total >= limits.circuits {
             return Err(Full::Node);
         }
-        if taken(source) >= per_peer {
+        if !trusted.0 && is_full(open.from.get(&source), limits.circuits_per_peer) {
             return Err(Full::Source);
         }
-        if taken(target) >= per_peer {
+        if !trusted.1 && is_full(open.to.get(&target), limits.circuits_per_peer) {
             return Err(Full::Target);
         }
-        if address.is_some_and(|address| open.addresses.get(&address).is_some_and(|count| *count >= per_address)) {
-            return Err(Full::Address);
+        if trusted == (false, false) && is_full(open.pairs.get(&(source, target)), PER_PAIR) {
+            return Err(Full::Pair);
+        }
+        if let Some(account) = account {
+            if is_full(open.addresses.get(&account), limits.circuits_per_address) {
+                return Err(Full::Address);
+            }
+            let share = limits.circuits_per_peer.div_ceil(ADDRESS_SHARE);
+            if is_full(open.reached.get(&(account, target)), share) {
+                return Err(Full::AddressShare);
+            }
+            *open.addresses.entry(account).or_default() += 1;
+            *open.reached.entry((account, target)).or_default() += 1;
         }
         open.total += 1;
-        *open.peers.entry(source).or_default() += 1;
-        *open.peers.entry(target).or_default() += 1;
-        if let Some(address) = address {
-            *open.addresses.entry(address).or_default() += 1;
-        }
-        Ok(Circuit { open: self.open.clone(), source, target, address })
+        *open.from.entry(source).or_default() += 1;
+        *open.to.entry(target).or_default() += 1;
+        *open.pairs.entry((source, target)).or_default() += 1;
+        Ok(Circuit { open: self.open.clone(), ends })
     }
 
     /// Circuits of that peer now.
     #[must_use]
     pub fn of(&self, peer: &PeerId) -> usize {
-        self.open.lock().peers.get(peer).copied().unwrap_or(0)
+        let open = self.open.lock();
+        open.from.get(peer).copied().unwrap_or(0) + open.to.get(peer).copied().unwrap_or(0)
     }
 
     /// Circuits now.
@@ -109,19 +142,20 @@ impl CircuitQuota {
 #[derive(Debug)]
 pub struct Circuit {
     open: Arc<Mutex<Open>>,
-    source: PeerId,
-    target: PeerId,
-    address: Option<AddressKey>,
+    ends: Ends,
 }
 
 impl Drop for Circuit {
     fn drop(&mut self) {
+        let Ends { source, target, account, .. } = self.ends;
         let mut open = self.open.lock();
         open.total -= 1;
-        one_less(&mut open.peers, self.source);
-        one_less(&mut open.peers, self.target);
-        if let Some(address) = self.address {
-            one_less(&mut open.addresses, address);
+        one_less(&mut open.from, source);
+        one_less(&mut open.to, target);
+        one_less(&mut open.pairs, (source, target));
+        if let Some(account) = account {
+            one_less(&mut open.addresses, account);
+            one_less(&mut open.reached, (account, target));
         }
     }
 }
@@ -142,28 +176,64 @@ mod tests {
     use super::*;
     use crate::p2p::circuit::limits::tests::limits;
 
-    fn address(host: u8) -> Option<AddressKey> {
-        Some(AddressKey::from(IpAddr::from([192, 0, 2, host])))
+    fn ends(source: PeerId, target: PeerId, host: u8) -> Ends {
+        let account = Some(AddressKey::from(IpAddr::from([192, 0, 2, host])));
+        Ends { source, target, trusted: (false, false), account }
+    }
+
+    fn is_empty(quota: &CircuitQuota) -> bool {
+        let open = quota.open.lock();
+        let peers = open.from.is_empty() && open.to.is_empty() && open.pairs.is_empty();
+        open.total == 0 && peers && open.addresses.is_empty() && open.reached.is_empty()
     }
 
     #[test]
     fn each_bound_bites_and_is_given_back() {
-        let [a, b, c] = [(); 3].map(|()| PeerId::random());
-        let cases: [(CircuitLimits, Full, (PeerId, PeerId, Option<AddressKey>)); 4] = [
-            (CircuitLimits { circuits: 1, ..limits() }, Full::Node, (c, c, None)),
-            (CircuitLimits { circuits_per_peer: 1, ..limits() }, Full::Source, (a, c, address(2))),
-            (CircuitLimits { circuits_per_peer: 1, ..limits() }, Full::Target, (c, b, address(2))),
-            (CircuitLimits { circuits_per_address: 1, ..limits() }, Full::Address, (c, c, address(1))),
-        ];
-        for (limits, full, (source, target, from)) in cases {
+        let [a, b, c, d] = [(); 4].map(|()| PeerId::random());
+        let of_peer = CircuitLimits { circuits_per_peer: 1, ..limits() };
+        for (limits, full, next) in [
+            (CircuitLimits { circuits: 1, ..limits() }, Full::Node, ends(c, d, 2)),
+            (of_peer, Full::Source, ends(a, c, 2)),
+            (of_peer, Full::Target, ends(c, b, 2)),
+            (CircuitLimits { circuits_per_address: 1, ..limits() }, Full::Address, ends(c, d, 1)),
+            (CircuitLimits { circuits_per_peer: ADDRESS_SHARE, ..limits() }, Full::AddressShare, ends(c, b, 1)),
+        ] {
             let quota = CircuitQuota::new();
-            let first = quota.enter(&limits, (a, b), address(1)).unwrap();
-            assert_eq!(quota.enter(&limits, (source, target), from).unwrap_err(), full);
+            let first = quota.enter(&limits, ends(a, b, 1)).unwrap();
+            assert_eq!(quota.enter(&limits, next).unwrap_err(), full);
             assert_eq!(quota.open(), 1);
             drop(first);
-            drop(quota.enter(&limits, (a, b), address(1)).unwrap());
-            let open = quota.open.lock();
-            assert!(open.total == 0 && open.peers.is_empty() && open.addresses.is_empty());
+            drop(quota.enter(&limits, next).unwrap());
+            assert!(is_empty(&quota));
         }
+    }
+
+    #[test]
+    fn two_peers_have_some_circuits_between_them_and_not_all() {
+        let ([a, b], quota) = ([(); 2].map(|()| PeerId::random()), CircuitQuota::new());
+        let open: Vec<_> = (0..PER_PAIR).map(|_| quota.enter(&limits(), ends(a, b, 1)).unwrap()).collect();
+        assert_eq!(quota.enter(&limits(), ends(a, b, 1)).unwrap_err(), Full::Pair);
+        assert!(quota.enter(&limits(), ends(b, a, 1)).is_ok());
+        drop(open);
+        assert!(is_empty(&quota));
+    }
+
+    #[test]
+    fn who_is_called_by_many_may_still_call() {
+        let ([a, b, c], quota) = ([(); 3].map(|()| PeerId::random()), CircuitQuota::new());
+        let limits = CircuitLimits { circuits_per_peer: 1, ..limits() };
+        let _called = quota.enter(&limits, ends(a, b, 1)).unwrap();
+        assert!(quota.enter(&limits, ends(b, c, 2)).is_ok());
+    }
+
+    #[test]
+    fn a_trusted_peer_is_not_bound_and_strangers_who_call_it_are() {
+        let ([a, b, c, d], quota) = ([(); 4].map(|()| PeerId::random()), CircuitQuota::new());
+        let limits = CircuitLimits { circuits_per_peer: 1, ..limits() };
+        let trusted = |source, host| Ends { trusted: (false, true), ..ends(source, d, host) };
+        let _first = quota.enter(&limits, trusted(a, 1)).unwrap();
+        let _second = quota.enter(&limits, trusted(b, 2)).unwrap();
+        assert_eq!(quota.enter(&limits, trusted(a, 3)).unwrap_err(), Full::Source);
+        assert_eq!(quota.enter(&limits, trusted(c, 1)).unwrap_err(), Full::AddressShare);
     }
 }

@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
 use prometheus_client::metrics::counter::Counter;
@@ -19,6 +20,10 @@ use super::limits::CircuitLimits;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
+
+/// How long a circuit may stand still while something waits to be taken, or after one way of it has ended: the other end has
+/// most likely gone.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// Reads of one way before the task lets others run.
 const TURNS: usize = 16;
@@ -38,6 +43,8 @@ pub enum End {
     TooLong,
     /// It carried as much as it may.
     TooMuch,
+    /// It stood still though there was something to do.
+    Stuck,
 }
 
 impl End {
@@ -49,6 +56,7 @@ impl End {
             Self::Broken(_) => "broken",
             Self::TooLong => "duration",
             Self::TooMuch => "bytes",
+            Self::Stuck => "stuck",
         }
     }
 }
@@ -61,9 +69,15 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut out, mut back) = (Way::new(limits, meter), Way::new(limits, meter));
+    let mut stuck = Stuck::default();
     let both = poll_fn(|cx| {
         let done = (out.poll(cx, &mut source, &mut target)?, back.poll(cx, &mut target, &mut source)?);
-        if let (Poll::Ready(()), Poll::Ready(())) = done { Poll::Ready(Ok(())) } else { Poll::Pending }
+        match done {
+            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
+            _ => stuck.poll(cx, out.is_stuck() || back.is_stuck() || out.is_closed() != back.is_closed(), || {
+                out.moved.wrapping_add(back.moved)
+            }),
+        }
     });
     let end = match limits.duration {
         None => both.await,
@@ -76,12 +90,45 @@ where
     end
 }
 
+/// Ends a circuit on which something waits to be taken, or of which one way has ended, when nothing moves for a while. A
+/// circuit on which both sides are silent has no such end, and no timer.
+#[derive(Default)]
+struct Stuck {
+    timer: Option<Pin<Box<Sleep>>>,
+    moved: u64,
+}
+
+impl Stuck {
+    fn poll(&mut self, cx: &mut Context<'_>, waits: bool, moved: impl Fn() -> u64) -> Poll<Result<(), End>> {
+        if !waits {
+            self.timer = None;
+            return Poll::Pending;
+        }
+        let moved = moved();
+        let timer = self.timer.get_or_insert_with(|| {
+            self.moved = moved;
+            Box::pin(tokio::time::sleep(STUCK))
+        });
+        while timer.as_mut().poll(cx).is_ready() {
+            if moved == self.moved {
+                return Poll::Ready(Err(End::Stuck));
+            }
+            // Looked at only when the time is up, so that bytes that move cost nothing more.
+            self.moved = moved;
+            timer.as_mut().reset(Instant::now() + STUCK);
+        }
+        Poll::Pending
+    }
+}
+
 /// One way of a circuit.
 struct Way<'a> {
     meter: &'a Counter,
     /// What was read and not yet taken.
     kept: Vec<u8>,
     carried: u64,
+    /// Changes with every byte that is read or taken.
+    moved: u64,
     most: Option<u64>,
     budget: Option<(Budget, Pin<Box<Sleep>>)>,
     state: State,
@@ -101,10 +148,20 @@ impl<'a> Way<'a> {
             meter,
             kept: Vec::new(),
             carried: 0,
+            moved: 0,
             most: limits.bytes,
             budget: limits.rate.map(|rate| (Budget::new(rate, now), Box::pin(sleep_until(now)))),
             state: State::Open,
         }
+    }
+
+    /// Whether something waits for the other side to take it.
+    fn is_stuck(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state == State::Closed
     }
 
     /// Carries what can be. Ready once the way is closed.
@@ -167,6 +224,7 @@ impl<'a> Way<'a> {
                 return Err(End::TooMuch);
             }
             self.carried += read as u64;
+            self.moved = self.moved.wrapping_add(read as u64);
             self.meter.inc_by(read as u64);
             if let Some((budget, _)) = &mut self.budget {
                 budget.carried(read, Instant::now());
@@ -192,7 +250,10 @@ impl<'a> Way<'a> {
         while given < self.kept.len() {
             match Pin::new(&mut *to).poll_write(cx, &self.kept[given..]).map_err(End::Broken)? {
                 Poll::Ready(0) => return Poll::Ready(Err(End::Broken(io::ErrorKind::WriteZero.into()))),
-                Poll::Ready(taken) => given += taken,
+                Poll::Ready(taken) => {
+                    given += taken;
+                    self.moved = self.moved.wrapping_add(taken as u64);
+                }
                 Poll::Pending => {
                     self.kept.drain(..given);
                     return Poll::Pending;

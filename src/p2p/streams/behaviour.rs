@@ -1,6 +1,6 @@
 //! Who may connect, and which connections there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
@@ -8,16 +8,25 @@ use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
+use crate::p2p::observed::is_global;
 use crate::security::address::AddressKey;
 use crate::security::admission::{Admission, Permit, Refusal};
 
+use super::connection::ip_of;
 use super::handler::Handler;
 use super::{Connection, Serve};
+
+/// Connections that may be in their QUIC handshake at once.
+const MAX_BEGINNING: usize = 512;
+
+/// Connections that this relay may be making at once.
+const MAX_DIALLING: usize = 64;
 
 /// Who may connect.
 pub struct Door {
@@ -39,8 +48,12 @@ pub struct Streams {
     door: Door,
     offered: &'static [StreamProtocol],
     serve: Arc<dyn Serve>,
-    /// Of connections that are being made, and of those that stand.
+    /// Of connections that stand, and of those that are being made over TCP.
     permits: HashMap<ConnectionId, Permit>,
+    /// Connections that are being made over QUIC: anybody can begin one in another's name.
+    beginning: HashSet<ConnectionId>,
+    /// Connections that this relay is making.
+    dialling: HashSet<ConnectionId>,
     connections: HashMap<ConnectionId, Arc<Connection>>,
     by_peer: HashMap<PeerId, usize>,
 }
@@ -49,7 +62,8 @@ impl Streams {
     /// Of the protocols in `offered`, which `serve` serves.
     pub fn new(door: Door, offered: &'static [StreamProtocol], serve: Arc<dyn Serve>) -> Self {
         let (permits, connections, by_peer) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { door, offered, serve, permits, connections, by_peer }
+        let (beginning, dialling) = (HashSet::new(), HashSet::new());
+        Self { door, offered, serve, permits, beginning, dialling, connections, by_peer }
     }
 
     /// The connection of that number, if it stands.
@@ -63,19 +77,41 @@ impl Streams {
         Err(ConnectionDenied::new(Refused(why)))
     }
 
-    /// One more connection, if its peer may have it.
-    fn enter(&mut self, connection: Connection) -> Result<Handler, ConnectionDenied> {
+    /// Takes a place for a connection from that address.
+    fn admit(&mut self, id: ConnectionId, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
+        let address = ip_of(remote).map(AddressKey::from);
+        if address.is_some_and(|address| self.door.admission.request(address).is_err()) {
+            return self.refuse("address_rate");
+        }
+        match self.door.admission.connection(address) {
+            Ok(permit) => {
+                self.permits.insert(id, permit);
+                Ok(())
+            }
+            Err(Refusal::Full) => self.refuse("connections"),
+            Err(Refusal::AddressFull) => self.refuse("address_connections"),
+        }
+    }
+
+    /// One more connection, if its peer may have it; the peer may open streams of these protocols.
+    fn enter(
+        &mut self,
+        connection: Connection,
+        offered: &'static [StreamProtocol],
+    ) -> Result<Handler, ConnectionDenied> {
         let (id, peer) = (connection.id, connection.peer);
         if self.by_peer.get(&peer).is_some_and(|open| *open >= self.door.per_peer) {
             return self.refuse("peer");
         }
         let connection = Arc::new(connection);
         self.connections.insert(id, connection.clone());
-        Ok(Handler::new(connection, self.offered, self.serve.clone()))
+        Ok(Handler::new(connection, offered, self.serve.clone()))
     }
 
     fn forget(&mut self, id: ConnectionId) {
         self.permits.remove(&id);
+        self.beginning.remove(&id);
+        self.dialling.remove(&id);
         self.connections.remove(&id);
     }
 }
@@ -90,18 +126,14 @@ impl NetworkBehaviour for Streams {
         _local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let address = super::connection::ip_of(remote).map(AddressKey::from);
-        if address.is_some_and(|address| self.door.admission.request(address).is_err()) {
-            return self.refuse("address_rate");
+        if !remote.iter().any(|part| matches!(part, Protocol::Udp(_))) {
+            return self.admit(id, remote);
         }
-        match self.door.admission.connection(address) {
-            Ok(permit) => {
-                self.permits.insert(id, permit);
-                Ok(())
-            }
-            Err(Refusal::Full) => self.refuse("connections"),
-            Err(Refusal::AddressFull) => self.refuse("address_connections"),
+        if self.beginning.len() >= MAX_BEGINNING {
+            return self.refuse("beginning");
         }
+        self.beginning.insert(id);
+        Ok(())
     }
 
     fn handle_established_inbound_connection(
@@ -111,7 +143,34 @@ impl NetworkBehaviour for Streams {
         _local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.enter(Connection::incoming(peer, id, remote))
+        // Over QUIC its address is proven only now.
+        if self.beginning.remove(&id) {
+            self.admit(id, remote)?;
+        }
+        self.enter(Connection::incoming(peer, id, remote), self.offered)
+    }
+
+    /// The relay dials nobody but to tell peers whether they can be reached: where the peer is connected from, and nowhere
+    /// that only machines near the relay can reach.
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        _role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if self.dialling.len() >= MAX_DIALLING {
+            return self.refuse("dialling");
+        }
+        let known = |address: &Multiaddr| {
+            let key = ip_of(address).filter(|ip| is_global(*ip)).map(AddressKey::from);
+            key.is_some() && self.connections.values().any(|open| Some(open.peer) == peer && open.address == key)
+        };
+        if !addresses.iter().all(known) {
+            return self.refuse("dial_elsewhere");
+        }
+        self.dialling.insert(id);
+        Ok(Vec::new())
     }
 
     fn handle_established_outbound_connection(
@@ -122,7 +181,9 @@ impl NetworkBehaviour for Streams {
         _role: Endpoint,
         _port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.enter(Connection::outgoing(peer, id, remote))
+        self.dialling.remove(&id);
+        // It is there to show that the peer can be reached, and for nothing else.
+        self.enter(Connection::outgoing(peer, id, remote), &[])
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

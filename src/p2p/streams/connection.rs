@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
 use libp2p::multiaddr::Protocol;
@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::security::address::AddressKey;
+use crate::wire::p2p::peer_record::LEGACY;
+
+use super::hold::Work;
 
 /// Streams that may wait on one connection to be opened.
 const MAX_WANTED: usize = 256;
@@ -47,7 +50,9 @@ pub struct Connection {
     /// Whether it runs over a circuit, of this relay or another.
     pub relayed: bool,
     pub(super) holds: AtomicUsize,
-    pub(super) serving: AtomicUsize,
+    pub(super) serving: [AtomicUsize; Work::COUNT],
+    /// In which form the peer signs peer records, as far as it has shown: see [`crate::wire::p2p::peer_record::FORMS`].
+    record_form: AtomicUsize,
     wanted: Mutex<Wanted>,
 }
 
@@ -75,7 +80,8 @@ impl Connection {
             address: None,
             relayed: remote.iter().any(|part| part == Protocol::P2pCircuit),
             holds: AtomicUsize::new(0),
-            serving: AtomicUsize::new(0),
+            serving: Default::default(),
+            record_form: AtomicUsize::new(LEGACY),
             wanted: Mutex::default(),
         }
     }
@@ -101,6 +107,23 @@ impl Connection {
             waker.wake();
         }
         opened.await.unwrap_or(Err(OpenError::Closed))
+    }
+
+    /// Whether it has ended. What its peer said before may still be read.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.wanted.lock().closed
+    }
+
+    /// The peer signs peer records in the form of that number, and reads no others.
+    pub fn signs_in(&self, form: usize) {
+        self.record_form.store(form, Ordering::Relaxed);
+    }
+
+    /// In which form it is told the records of others.
+    #[must_use]
+    pub fn record_form(&self) -> usize {
+        self.record_form.load(Ordering::Relaxed)
     }
 
     /// The next stream to be opened; if there is none, `waker` is woken when there is, or when a hold ends.
@@ -140,7 +163,7 @@ impl fmt::Debug for Connection {
 }
 
 /// The address at which a peer is, if it is known by one.
-pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+pub(in crate::p2p) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     address.iter().find_map(|part| match part {
         Protocol::Ip4(v4) => Some(IpAddr::V4(v4)),
         Protocol::Ip6(v6) => Some(IpAddr::V6(v6)),

@@ -26,24 +26,37 @@ impl Drop for Hold {
     }
 }
 
+/// What is served on a connection; each is bounded by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Requests for places and circuits.
+    Circuit,
+    /// Requests about registrations.
+    Rendezvous,
+}
+
+impl Work {
+    pub(super) const COUNT: usize = 2;
+}
+
 /// A request that is being served on a connection. They are bounded, so that one peer cannot have the relay work on any
 /// number of them.
 #[derive(Debug)]
-pub struct Serving(Arc<Connection>);
+pub struct Serving(Arc<Connection>, Work);
 
 impl Serving {
-    /// One more on that connection, if it has fewer than `most`.
+    /// One more on that connection, if it has fewer than `most` of its kind.
     #[must_use]
-    pub fn begin(connection: &Arc<Connection>, most: usize) -> Option<Self> {
-        let before = connection.serving.fetch_add(1, Ordering::Relaxed);
+    pub fn begin(connection: &Arc<Connection>, work: Work, most: usize) -> Option<Self> {
+        let before = connection.serving[work as usize].fetch_add(1, Ordering::Relaxed);
         // Made in any case, so that dropping it takes the count back.
-        let this = Self(connection.clone());
+        let this = Self(connection.clone(), work);
         (before < most).then_some(this)
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.serving.fetch_sub(1, Ordering::Relaxed);
+        self.0.serving[self.1 as usize].fetch_sub(1, Ordering::Relaxed);
     }
 }

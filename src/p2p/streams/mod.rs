@@ -14,8 +14,9 @@ use std::sync::Arc;
 use libp2p::{Stream, StreamProtocol};
 
 pub use behaviour::{Door, Streams};
+pub(super) use connection::ip_of;
 pub use connection::{Connection, OpenError};
-pub use hold::{Hold, Serving};
+pub use hold::{Hold, Serving, Work};
 
 /// Who serves the streams that peers open. Called by the tasks of connections; must not block.
 pub trait Serve: Send + Sync + 'static {

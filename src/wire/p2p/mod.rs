@@ -7,4 +7,6 @@
 pub mod circuit;
 pub mod delimited;
 pub mod envelope;
+pub mod peer_record;
+pub mod rendezvous;
 pub mod voucher;
