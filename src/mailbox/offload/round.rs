@@ -10,11 +10,11 @@ use futures::stream::FuturesUnordered;
 use super::notes::Note;
 use super::send::Sent;
 use crate::cluster::regions::PeerName;
-use crate::domain::mailbox::{BlobId, charge};
+use crate::domain::mailbox::charge;
 use crate::domain::offload::{Room, roomiest};
 use crate::mailbox::MailboxService;
 use crate::mailbox::labels::BlobHeader;
-use crate::store::{Carried, PageLimit, StoreError};
+use crate::store::{AgeCursor, Carried, PageLimit, StoreError};
 
 /// Blobs that are offered at a time.
 const BATCH: PageLimit = PageLimit { blobs: 128, bytes: 2 << 20 };
@@ -69,7 +69,7 @@ impl Progress {
 
 /// A walk along the oldest blobs.
 struct Walk {
-    after: Option<BlobId>,
+    after: Option<AgeCursor>,
     is_over: bool,
     /// Peers that take nothing more this time.
     shut: BTreeSet<PeerName>,

@@ -123,7 +123,7 @@ impl MailboxService {
                 self.arrived(&mailbox, place, true);
                 (MailMoveOutcome::Taken, Some(place.id))
             }
-            Taken::Duplicate(here) => (MailMoveOutcome::Taken, Some(here)),
+            Taken::Duplicate(here) | Taken::Sooner(here, _) => (MailMoveOutcome::Taken, Some(here)),
             Taken::Done => (MailMoveOutcome::Done, None),
             Taken::Expired => (MailMoveOutcome::Expired, None),
             Taken::Refused(Full::Store | Full::Disk) => (MailMoveOutcome::Full, None),

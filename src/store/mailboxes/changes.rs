@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 
-use super::entries::{Live, Message, Moved, decode_message, encode_message};
+use super::entries::{Live, Message, Moved, decode_message, encode_message, end_of};
 use super::layout::{
-    TOTALS, Tally, Totals, age_key, blob_key, decode_share, decode_tally, decode_totals, done_key, encode_age,
-    encode_share, encode_tally, encode_totals, end_key, message_key, share_key, tally_key, unreadable,
+    TOTALS, Tally, Totals, age_key, blob_key, decode_blob, decode_share, decode_tally, decode_totals, done_key,
+    encode_age, encode_blob, encode_share, encode_tally, encode_totals, end_key, message_key, share_key, tally_key,
+    unreadable,
 };
 use super::{Acked, Moment, Put};
 use crate::domain::clock::Millis;
@@ -71,6 +72,13 @@ pub(super) struct Standing {
     pub(super) ends: Option<Millis>,
 }
 
+impl Standing {
+    /// When it is to end.
+    pub(super) fn end(&self, at: &Moment) -> Millis {
+        end_of(self.place, self.ends, at)
+    }
+}
+
 /// Why a blob is not stored.
 pub(super) struct NoRoom {
     pub(super) full: Full,
@@ -105,7 +113,7 @@ pub(super) fn insert(
     let live = Live { place, charge, from: blob.from, delivered, hops, ends, receipt: blob.receipt.clone() };
     stage.put_shared(Family::Blobs, &blob_key(blob.mailbox, place), &blob.value);
     stage.put(Family::Messages, &message_key(blob.mailbox, blob.message), &encode_message(&Message::Live(live)));
-    stage.put(Family::Ages, &age_key(place.id), &encode_age(blob.mailbox, blob.rank));
+    stage.put(Family::Ages, &age_key(place.id, blob.mailbox), &encode_age(blob.rank));
     if let Some(ends) = ends {
         stage.put(Family::Ends, &end_key(ends, blob.mailbox, place), &[]);
     }
@@ -113,6 +121,32 @@ pub(super) fn insert(
     stage.put(Family::Usage, &share_key(blob.mailbox, blob.from), &encode_share(share));
     set_totals(stage, &totals);
     Ok(Ok(()))
+}
+
+/// Has a blob end when it is to, or when its age says, if that is before; answers when.
+pub(super) fn extend(
+    stage: &mut Stage<'_>,
+    mailbox: MailboxKey,
+    mut live: Live,
+    wanted: Millis,
+    at: &Moment,
+) -> Result<Millis, StoreError> {
+    let (place, before, end) = (live.place, live.ends, live.end(at));
+    live.ends = Some(wanted).filter(|wanted| *wanted < at.end_of(place.id.time()));
+    let key = blob_key(mailbox, place);
+    // Of one that came just now it is not found, and that is not worth waiting for.
+    let Some(value) = stage.written(Family::Blobs, &key)?.filter(|_| live.ends != before) else { return Ok(end) };
+    let (end, (header, body)) = (live.end(at), decode_blob(value)?);
+    stage.put_shared(Family::Blobs, &key, &encode_blob(live.ends, &header, &body));
+    if let Some(before) = before {
+        stage.delete(Family::Ends, &end_key(before, mailbox, place));
+    }
+    if let Some(ends) = live.ends {
+        stage.put(Family::Ends, &end_key(ends, mailbox, place), &[]);
+    }
+    let key = message_key(mailbox, place.id.message());
+    stage.put(Family::Messages, &key, &encode_message(&Message::Live(live)));
+    Ok(end)
 }
 
 /// Deletes the blobs of messages, and remembers those that had one up to but not including `until`.
@@ -195,7 +229,7 @@ pub(super) fn expire(stage: &mut Stage<'_>, expired: &[(MailboxKey, Place)]) -> 
                 deleted += 1;
             }
             // Deleted since the list was made.
-            _ => stage.delete(Family::Ages, &age_key(place.id)),
+            _ => stage.delete(Family::Ages, &age_key(place.id, *mailbox)),
         }
     }
     Ok(Verdict::Keep(deleted))
@@ -282,7 +316,7 @@ pub(super) fn erase(
 pub(super) fn remove(stage: &mut Stage<'_>, mailbox: MailboxKey, live: &Live, fate: Fate) -> Result<(), StoreError> {
     let (place, key) = (live.place, live.place.id.message());
     stage.delete(Family::Blobs, &blob_key(mailbox, place));
-    stage.delete(Family::Ages, &age_key(place.id));
+    stage.delete(Family::Ages, &age_key(place.id, mailbox));
     if let Some(ends) = live.ends {
         stage.delete(Family::Ends, &end_key(ends, mailbox, place));
     }

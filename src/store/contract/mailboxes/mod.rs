@@ -91,6 +91,8 @@ macro_rules! contract {
                 an_acknowledged_message_is_forgotten_when_its_time_is_over,
                 a_page_holds_one_blob_however_large,
                 what_is_too_large_is_refused_by_name,
+                blobs_of_one_id_or_stamp_are_all_swept,
+                a_blob_that_comes_again_from_elsewhere_ends_as_late_as_it_may,
             ]);
         )*
     };
