@@ -37,6 +37,7 @@ impl Services {
             | Body::MailPurge(_)
             | Body::MailNotice(_)
             | Body::MailHints(_)
+            | Body::MailCopies(_)
             | Body::MailHolds(_) => self.mailbox.get(),
             _ => self.vault.get(),
         }

@@ -1,6 +1,7 @@
 //! A way to other clusters on which offers of blobs meet what a test wants them to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -22,6 +23,11 @@ pub struct Offers {
     real: Arc<dyn Regions>,
     there: Mutex<Box<Change>>,
     back: Arc<Mutex<Box<Lose>>>,
+    /// Peers that take whatever they are offered or asked, and say nothing.
+    silent: Mutex<Vec<PeerName>>,
+    unanswered: AtomicUsize,
+    /// Peers that are not seen to have room.
+    full: Mutex<Vec<PeerName>>,
 }
 
 impl Offers {
@@ -34,7 +40,15 @@ impl Offers {
         let out = &node.node().cluster.afar.out;
         let real = out.get().unwrap();
         let back: Box<Lose> = Box::new(back);
-        let this = Arc::new(Self { real, there: Mutex::new(Box::new(there)), back: Arc::new(Mutex::new(back)) });
+        let (there, back) = (Mutex::new(Box::new(there) as Box<Change>), Arc::new(Mutex::new(back)));
+        let this = Arc::new(Self {
+            real,
+            there,
+            back,
+            silent: Mutex::default(),
+            unanswered: AtomicUsize::new(0),
+            full: Mutex::default(),
+        });
         out.clear();
         out.fill(this.clone());
         this
@@ -53,6 +67,21 @@ impl Offers {
     ) {
         *self.back.lock() = Box::new(back);
         *self.there.lock() = Box::new(there);
+    }
+
+    /// That peer says nothing any more.
+    pub fn silence(&self, peer: &PeerName) {
+        self.silent.lock().push(peer.clone());
+    }
+
+    /// How many offers were made to peers that say nothing.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Relaxed)
+    }
+
+    /// These peers, and no others, seem to have no room from now on.
+    pub fn seem_full(&self, peers: &[PeerName]) {
+        *self.full.lock() = peers.to_vec();
     }
 
     /// They go through unharmed again.
@@ -81,6 +110,9 @@ impl Regions for Offers {
         body: Body,
         patience: Duration,
     ) -> BoxFuture<'static, Result<reply::Body, AskError>> {
+        if self.silent.lock().contains(peer) {
+            return tokio::time::sleep(patience).map(|()| Err(AskError::TimedOut)).boxed();
+        }
         self.real.ask(peer, node, body, patience)
     }
 
@@ -95,7 +127,8 @@ impl Regions for Offers {
     }
 
     fn rooms(&self) -> Vec<(PeerName, Room)> {
-        self.real.rooms()
+        let full = self.full.lock();
+        self.real.rooms().into_iter().filter(|(peer, _)| !full.contains(peer)).collect()
     }
 
     fn knows(&self, peer: &PeerName) -> bool {
@@ -108,6 +141,10 @@ impl Regions for Offers {
 
     fn offload(&self, peer: &PeerName, mut blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers> {
         let of = blobs.len();
+        if self.silent.lock().contains(peer) {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            return tokio::time::sleep(patience).map(|()| (Vec::new(), Some(AskError::TimedOut))).boxed();
+        }
         (self.there.lock())(&mut blobs);
         let offered = self.real.offload(peer, blobs, patience);
         let back = self.back.clone();

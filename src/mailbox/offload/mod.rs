@@ -21,10 +21,12 @@
 //! | `hints` | what clients are told of what lies elsewhere, if they ask |
 //! | `evacuate` | all blobs of a node that is emptied |
 //! | `take` | what other clusters offer |
+//! | `near` | what other nodes of this cluster have of it already |
 
 mod evacuate;
 mod follow;
 mod hints;
+mod near;
 mod notes;
 mod refusals;
 mod round;

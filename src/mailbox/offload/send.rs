@@ -137,6 +137,7 @@ pub(super) fn reason(outcome: MailMoveOutcome) -> &'static str {
         MailMoveOutcome::Moving => "moving",
         MailMoveOutcome::MailboxFull => "mailbox_full",
         MailMoveOutcome::Expired => "expired",
+        MailMoveOutcome::Sooner => "sooner",
         MailMoveOutcome::Unfit => "unfit",
         _ => "failed",
     }
