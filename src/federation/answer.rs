@@ -21,6 +21,7 @@ use super::queue::Queue;
 use super::{CallerState, Federation as Ways, Inner, offload, vaults};
 use crate::cluster::convert;
 use crate::cluster::links::accept;
+use crate::cluster::links::held::{Holding, until_sent};
 use crate::cluster::proto::{Done, OwnersFound, OwnersQuery, PullPage, Reply, frame, reply};
 use crate::cluster::regions::{Caller, Regions};
 use crate::security::peer_tls::{Shown, fault};
@@ -30,6 +31,9 @@ const MAX_CALLERS: usize = 256;
 
 /// Most calls on one connection of a caller.
 const MAX_STREAMS: u32 = 64;
+
+/// Most pages for callers that are read from the stores, or not yet sent, at one time; more are refused.
+pub const PULLS: usize = 128;
 
 /// Bytes after which a page for a caller ends, and places that it may ask for at a time.
 const PAGE_BYTES: u32 = 1 << 20;
@@ -76,7 +80,7 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(alive))
         .http2_keepalive_timeout(Some(alive))
-        .add_service(service)
+        .add_service(Holding(service))
         .serve_with_incoming(accepted);
     match stop.run_until_cancelled(serving).await {
         Some(ended) => Ok(ended?),
@@ -125,13 +129,17 @@ impl Federation for Service {
         let shown = shown(&request);
         let PullRequest { hello, node, what } = request.into_inner();
         self.admit(&hello.ok_or_else(|| Status::invalid_argument("no hello"))?, &shown).await?;
+        let place = self.inner.pulls.clone().try_acquire_owned().map_err(|_| {
+            self.inner.refuse("pulls", "too many pages are being read by callers at once");
+            Status::resource_exhausted("too many pages are being read at once")
+        })?;
         let node = node.parse().map_err(|_| Status::invalid_argument("no node"))?;
         let mut what = what.ok_or_else(|| Status::invalid_argument("nothing asked for"))?;
         what.bytes = what.bytes.min(PAGE_BYTES);
         what.at.truncate(PAGE_PLACES);
         let service = self.inner.cluster.afar.mailbox.get();
         let service = service.ok_or_else(|| Status::unavailable("this node is starting or has stopped"))?;
-        Ok(Response::new(service.pulled(node, what).await.map_err(Status::unavailable)?))
+        Ok(until_sent(service.pulled(node, what).await.map_err(Status::unavailable)?, place))
     }
 
     type OffloadStream = offload::Answers;

@@ -105,6 +105,8 @@ struct Inner {
     next_caller: AtomicU64,
     /// Callers whose offers are read.
     offers: Arc<Semaphore>,
+    /// Pages for callers.
+    pulls: Arc<Semaphore>,
     log: Mutex<LogGate>,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -139,6 +141,7 @@ impl Federation {
             callers: Mutex::default(),
             next_caller: AtomicU64::new(1),
             offers: Arc::new(Semaphore::new(offload::OFFERS)),
+            pulls: Arc::new(Semaphore::new(answer::PULLS)),
             log: Mutex::new(LogGate::once_a_minute()),
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),

@@ -10,6 +10,7 @@ pub mod accept;
 pub mod asks;
 mod client;
 mod codec;
+pub mod held;
 mod pulls;
 mod queue;
 mod server;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use futures::future::OptionFuture;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -40,7 +41,7 @@ use crate::security::tls::ClusterTls;
 use asks::Asks;
 pub use client::TIMEOUT_CONNECT;
 pub use pulls::Holder;
-use pulls::PULLS;
+use pulls::Places;
 use queue::LinkQueue;
 pub use server::ServeError;
 
@@ -116,7 +117,7 @@ struct Inner {
     asks: Asks,
     dispatch: Slot<dyn Dispatch>,
     holder: Slot<dyn Holder>,
-    pulls: Semaphore,
+    places: Places,
     leaving: AtomicBool,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -154,7 +155,7 @@ impl Links {
             asks: Asks::default(),
             dispatch: Slot::default(),
             holder: Slot::default(),
-            pulls: Semaphore::new(PULLS),
+            places: Places::default(),
             leaving: AtomicBool::new(false),
             metrics,
             supervisor,
@@ -207,6 +208,7 @@ impl Links {
             }
         }
         drop(peers);
+        inner.places.keep(|node| view.members.contains_key(node));
         inner.incoming.write().retain(|node, incoming| {
             let stays = match view.members.get(node) {
                 Some(member) => {
