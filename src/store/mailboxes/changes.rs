@@ -1,13 +1,12 @@
 //! What a put, an acknowledgment and a deletion change. Each keeps all entries of a blob, and the counts, together:
-//! they are written only in [`insert`] and [`remove`].
+//! they are written only in [`insert`] and [`remove`], but for an end that is [put off](super::moves::take_in).
 
 use bytes::Bytes;
 
 use super::entries::{Live, Message, Moved, decode_message, encode_message, end_of};
 use super::layout::{
-    TOTALS, Tally, Totals, age_key, blob_key, decode_blob, decode_share, decode_tally, decode_totals, done_key,
-    encode_age, encode_blob, encode_share, encode_tally, encode_totals, end_key, message_key, share_key, tally_key,
-    unreadable,
+    TOTALS, Tally, Totals, age_key, blob_key, decode_share, decode_tally, decode_totals, done_key, encode_age,
+    encode_share, encode_tally, encode_totals, end_key, message_key, share_key, tally_key, unreadable,
 };
 use super::{Acked, Moment, Put};
 use crate::domain::clock::Millis;
@@ -121,32 +120,6 @@ pub(super) fn insert(
     stage.put(Family::Usage, &share_key(blob.mailbox, blob.from), &encode_share(share));
     set_totals(stage, &totals);
     Ok(Ok(()))
-}
-
-/// Has a blob end when it is to, or when its age says, if that is before; answers when.
-pub(super) fn extend(
-    stage: &mut Stage<'_>,
-    mailbox: MailboxKey,
-    mut live: Live,
-    wanted: Millis,
-    at: &Moment,
-) -> Result<Millis, StoreError> {
-    let (place, before, end) = (live.place, live.ends, live.end(at));
-    live.ends = Some(wanted).filter(|wanted| *wanted < at.end_of(place.id.time()));
-    let key = blob_key(mailbox, place);
-    // Of one that came just now it is not found, and that is not worth waiting for.
-    let Some(value) = stage.written(Family::Blobs, &key)?.filter(|_| live.ends != before) else { return Ok(end) };
-    let (end, (header, body)) = (live.end(at), decode_blob(value)?);
-    stage.put_shared(Family::Blobs, &key, &encode_blob(live.ends, &header, &body));
-    if let Some(before) = before {
-        stage.delete(Family::Ends, &end_key(before, mailbox, place));
-    }
-    if let Some(ends) = live.ends {
-        stage.put(Family::Ends, &end_key(ends, mailbox, place), &[]);
-    }
-    let key = message_key(mailbox, place.id.message());
-    stage.put(Family::Messages, &key, &encode_message(&Message::Live(live)));
-    Ok(end)
 }
 
 /// Deletes the blobs of messages, and remembers those that had one up to but not including `until`.

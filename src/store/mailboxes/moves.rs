@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::changes::{Fate, NoRoom, Ready, Standing, erase, extend, insert, message, remove, settle};
-use super::entries::{Message, Moved, decode_message};
+use super::changes::{Fate, NoRoom, Ready, Standing, erase, insert, message, remove, settle};
+use super::entries::{Live, Message, Moved, decode_message, encode_message};
 use super::layout::{
-    age_key, age_start, blob_key, decode_age, decode_blob, decode_end_key, decode_moved_key, message_key,
+    age_key, age_start, blob_key, decode_age, decode_blob, decode_end_key, decode_moved_key, encode_blob, end_key,
+    message_key,
 };
 use super::{MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, Moment, PageLimit};
 use crate::domain::clock::Millis;
@@ -173,6 +174,32 @@ pub(super) fn take_in(
         Verdict::Keep(taken) => Verdict::Keep(take_in(taken)),
         Verdict::Discard(taken) => Verdict::Discard(take_in(taken)),
     })
+}
+
+/// Has a blob end when it is to, or when its age says, if that is before; answers when.
+fn extend(
+    stage: &mut Stage<'_>,
+    mailbox: MailboxKey,
+    mut live: Live,
+    wanted: Millis,
+    at: &Moment,
+) -> Result<Millis, StoreError> {
+    let (place, before, end) = (live.place, live.ends, live.end(at));
+    live.ends = Some(wanted).filter(|wanted| *wanted < at.end_of(place.id.time()));
+    let key = blob_key(mailbox, place);
+    // Of one that came just now it is not found, and that is not worth waiting for.
+    let Some(value) = stage.written(Family::Blobs, &key)?.filter(|_| live.ends != before) else { return Ok(end) };
+    let (end, (header, body)) = (live.end(at), decode_blob(value)?);
+    stage.put_shared(Family::Blobs, &key, &encode_blob(live.ends, &header, &body));
+    if let Some(before) = before {
+        stage.delete(Family::Ends, &end_key(before, mailbox, place));
+    }
+    if let Some(ends) = live.ends {
+        stage.put(Family::Ends, &end_key(ends, mailbox, place), &[]);
+    }
+    let key = message_key(mailbox, place.id.message());
+    stage.put(Family::Messages, &key, &encode_message(&Message::Live(live)));
+    Ok(end)
 }
 
 /// Deletes blobs that lie elsewhere, and remembers where.
