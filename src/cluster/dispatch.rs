@@ -39,6 +39,7 @@ impl Services {
             | Body::MailPurge(_)
             | Body::MailNotice(_)
             | Body::MailHints(_)
+            | Body::MailCopies(_)
             | Body::MailHolds(_) => self.mailbox.get(),
             Body::RendezvousPut(_) | Body::RendezvousPull(_) => self.p2p.get(),
             _ => self.vault.get(),

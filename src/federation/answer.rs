@@ -22,6 +22,7 @@ use super::queue::Queue;
 use super::{Federation as Ways, Inner, offload, vaults};
 use crate::cluster::convert;
 use crate::cluster::links::accept;
+use crate::cluster::links::held::{Holding, until_sent};
 use crate::cluster::links::stream::Origin;
 use crate::cluster::proto::{Done, OwnersFound, OwnersQuery, PullPage, frame, reply};
 use crate::cluster::regions::{self, Regions};
@@ -87,7 +88,7 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(alive))
         .http2_keepalive_timeout(Some(alive))
-        .add_service(service)
+        .add_service(Holding(service))
         .serve_with_incoming(accepted);
     match stop.run_until_cancelled(serving).await {
         Some(ended) => Ok(ended?),
@@ -128,14 +129,14 @@ impl Federation for Service {
     async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullPage>, Status> {
         let (asker, PullRequest { hello, node, what }) = Asker::of(request);
         let (_, party) = self.admit(hello, &asker, true).await?;
-        let _place = self.place("pulls", &self.inner.callers.pulls, &party)?;
+        let place = self.place("pulls", &self.inner.callers.pulls, &party)?;
         let node = node.parse().map_err(|_| Status::invalid_argument("no node"))?;
         let mut what = what.ok_or_else(|| Status::invalid_argument("nothing asked for"))?;
         what.bytes = what.bytes.min(PAGE_BYTES);
         what.at.truncate(PAGE_PLACES);
         let service = self.inner.cluster.afar.mailbox.get();
         let service = service.ok_or_else(|| Status::unavailable("this node is starting or has stopped"))?;
-        Ok(Response::new(service.pulled(node, what).await.map_err(Status::unavailable)?))
+        Ok(until_sent(service.pulled(node, what).await.map_err(Status::unavailable)?, place))
     }
 
     type OffloadStream = offload::Answers;

@@ -1,9 +1,9 @@
 //! What the rules of the mailboxes need of a backend: changes that stand in one line, and reads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::StoreError;
 use super::stage::{Scan, Stage};
+
+pub(super) use super::swept::{Swept, Taking};
 
 /// How much a change carries.
 #[derive(Debug, Clone, Copy)]
@@ -41,22 +41,4 @@ pub(super) trait Backend: Send + Sync {
 
     /// How far the blobs have been swept.
     fn swept(&self) -> &Swept;
-}
-
-/// The stamp below which no blob is left, as far as this process knows.
-///
-/// Saves a sweep from wading through what the last one deleted. Stamps only grow, so none comes below it again.
-#[derive(Debug, Default)]
-pub(super) struct Swept(AtomicU64);
-
-impl Swept {
-    /// The least stamp that a blob may have.
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Nothing below `stamp` is left.
-    pub(super) fn up_to(&self, stamp: u64) {
-        self.0.fetch_max(stamp, Ordering::Relaxed);
-    }
 }

@@ -54,7 +54,7 @@
 //!    [`MAX_PAGE_BLOBS`], [`MAX_PAGE_BLOB_BYTES`], [`MAX_DONE`]; and the quota.
 //!
 //! 10. **A blob that moves is never nowhere.** `take_in` answers [`Taken::Stored`] once it is as durable as after a put,
-//!     and [`Taken::Duplicate`] if its message waits here already. `moved` deletes it where it was and remembers where it
+//!     and [`Taken::Duplicate`] if its message waits here already and does not end before it. `moved` deletes it where it was and remembers where it
 //!     lies in one write, only if it is that very blob. A message that was moved is not done: nobody is told so before
 //!     it is acknowledged. That is durable with the acknowledgment, and kept until `settle` says that it was heard there.
 //!
@@ -79,13 +79,14 @@ mod memory;
 mod records;
 mod rocks;
 mod stage;
+mod swept;
 
 #[cfg(test)]
 mod contract;
 
 pub use error::StoreError;
 pub use mailboxes::{
-    Acked, Carried, Elsewhere, Known, Left, MAX_BODY_BYTES, MAX_DONE, MAX_HEADER_BYTES, MAX_MESSAGES,
+    Acked, AgeCursor, Carried, Elsewhere, Held, Known, Left, MAX_BODY_BYTES, MAX_DONE, MAX_HEADER_BYTES, MAX_MESSAGES,
     MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, MAX_RECEIPT_BYTES, MAX_TALLIES, MAX_WHERE_BYTES, Mailboxes, Moment, Moving,
     NewBlob, Oldest, Page, PageLimit, Put, SWEEP_STEP, StoredBlob, Sweep, Taken, Tallies, TallyCursor,
 };

@@ -33,6 +33,8 @@ mod federation_links;
 mod federation_mailbox;
 mod federation_offload;
 mod federation_offload_breaks;
+mod federation_offload_peers;
+mod federation_pulls;
 mod federation_rolling;
 mod federation_tls;
 mod federation_vault;

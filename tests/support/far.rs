@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use waystation::cluster::proto::{self, PullPage, Reply, frame::Body, reply};
+use waystation::domain::ids::NodeId;
 use waystation::federation::proto::federation_server::{Federation, FederationServer};
 use waystation::federation::proto::{Batch, Frame, Hello, OffloadPart, PullRequest, Vault, frame};
 
@@ -148,6 +149,21 @@ impl FarWire {
         let page = grpc.unary(Request::new(request), path, ProstCodec::<PullRequest, PullPage>::default()).await?;
         Ok(page.into_inner())
     }
+}
+
+/// Bytes of an answer that a connection takes though nobody reads them.
+const WINDOW: u32 = (1 << 16) - 1;
+
+/// Asks `node` for a page as a caller that speaks to `at` of its cluster. The answer is read by whoever wants to.
+pub async fn pulls(node: &TestNode, at: &NodeId, what: proto::PullRequest) -> Result<Streaming<PullPage>, Status> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", node.node().federated.unwrap())).unwrap();
+    let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+    let mut grpc = Grpc::new(endpoint.connect().await.unwrap()).max_decoding_message_size(64 << 20);
+    grpc.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/waystation.federation.v1.Federation/Pull");
+    let request = PullRequest { hello: hello().hello, node: at.to_string(), what: Some(what) };
+    let codec = ProstCodec::<PullRequest, PullPage>::default();
+    Ok(grpc.server_streaming(Request::new(request), path, codec).await?.into_inner())
 }
 
 /// A peer that is called at `url`, and each link to it.

@@ -1,6 +1,7 @@
 //! A way to other clusters on which offers of blobs, and questions, meet what a test wants them to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -24,6 +25,11 @@ pub struct Offers {
     is_asked: Mutex<fn(&Body) -> bool>,
     there: Mutex<Box<Change>>,
     back: Arc<Mutex<Box<Lose>>>,
+    /// Peers that take whatever they are offered or asked, and say nothing.
+    silent: Mutex<Vec<PeerName>>,
+    unanswered: AtomicUsize,
+    /// Peers that are not seen to have room.
+    full: Mutex<Vec<PeerName>>,
 }
 
 impl Offers {
@@ -36,8 +42,16 @@ impl Offers {
         let out = &node.node().cluster.afar.out;
         let real = out.get().unwrap();
         let back: Box<Lose> = Box::new(back);
-        let (there, back): (Box<Change>, _) = (Box::new(there), Arc::new(Mutex::new(back)));
-        let this = Arc::new(Self { real, is_asked: Mutex::new(|_| true), there: Mutex::new(there), back });
+        let (there, back) = (Mutex::new(Box::new(there) as Box<Change>), Arc::new(Mutex::new(back)));
+        let this = Arc::new(Self {
+            real,
+            is_asked: Mutex::new(|_| true),
+            there,
+            back,
+            silent: Mutex::default(),
+            unanswered: AtomicUsize::new(0),
+            full: Mutex::default(),
+        });
         out.clear();
         out.fill(this.clone());
         this
@@ -61,6 +75,21 @@ impl Offers {
     /// Only such questions are asked from now on; others are not answered.
     pub fn ask_only(&self, is_asked: fn(&Body) -> bool) {
         *self.is_asked.lock() = is_asked;
+    }
+
+    /// That peer says nothing any more.
+    pub fn silence(&self, peer: &PeerName) {
+        self.silent.lock().push(peer.clone());
+    }
+
+    /// How many offers were made to peers that say nothing.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Relaxed)
+    }
+
+    /// These peers, and no others, seem to have no room from now on.
+    pub fn seem_full(&self, peers: &[PeerName]) {
+        *self.full.lock() = peers.to_vec();
     }
 
     /// They go through unharmed again.
@@ -96,6 +125,9 @@ impl Regions for Offers {
         if !(self.is_asked.lock())(&body) {
             return async { Err(AskError::TimedOut) }.boxed();
         }
+        if self.silent.lock().contains(peer) {
+            return tokio::time::sleep(patience).map(|()| Err(AskError::TimedOut)).boxed();
+        }
         self.real.ask(peer, node, body, patience)
     }
 
@@ -110,7 +142,8 @@ impl Regions for Offers {
     }
 
     fn rooms(&self) -> Vec<(PeerName, Room)> {
-        self.real.rooms()
+        let full = self.full.lock();
+        self.real.rooms().into_iter().filter(|(peer, _)| !full.contains(peer)).collect()
     }
 
     fn knows(&self, peer: &PeerName) -> bool {
@@ -123,6 +156,10 @@ impl Regions for Offers {
 
     fn offload(&self, peer: &PeerName, mut blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers> {
         let of = blobs.len();
+        if self.silent.lock().contains(peer) {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            return tokio::time::sleep(patience).map(|()| (Vec::new(), Some(AskError::TimedOut))).boxed();
+        }
         (self.there.lock())(&mut blobs);
         let offered = self.real.offload(peer, blobs, patience);
         let back = self.back.clone();

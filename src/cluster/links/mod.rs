@@ -12,6 +12,7 @@ mod circuits;
 mod client;
 mod codec;
 pub mod counted;
+pub mod held;
 mod pulls;
 pub(crate) mod queue;
 mod server;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use futures::future::OptionFuture;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -43,7 +44,7 @@ use asks::Asks;
 pub use circuits::{Exchange, FarHalf};
 pub use client::TIMEOUT_CONNECT;
 pub use pulls::Holder;
-use pulls::PULLS;
+use pulls::Places;
 use queue::LinkQueue;
 pub use server::ServeError;
 
@@ -120,7 +121,7 @@ struct Inner {
     dispatch: Slot<dyn Dispatch>,
     holder: Slot<dyn Holder>,
     exchange: Slot<dyn Exchange>,
-    pulls: Semaphore,
+    places: Places,
     leaving: AtomicBool,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -161,7 +162,7 @@ impl Links {
             dispatch: Slot::default(),
             holder: Slot::default(),
             exchange: Slot::default(),
-            pulls: Semaphore::new(PULLS),
+            places: Places::default(),
             leaving: AtomicBool::new(false),
             metrics,
             supervisor,
@@ -215,6 +216,7 @@ impl Links {
             }
         }
         drop(peers);
+        inner.places.keep(|node| view.members.contains_key(node));
         inner.incoming.write().retain(|node, incoming| {
             let stays = match view.members.get(node) {
                 Some(member) => {

@@ -1,16 +1,20 @@
 //! Parts of mailboxes that other nodes hold: calls on a connection of their own, so that a big answer holds up no
-//! frame. An answer is bounded by what was asked for, and read as it comes, so nothing waits in between.
+//! frame. An answer is bounded by what was asked for, and read as it comes, so nothing waits in between. One that is not
+//! read holds its place: other nodes have theirs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::client::Grpc;
 use tonic::{Request, Status};
 
 use crate::cluster::proto::{MailMoved, MailMoving, MoveReply, MoveRequest, PullPage, PullRequest};
-use crate::domain::ids::NodeRun;
+use crate::domain::ids::{NodeId, NodeRun};
 
 use super::client::{channel, hello};
 use super::counted::NodeCodec;
@@ -19,8 +23,50 @@ use super::{AskError, BATCH_LIMIT, Inner, LinkRefused, Links, Peer};
 const PULL: PathAndQuery = PathAndQuery::from_static("/waystation.cluster.v1.Cluster/Pull");
 const MOVE: PathAndQuery = PathAndQuery::from_static("/waystation.cluster.v1.Cluster/Move");
 
-/// Answers of this node that are read from its store, or written, at one time; more wait.
-pub const PULLS: usize = 64;
+/// Answers of this node that are read from its store, written, or not yet sent, at one time; more wait.
+const PULLS: usize = 64;
+
+/// Of these, what one other node may have.
+const PULLS_OF_NODE: usize = 16;
+
+/// Places for answers.
+pub struct Places {
+    all: Arc<Semaphore>,
+    of_nodes: Mutex<HashMap<NodeId, Arc<Semaphore>>>,
+}
+
+/// A place among all, and among those of one node.
+pub type Place = [OwnedSemaphorePermit; 2];
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(PULLS)), of_nodes: Mutex::default() }
+    }
+}
+
+impl Places {
+    /// A place for an answer to a node, once there is one.
+    pub async fn take(&self, node: &NodeId) -> Place {
+        let of_node = {
+            let mut of_nodes = self.of_nodes.lock();
+            of_nodes.entry(node.clone()).or_insert_with(|| Arc::new(Semaphore::new(PULLS_OF_NODE))).clone()
+        };
+        [acquire(of_node).await, acquire(self.all.clone()).await]
+    }
+
+    /// Forgets nodes that are not there any more.
+    pub fn keep(&self, is_there: impl Fn(&NodeId) -> bool) {
+        self.of_nodes.lock().retain(|node, _| is_there(node));
+    }
+}
+
+async fn acquire(of: Arc<Semaphore>) -> OwnedSemaphorePermit {
+    match of.acquire_owned().await {
+        Ok(permit) => permit,
+        // It is never closed.
+        Err(_) => std::future::pending().await,
+    }
+}
 
 /// Who answers other nodes that ask for a part of a mailbox, or have blobs to be kept here.
 pub trait Holder: Send + Sync {
@@ -92,17 +138,42 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>, request: PullRequest) -> Res
 }
 
 impl Inner {
-    /// Answers another node.
-    pub async fn pulled(&self, request: PullRequest) -> Result<PullPage, Status> {
-        let _place = self.pulls.acquire().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    /// Answers another node. The place is to be held until the answer is sent.
+    pub async fn pulled(&self, from: &NodeId, request: PullRequest) -> Result<(PullPage, Place), Status> {
+        let place = self.places.take(from).await;
         let holder = self.holder.get().ok_or_else(|| Status::unavailable("this node is starting or has stopped"))?;
-        holder.pull(request).await.map_err(Status::internal)
+        Ok((holder.pull(request).await.map_err(Status::internal)?, place))
     }
 
     /// Keeps blobs of another node.
-    pub async fn moved(&self, blobs: Vec<MailMoving>) -> Result<Vec<MailMoved>, Status> {
-        let _place = self.pulls.acquire().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    pub async fn moved(&self, from: &NodeId, blobs: Vec<MailMoving>) -> Result<Vec<MailMoved>, Status> {
+        let _place = self.places.take(from).await;
         let holder = self.holder.get().ok_or_else(|| Status::unavailable("this node is starting or has stopped"))?;
         Ok(holder.keep(blobs).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_does_not_read_takes_no_others_places() {
+        let places = Places::default();
+        let node = |name: &str| name.parse::<NodeId>().unwrap();
+        let take = |name: &str| {
+            let node = node(name);
+            places.take(&node).now_or_never()
+        };
+        let mut taken: Vec<_> = (0..PULLS_OF_NODE).filter_map(|_| take("slow")).collect();
+        assert_eq!((taken.len(), take("slow").is_none(), take("other").is_some()), (PULLS_OF_NODE, true, true));
+        taken.pop();
+        assert!(take("slow").is_some());
+        let all: Vec<_> = (0..PULLS).filter_map(|n| take(&format!("node-{n}"))).collect();
+        assert_eq!(taken.len() + all.len(), PULLS);
+        places.keep(|node| node.as_str() == "slow");
+        assert_eq!(places.of_nodes.lock().len(), 1);
     }
 }

@@ -20,6 +20,7 @@ use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::count;
 
 use super::client::CIRCUITS_WINDOW;
+use super::held::{Holding, until_sent};
 use super::{BATCH_LIMIT, Incoming, Inner, accept};
 
 /// How long a caller may take for its hello.
@@ -62,7 +63,7 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
         .initial_connection_window_size(CIRCUITS_WINDOW)
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
-        .add_service(service)
+        .add_service(Holding(service))
         .serve_with_incoming(accepted);
     // Not gracefully: a link is never done, and its frames have been handed on as they came.
     match stop.run_until_cancelled(serving).await {
@@ -116,14 +117,15 @@ impl Cluster for Service {
 
     async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullPage>, Status> {
         let request = request.into_inner();
-        self.check(request.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
-        Ok(Response::new(self.inner.pulled(request).await?))
+        let from = self.check(request.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
+        let (page, place) = self.inner.pulled(&from.node, request).await?;
+        Ok(until_sent(page, place))
     }
 
     async fn r#move(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
         let request = request.into_inner();
-        self.check(request.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
-        Ok(Response::new(MoveReply { blobs: self.inner.moved(request.blobs).await? }))
+        let from = self.check(request.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
+        Ok(Response::new(MoveReply { blobs: self.inner.moved(&from.node, request.blobs).await? }))
     }
 
     type CircuitStream = Pin<Box<dyn Stream<Item = Result<CircuitPart, Status>> + Send>>;

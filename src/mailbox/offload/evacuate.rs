@@ -34,12 +34,17 @@ impl MailboxService {
             let view = self.inner.cluster.view.borrow();
             view.others().filter(|member| !member.facts.draining).map(|member| member.run.clone()).collect()
         };
+        // Nothing is offered to peers meanwhile, and what was goes to nobody else before it is known what became of it.
+        let turn = self.inner.offload.turn.clone().acquire_owned().await;
+        self.settle_soon();
+        let offered = self.offered().await?;
         // What has expired is nothing to be moved.
         self.sweep_all().await;
         let devices = self.devices().await?;
         let mut after = None;
         while !takers.is_empty() {
-            let oldest = self.inner.store.oldest(after, u8::MAX, BATCH, self.moment()).await?;
+            let mut oldest = self.inner.store.oldest(after, u8::MAX, BATCH, self.moment()).await?;
+            oldest.blobs.retain(|blob| !offered.contains(blob.mailbox, blob.place.id.message()));
             if !oldest.blobs.is_empty() {
                 // In turns, so that none gets all.
                 takers.rotate_left(1);
@@ -55,6 +60,7 @@ impl MailboxService {
                 break;
             }
         }
+        drop(turn);
         if self.blobs().await? > 0 {
             self.offload(Goal::Fast(0.0), |_| {}).await?;
         }

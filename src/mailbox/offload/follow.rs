@@ -1,6 +1,7 @@
 //! What lies elsewhere: what is done with here is told there, and the other way round.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::store::{Elsewhere, MAX_MESSAGES, StoreError};
 /// How long a peer may take to say what it knows.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Mailboxes that are asked about at one time.
+/// Mailboxes that one peer is asked about at one time.
 const AT_ONCE: usize = 16;
 
 /// A walk rests so many times as long as its last step took.
@@ -37,45 +38,53 @@ impl MailboxService {
         });
     }
 
-    /// Walks along all that lies elsewhere, and forgets what is done with.
+    /// Walks along all that lies elsewhere, and forgets what is done with of what lies at a place, until whoever has it
+    /// does not say.
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) async fn follow(&self) -> Result<(), StoreError> {
-        let (mut after, mut hints) = (None, 0_i64);
+    pub(super) async fn follow(&self, place: &Bytes) -> Result<(), StoreError> {
+        let (mut after, mut seen) = (None, 0_i64);
+        let silent = AtomicBool::new(false);
         loop {
             let begun = Instant::now();
             let part = self.inner.store.elsewhere(None, after, MAX_MESSAGES, self.moment()).await?;
             let Some(last) = part.last() else { break };
             after = Some(last.cursor());
-            hints += i64::try_from(part.len()).unwrap_or(i64::MAX);
-            let done = self.done_elsewhere(part).await;
-            hints -= i64::try_from(done.len()).unwrap_or(i64::MAX);
+            seen += i64::try_from(part.len()).unwrap_or(i64::MAX);
+            let done = self.done_at(place, part, &silent).await;
+            seen -= i64::try_from(done.len()).unwrap_or(i64::MAX);
             self.settle_moved(done).await?;
+            if silent.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             tokio::time::sleep(begun.elapsed() * REST).await;
         }
-        self.inner.metrics.offload.hints.set(hints);
+        self.inner.metrics.offload.hints.set(seen);
         Ok(())
     }
 
-    /// Those that are done with where they lie, as far as whoever has them says so now.
-    async fn done_elsewhere(&self, part: Vec<Elsewhere>) -> Vec<(MailboxKey, MessageKey)> {
-        let mut asked: BTreeMap<(bool, Bytes, MailboxKey), Vec<MessageKey>> = BTreeMap::new();
-        for Elsewhere { mailbox, id, owed, place, .. } in part {
-            asked.entry((owed, place, mailbox)).or_default().push(id.message());
+    /// Those of a part that lie at a place and are done with, as far as whoever has them says so now.
+    async fn done_at(&self, place: &Bytes, part: Vec<Elsewhere>, silent: &AtomicBool) -> Vec<(MailboxKey, MessageKey)> {
+        let mut asked: BTreeMap<(bool, MailboxKey), Vec<MessageKey>> = BTreeMap::new();
+        for Elsewhere { mailbox, id, owed, .. } in part.into_iter().filter(|one| one.place == *place) {
+            asked.entry((owed, mailbox)).or_default().push(id.message());
         }
-        let asked = asked.into_iter().map(|((owed, place, mailbox), messages)| async move {
-            let done = match owed {
-                true => self.tell_all(&place, mailbox, messages).await,
-                false => self.ask_done(&place, mailbox, messages).await,
+        let asked = asked.into_iter().map(|((owed, mailbox), messages)| async move {
+            // Who does not say one thing says no other now.
+            let said = match owed {
+                _ if silent.load(Ordering::Relaxed) => None,
+                true => self.tell_all(place, mailbox, messages).await,
+                false => self.ask_done(place, mailbox, messages).await,
             };
-            done.into_iter().map(move |message| (mailbox, message))
+            silent.fetch_or(said.is_none(), Ordering::Relaxed);
+            said.unwrap_or_default().into_iter().map(move |message| (mailbox, message))
         });
         stream::iter(asked).buffer_unordered(AT_ONCE).flat_map(stream::iter).collect().await
     }
 
-    /// Tells whoever has these that they are done with; those of which they have heard.
-    async fn tell_all(&self, place: &Bytes, mailbox: MailboxKey, messages: Vec<MessageKey>) -> Vec<MessageKey> {
+    /// Tells whoever has these that they are done with; those of which they have heard, or `None` if of none.
+    async fn tell_all(&self, place: &Bytes, mailbox: MailboxKey, messages: Vec<MessageKey>) -> Option<Vec<MessageKey>> {
         let mut told = Vec::new();
         for message in messages {
             // Who does not hear one hears no other now.
@@ -84,19 +93,21 @@ impl MailboxService {
             }
             told.push(message);
         }
-        told
+        Some(told).filter(|told| !told.is_empty())
     }
 
-    /// Asks a peer which of these are done with there.
-    async fn ask_done(&self, place: &Bytes, mailbox: MailboxKey, messages: Vec<MessageKey>) -> Vec<MessageKey> {
-        let (Some(peer), Some(out)) = (peer_at(place), self.inner.cluster.afar.out.get()) else { return Vec::new() };
+    /// Asks a peer which of these are done with there; `None` if it does not say.
+    async fn ask_done(&self, place: &Bytes, mailbox: MailboxKey, messages: Vec<MessageKey>) -> Option<Vec<MessageKey>> {
+        // Other nodes of this cluster say so by themselves.
+        let Some(peer) = peer_at(place) else { return Some(Vec::new()) };
         let known = MailKnown { mailbox: convert::mailbox(&mailbox), messages: convert::messages(&messages) };
+        let out = self.inner.cluster.afar.out.get()?;
         match out.ask(&peer, None, Body::MailKnown(known), PATIENCE).await {
             Ok(reply::Body::MailDone(known)) => {
                 let done = convert::messages_from(&known.messages);
-                done.into_iter().filter(|message| messages.contains(message)).collect()
+                Some(done.into_iter().filter(|message| messages.contains(message)).collect())
             }
-            _ => Vec::new(),
+            _ => None,
         }
     }
 

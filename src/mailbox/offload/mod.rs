@@ -1,12 +1,13 @@
 //! Blobs that move to other clusters when this node's storage fills, and that come from them.
 //!
-//! The oldest go first, a batch at a time, to the peer that has most room. Before a batch leaves, it is noted durably
-//! which blobs are offered to whom. What the peer answers for is durable there: then it is deleted here, in one write
-//! with the memory of where it lies. A note whose answer was lost is settled when the link is back: what still lies here
-//! is offered to the same peer again, which has it already, and what is done with meanwhile is acknowledged there. So no
-//! blob is lost, and none is kept twice for longer than that takes.
+//! The oldest go first, a batch at a time, to the peer that has most room; what it refuses goes to the next. Before a
+//! batch leaves, it is noted durably which blobs are offered to whom. What the peer answers for is durable there: then
+//! it is deleted here, in one write with the memory of where it lies. A note whose answer was lost is settled when the
+//! link is back: what still lies here is offered to the same peer again, which has it already, and what is done with
+//! meanwhile is acknowledged there. So no blob is lost, and none is kept twice for longer than that takes.
 //!
-//! A blob moves once: one that came from another cluster is never offered. While one is offered, the offer of another
+//! A blob moves once: one that came from another cluster is never offered. Nor does it move to two places: a node that is
+//! emptied offers nothing while it hands blobs over. While one is offered, the offer of another
 //! copy of its message is refused: of two clusters that offer each other copies, each would delete its own.
 //!
 //! | file | holds |
@@ -15,16 +16,23 @@
 //! | `notes` | which blobs are offered to whom |
 //! | `refusals` | what was refused lately |
 //! | `send` | batches to a peer, and what becomes of them |
-//! | `round` | which blobs go, until there is room |
+//! | `awaited` | whose answers are awaited, and who is slow |
+//! | `walk` | which blobs go next, and to whom |
+//! | `round` | moving blobs until there is room |
+//! | `chores` | what is found out of each peer at its own pace: |
 //! | `settle` | notes whose answers were lost |
 //! | `follow` | what lies elsewhere: whether it is done with, here or there |
 //! | `hints` | what clients are told of what lies elsewhere, if they ask |
 //! | `evacuate` | all blobs of a node that is emptied |
 //! | `take` | what other clusters offer |
+//! | `near` | what other nodes of this cluster have of it already |
 
+mod awaited;
+mod chores;
 mod evacuate;
 mod follow;
 mod hints;
+mod near;
 mod notes;
 mod refusals;
 mod round;
@@ -32,13 +40,12 @@ mod send;
 mod settle;
 mod spell;
 mod take;
+mod walk;
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
@@ -46,6 +53,7 @@ use super::MailboxService;
 use crate::domain::offload::Room;
 use crate::store::StoreError;
 
+use awaited::Awaited;
 use notes::Offered;
 use refusals::Refusals;
 pub use round::{Goal, Progress};
@@ -68,29 +76,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often it is looked at what lies elsewhere, without other clusters: what was moved when the node was emptied.
 const FOLLOW: Duration = Duration::from_secs(60);
 
-/// What is done about blobs that were offered, and that have moved.
-#[derive(Debug, Clone, Copy)]
-enum FollowUp {
-    Settle,
-    Follow,
-}
-
-impl FollowUp {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Settle => "offload notes",
-            Self::Follow => "offload follow-up",
-        }
-    }
-}
-
 /// What a node knows of blobs that move.
 pub(super) struct Offload {
     /// What is offered to somebody, or may have been taken by them; filled from the notes at the start.
     offered: OnceCell<Offered>,
     refusals: Mutex<Refusals>,
-    /// The notes whose answers are awaited.
-    active: Mutex<HashSet<Bytes>>,
+    awaited: Arc<Awaited>,
     /// Held by whoever moves blobs.
     turn: Arc<Semaphore>,
     /// Notes may be settled.
@@ -104,7 +95,7 @@ impl Default for Offload {
         Self {
             offered: OnceCell::new(),
             refusals: Mutex::default(),
-            active: Mutex::default(),
+            awaited: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
             settle: Notify::new(),
             follow: Notify::new(),
@@ -123,29 +114,7 @@ impl MailboxService {
                 Ok::<(), Infallible>(())
             });
         }
-        let interval = settings.map_or(FOLLOW, |settings| settings.interval);
-        for work in [FollowUp::Settle, FollowUp::Follow] {
-            let (this, stop) = (self.clone(), self.inner.supervisor.token());
-            self.inner.supervisor.spawn(work.name(), async move {
-                stop.run_until_cancelled(this.follow_up(work, interval)).await;
-                Ok::<(), Infallible>(())
-            });
-        }
-    }
-
-    async fn follow_up(&self, work: FollowUp, interval: Duration) {
-        loop {
-            let (again, done) = match work {
-                FollowUp::Settle => (&self.inner.offload.settle, self.settle_notes().await),
-                FollowUp::Follow => (&self.inner.offload.follow, self.follow().await),
-            };
-            if let Err(error) = done {
-                self.store_failed(work.name(), &error);
-                self.inner.supervisor.went_on_after(work.name(), &error);
-            }
-            // What cannot be done now is done next time.
-            tokio::time::timeout(interval, again.notified()).await.unwrap_or_default();
-        }
+        self.do_chores(settings.map_or(FOLLOW, |settings| settings.interval));
     }
 
     /// A link to a peer is new: what was left open there can be settled.

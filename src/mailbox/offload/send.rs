@@ -20,20 +20,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const HOPS: u8 = 1;
 
 /// What became of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sent {
     /// Blobs that lie there now, and not here.
     pub blobs: u64,
     /// What they were charged.
     pub bytes: u64,
     /// Blobs that the peer refused.
-    pub refused: u64,
+    pub refused: Vec<Item>,
     /// Whether it takes nothing more for now, or cannot be reached.
     pub shut: bool,
+    /// Whether it has not answered for all.
+    pub broken_off: bool,
 }
 
 impl MailboxService {
-    /// Offers blobs to a peer, under a note that is durable, and deletes here what is durable there.
+    /// Offers blobs to a peer, under a note that is durable, and deletes here what is durable there. The caller says
+    /// meanwhile that it [awaits](super::awaited::Awaited) the answers.
     ///
     /// # Errors
     /// When the store fails; the note is kept then.
@@ -50,7 +53,8 @@ impl MailboxService {
             tracing::debug!(%peer, %error, answered = answers.len(), of = blobs.len(), "an offer was broken off");
             self.inner.offload.refusals.lock().shut(&peer, Instant::now());
         }
-        let mut sent = Sent { shut: error.is_some() || answers.len() < blobs.len(), ..Sent::default() };
+        let broken_off = error.is_some() || answers.len() < blobs.len();
+        let mut sent = Sent { shut: broken_off, broken_off, ..Sent::default() };
         let mut open: Vec<Item> = Vec::new();
         let mut moved = Vec::new();
         for (number, blob) in blobs.iter().enumerate() {
@@ -65,18 +69,21 @@ impl MailboxService {
         }
         let place = Bytes::copy_from_slice(peer.0.as_bytes());
         let left = self.inner.store.moved(moved.clone(), place, self.moment()).await?;
-        let (mut count, mut bytes) = (0, 0);
+        let (mut count, mut bytes, mut answers) = (0, 0, !broken_off);
         for (moving, left) in moved.iter().zip(left) {
             match left {
                 Left::Moved => {
                     count += 1;
-                    let blob = blobs.iter().find(|blob| blob.place.id == moving.id);
+                    let is_it = |blob: &&Carried| (blob.mailbox, blob.place.id) == (moving.mailbox, moving.id);
+                    let blob = blobs.iter().find(is_it);
                     bytes += blob.map_or(0, |blob| charge(blob.body.len()));
                 }
                 Left::Before => {}
                 // Done with here, while it was on its way.
                 Left::Gone => {
-                    if !self.tell_peer(&peer, moving.mailbox, moving.id.message(), Tell::Nothing).await {
+                    let (mailbox, message) = (moving.mailbox, moving.id.message());
+                    answers = answers && self.tell_peer(&peer, mailbox, message, Tell::Nothing).await;
+                    if !answers {
                         open.push((moving.mailbox, moving.id));
                     }
                 }
@@ -108,7 +115,7 @@ impl MailboxService {
                 let there = there.filter(|there| there.message() == blob.place.id.message());
                 if there.is_none() {
                     // That is nonsense, and nothing is deleted for it.
-                    sent.refused += 1;
+                    sent.refused.push((blob.mailbox, blob.place.id));
                     self.inner.offload.refusals.lock().note(peer, blob.place.id, Instant::now());
                     self.inner.metrics.offload.refuse_sent("nonsense");
                 }
@@ -122,7 +129,7 @@ impl MailboxService {
             _ => self.inner.offload.refusals.lock().note(peer, blob.place.id, Instant::now()),
         }
         if outcome != MailMoveOutcome::Done {
-            sent.refused += 1;
+            sent.refused.push((blob.mailbox, blob.place.id));
             self.inner.metrics.offload.refuse_sent(reason(outcome));
         }
         Ok(None)
@@ -137,6 +144,7 @@ pub(super) fn reason(outcome: MailMoveOutcome) -> &'static str {
         MailMoveOutcome::Moving => "moving",
         MailMoveOutcome::MailboxFull => "mailbox_full",
         MailMoveOutcome::Expired => "expired",
+        MailMoveOutcome::Sooner => "sooner",
         MailMoveOutcome::Unfit => "unfit",
         _ => "failed",
     }

@@ -1,26 +1,29 @@
 //! Notes whose answers were lost: the peer may have taken the blobs, or not.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use super::notes::{Item, Note};
+use crate::cluster::regions::PeerName;
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
 use crate::store::{Carried, Known, StoreError};
 
 impl MailboxService {
-    /// Finds out, of each blob of each note of a peer that can be asked, what became of it. What still lies here is
-    /// offered to that peer again; what is done with here is acknowledged there.
+    /// The peers that are there and of which it is not known what became of some offer. Drops what was offered to others
+    /// that are none any more.
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) async fn settle_notes(&self) -> Result<(), StoreError> {
+    pub(super) async fn open_offers(&self) -> Result<BTreeSet<PeerName>, StoreError> {
         self.offered().await?;
-        let (mut after, mut pending) = (None, 0);
+        let (mut after, mut open, mut owing) = (None, 0, BTreeSet::new());
         loop {
             let page = self.notes(after.as_ref()).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.key.clone());
-            let peers = self.inner.cluster.afar.peers();
             for note in page {
-                if self.inner.offload.active.lock().contains(&note.key) {
+                if self.inner.offload.awaited.has(&note) {
                     continue;
                 }
                 let out = self.inner.cluster.afar.out.get();
@@ -29,20 +32,43 @@ impl MailboxService {
                     tracing::warn!(peer = %note.peer, blobs = note.items.len(), "dropped an offer to a peer no longer listed");
                     self.keep_note(&Note { items: Vec::new(), ..note.clone() }).await?;
                     self.offered().await?.remove(&note.items);
-                    continue;
-                }
-                pending += 1;
-                if peers.contains(&note.peer) {
-                    self.settle_note(note).await?;
+                } else {
+                    open += 1;
+                    owing.insert(note.peer);
                 }
             }
         }
-        self.inner.metrics.offload.notes.set(pending);
-        Ok(())
+        self.inner.metrics.offload.notes.set(open);
+        let peers = self.inner.cluster.afar.peers();
+        owing.retain(|peer| peers.contains(peer));
+        Ok(owing)
     }
 
-    async fn settle_note(&self, note: Note) -> Result<(), StoreError> {
-        let (mut open, mut blobs) = (Vec::new(), Vec::new());
+    /// Finds out, of each blob of each note of a peer, what became of it, until it does not say. What still lies here is
+    /// offered to that peer again; what is done with here is acknowledged there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn settle_with(&self, peer: &PeerName) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.notes(after.as_ref()).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.key.clone());
+            for note in page.into_iter().filter(|note| note.peer == *peer) {
+                let Some(awaiting) = self.inner.offload.awaited.begin(&note, Instant::now()) else { continue };
+                let answers = self.settle_note(note).await?;
+                drop(awaiting);
+                if !answers {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Settles one, as far as the peer answers; false if it does not.
+    async fn settle_note(&self, note: Note) -> Result<bool, StoreError> {
+        let (mut open, mut blobs, mut answers) = (Vec::<Item>::new(), Vec::new(), true);
         for (mailbox, id) in note.items.iter().copied() {
             match self.whereabouts_of((mailbox, id)).await? {
                 Here::Waits(blob) => {
@@ -50,20 +76,28 @@ impl MailboxService {
                     blobs.push(*blob);
                 }
                 Here::Nothing => {}
-                Here::Gone if self.tell_peer(&note.peer, mailbox, id.message(), Tell::Nothing).await => {}
-                Here::Gone => open.push((mailbox, id)),
+                Here::Gone => {
+                    answers = answers && self.tell_peer(&note.peer, mailbox, id.message(), Tell::Nothing).await;
+                    if !answers {
+                        open.push((mailbox, id));
+                    }
+                }
             }
         }
-        let settled: Vec<_> = note.items.iter().filter(|item| !open.contains(item)).copied().collect();
+        // A blob that waits may be another of its message than the one that was offered.
+        let is_open =
+            |(mailbox, id): &Item| open.iter().any(|(of, other)| of == mailbox && other.message() == id.message());
+        let settled: Vec<_> = note.items.iter().filter(|item| !is_open(item)).copied().collect();
         let note = Note { items: open, ..note };
         self.keep_note(&note).await?;
         self.offered().await?.remove(&settled);
-        if !blobs.is_empty() {
+        if answers && !blobs.is_empty() {
             tracing::info!(peer = %note.peer, blobs = blobs.len(), "offering again what was not answered for");
             let sent = self.offer(note, blobs).await?;
             tracing::debug!(?sent, "settled");
+            answers = !sent.broken_off;
         }
-        Ok(())
+        Ok(answers)
     }
 
     async fn whereabouts_of(&self, (mailbox, id): Item) -> Result<Here, StoreError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 
+use super::near::Near;
 use super::send::reason;
 use super::spell;
 use crate::cluster::proto::{MailMoveOutcome, MailMoved, MailMoving};
@@ -13,10 +14,13 @@ use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Full, MailboxKey, MessageKey, Stamp, charge};
 use crate::domain::offload::Room;
 use crate::mailbox::MailboxService;
-use crate::store::{Carried, Known, StoreError, Taken};
+use crate::store::{Carried, Held, StoreError, Taken};
 
 /// How often what is taken in has moved, this time included.
 const MOST_HOPS: u8 = 1;
+
+/// What part of the time to live is a moment: with a default one, two hours.
+const MOMENT: u32 = 1000;
 
 /// From where blobs come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +66,15 @@ impl MailboxService {
         let Some(refuse) = refuse.filter(|_| !self.is_draining()) else {
             return Ok(vec![(MailMoveOutcome::Closed, None); moving.len()]);
         };
-        let at = self.moment();
-        let (mut room, mut purged) = (self.room().await?, HashMap::<MailboxKey, Millis>::new());
+        let (at, mut purged) = (self.moment(), HashMap::<MailboxKey, Millis>::new());
         let mut last = Stamp::default();
         let mut taking = Vec::with_capacity(moving.len());
         for one in moving {
             let device = (one.client_id.clone(), one.device_id.clone());
-            let is_fit = |blob: &Carried| from == Origin::Cluster || blob.place.rank == 0;
+            let is_fit = |blob: &Carried| match from {
+                Origin::Cluster => true,
+                Origin::Region => blob.place.rank == 0 && blob.hops == MOST_HOPS,
+            };
             let Some(blob) = spell::carried(one, MOST_HOPS, at, &mut last).filter(is_fit) else {
                 taking.push(None);
                 continue;
@@ -85,21 +91,34 @@ impl MailboxService {
             };
             purged.insert(blob.mailbox, until);
             let is_purged = blob.place.id.time() <= until;
-            let bytes = charge(blob.body.len());
-            let fits = !room.would_pass(refuse, bytes);
-            room = Room { used: room.used.saturating_add(if fits { bytes } else { 0 }), ..room };
-            taking.push(Some((blob, client, fits, is_purged)));
+            taking.push(Some((blob, client, is_purged)));
         }
-        let taken = join_all(taking.into_iter().map(|taking| async {
-            match taking {
-                None => (MailMoveOutcome::Unfit, None),
-                // The clock by which it was purged here is not that of its node, which is told of the purge itself.
-                Some((.., true)) => (MailMoveOutcome::Moving, None),
-                Some((blob, client, fits, false)) => {
-                    self.take(blob, client.as_deref(), fits).await.unwrap_or_else(|error| {
+        let near = match from {
+            Origin::Cluster => Vec::new(),
+            Origin::Region => {
+                let known =
+                    taking.iter().map(|one| one.as_ref().map(|(blob, ..)| (blob.mailbox, blob.place.id.message())));
+                self.held_near(known).await
+            }
+        };
+        let (mut room, mut near) = (self.room().await?, near.into_iter());
+        let taken = join_all(taking.into_iter().map(|taking| {
+            let near = near.next().unwrap_or_default();
+            let fits = taking.as_ref().is_some_and(|(blob, ..)| {
+                let bytes = charge(blob.body.len());
+                let fits = !room.would_pass(refuse, bytes);
+                room = Room { used: room.used.saturating_add(if fits { bytes } else { 0 }), ..room };
+                fits
+            });
+            async move {
+                match taking {
+                    None => (MailMoveOutcome::Unfit, None),
+                    // The clock by which it was purged here is not that of its node, which is told of the purge itself.
+                    Some((.., true)) => (MailMoveOutcome::Moving, None),
+                    Some((blob, client, false)) => self.take(blob, client.as_deref(), fits, near, from).await.unwrap_or_else(|error| {
                         self.store_failed("take in", &error);
                         (MailMoveOutcome::Failed, None)
-                    })
+                    }),
                 }
             }
         }));
@@ -107,22 +126,38 @@ impl MailboxService {
     }
 
     /// `client`: whose device has the mailbox, if one has.
-    async fn take(&self, blob: Carried, client: Option<&str>, fits: bool) -> Result<Verdict, StoreError> {
+    async fn take(
+        &self,
+        blob: Carried,
+        client: Option<&str>,
+        fits: bool,
+        near: Near,
+        from: Origin,
+    ) -> Result<Verdict, StoreError> {
         let (mailbox, place) = (blob.mailbox, blob.place);
         if self.offered().await?.contains(mailbox, place.id.message()) {
             return Ok((MailMoveOutcome::Moving, None));
         }
+        let at = self.moment();
+        let ends = blob.ends.unwrap_or_else(|| at.end_of(place.id.time()));
+        match near {
+            Near::Nothing => {}
+            Near::Waits(there, id) if self.lasts_as_long(there, ends) => return Ok((MailMoveOutcome::Taken, Some(id))),
+            Near::Waits(..) => return Ok((MailMoveOutcome::Sooner, None)),
+            Near::Moving => return Ok((MailMoveOutcome::Moving, None)),
+            Near::Done => return Ok((MailMoveOutcome::Done, None)),
+        }
         if !fits {
             // What is here already needs no room.
-            let known = self.inner.store.known(mailbox, vec![place.id.message()], self.moment()).await?;
-            return Ok(match known.first() {
-                Some(Known::Live(here)) => (MailMoveOutcome::Taken, Some(here.id)),
-                Some(Known::Done) => (MailMoveOutcome::Done, None),
+            let held = self.inner.store.held(vec![(mailbox, place.id.message())], at).await?;
+            return Ok(match held.first() {
+                Some(Held::Waits(id, there)) if self.lasts_as_long(*there, ends) => (MailMoveOutcome::Taken, Some(*id)),
+                Some(Held::Done) => (MailMoveOutcome::Done, None),
                 _ => (MailMoveOutcome::Full, None),
             });
         }
         let (metrics, bytes) = (&self.inner.metrics, charge(blob.body.len()));
-        Ok(match self.inner.store.take_in(blob, self.inner.settings.quota, self.moment()).await? {
+        Ok(match self.inner.store.take_in(blob, self.inner.settings.quota, at).await? {
             Taken::Stored => {
                 metrics.mailbox.blobs.inc();
                 // A purge may have looked before it was here. One that is not known yet will find it.
@@ -136,6 +171,11 @@ impl MailboxService {
                 (MailMoveOutcome::Taken, Some(place.id))
             }
             Taken::Duplicate(here) => (MailMoveOutcome::Taken, Some(here)),
+            // Within a cluster a message is one, which a repeat does not make wait longer.
+            Taken::Sooner(here, _) if from == Origin::Cluster => (MailMoveOutcome::Taken, Some(here)),
+            Taken::Sooner(here, there) if self.lasts_as_long(there, ends) => (MailMoveOutcome::Taken, Some(here)),
+            // The other cluster has promised to keep it for longer.
+            Taken::Sooner(..) => (MailMoveOutcome::Sooner, None),
             Taken::Done => (MailMoveOutcome::Done, None),
             Taken::Expired => (MailMoveOutcome::Expired, None),
             Taken::Refused(Full::Store | Full::Disk) => (MailMoveOutcome::Full, None),
@@ -151,5 +191,11 @@ impl MailboxService {
             self.inner.metrics.mailbox.blobs.dec();
         }
         Ok(())
+    }
+
+    /// Whether a copy that ends at `there` will do for one that ends at `ends`: a message that is said to two clusters is
+    /// said to one of them a moment later.
+    fn lasts_as_long(&self, there: Millis, ends: Millis) -> bool {
+        ends.since(there) <= self.inner.settings.ttl / MOMENT
     }
 }

@@ -107,6 +107,7 @@ impl MailboxService {
             Body::MailAck(ack) => self.answer_ack(&ack).await,
             Body::MailHolds(holds) => self.answer_holds(&holds).await,
             Body::MailHints(hints) => self.answer_hints(&hints).await,
+            Body::MailCopies(copies) => self.answer_copies(&copies).await,
             Body::MailPurge(purge) => Ok(done(self.obey(&purge).await?)),
             // A newer version's.
             _ => {

@@ -101,6 +101,18 @@ impl MailboxService {
         Ok(knowledge)
     }
 
+    /// Whether this node keeps a note that a message is done with.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(in crate::mailbox) async fn is_noted_done(
+        &self,
+        mailbox: MailboxKey,
+        message: MessageKey,
+    ) -> Result<bool, StoreError> {
+        self.inner.cluster.shared.is_here(DONE, &done_id(mailbox, message)).await
+    }
+
     /// Notes that a message is done with of which copies lie where they cannot be deleted now. Durable here when this
     /// returns, and with the note's owners unless they are live and silent; those holders are none of them.
     ///

@@ -8,13 +8,14 @@ use bytes::Bytes;
 
 use super::changes::{self, Ready, Standing};
 use super::layout::encode_blob;
+use super::moves::TakeIn;
 use super::{
-    Acked, Carried, Elsewhere, Known, Left, MAX_DONE, MAX_PAGE_BLOBS, MAX_TALLIES, MAX_WHERE_BYTES, Mailboxes, Moment,
-    Moving, NewBlob, Oldest, Page, PageLimit, Put, StoredBlob, Sweep, Taken, Tallies, TallyCursor, check_count,
-    check_messages, check_sizes, moves, reads,
+    Acked, AgeCursor, Carried, Elsewhere, Held, Known, Left, MAX_DONE, MAX_PAGE_BLOBS, MAX_TALLIES, MAX_WHERE_BYTES,
+    Mailboxes, Moment, Moving, NewBlob, Oldest, Page, PageLimit, Put, StoredBlob, Sweep, Taken, Tallies, TallyCursor,
+    check_count, check_messages, check_sizes, moves, reads,
 };
 use crate::domain::clock::Millis;
-use crate::domain::mailbox::{BlobId, Holdings, MailboxKey, MessageKey, Place, Quota};
+use crate::domain::mailbox::{Holdings, MailboxKey, MessageKey, Place, Quota};
 use crate::store::StoreError;
 use crate::store::backend::{Backend, Size};
 use crate::store::stage::Stage;
@@ -139,10 +140,11 @@ impl<B: Backend> Mailboxes for B {
         let mut sweep = Sweep::default();
         while sweep.blobs < limit {
             let step = (limit - sweep.blobs).min(SWEEP_STEP);
-            let swept = self.swept().get();
+            let swept = self.swept().look();
             let expired = self.read(move |database| reads::expired(database, swept, step, at)).await?;
             let Some((_, last)) = expired.last() else { break };
-            let (found, up_to) = (expired.len(), last.id.stamp().get() + 1);
+            // Others may have the stamp of the last.
+            let (found, up_to) = (expired.len(), last.id.stamp().get());
             sweep.blobs += self.commit(small(found), move |stage| changes::expire(stage, &expired)).await?;
             self.swept().up_to(up_to);
         }
@@ -167,7 +169,7 @@ impl<B: Backend> Mailboxes for B {
 
     async fn oldest(
         &self,
-        after: Option<BlobId>,
+        after: Option<AgeCursor>,
         hops: u8,
         limit: PageLimit,
         at: Moment,
@@ -183,25 +185,30 @@ impl<B: Backend> Mailboxes for B {
     async fn take_in(&self, blob: Carried, quota: Quota, at: Moment) -> Result<Taken, StoreError> {
         check_sizes(&blob.header, &blob.receipt, &blob.body)?;
         let Carried { mailbox, place, from, delivered, hops, ends, header, receipt, body } = blob;
-        // What is swept is not looked at again.
-        let is_swept = place.id.stamp().get() < self.swept().get();
-        if is_swept || at.is_past(place.id.time()) || ends.is_some_and(|ends| ends <= at.now) {
+        if at.is_past(place.id.time()) || ends.is_some_and(|ends| ends <= at.now) {
             return Ok(Taken::Expired);
         }
+        // What is swept is not looked at again.
+        let Some(taking) = self.swept().taking(place.id.stamp().get()) else { return Ok(Taken::Expired) };
         let value = encode_blob(ends, &header, &body);
         let size = Size { writes: ENTRY_WRITES, bytes: value.len() + ENTRY_BYTES };
         let room = self.has_room(size.bytes);
         let (message, rank, body_bytes) = (place.id.message(), place.rank, body.len());
         let ready = Arc::new(Ready { mailbox, message, rank, from, receipt, value, body_bytes, room });
         let (again, standing) = (ready.clone(), Standing { place, delivered, hops, ends });
-        let attempt = move |stage: &mut Stage<'_>| moves::take_in(stage, &ready, standing, &quota, at);
-        let (taken, stale) = self.commit(size, attempt).await?;
+        let attempt = move |stage: &mut Stage<'_>| moves::take_in(stage, &ready, standing, &quota, at, taking);
+        let TakeIn { taken, stale, taking } = self.commit(size, attempt).await?;
         if !stale {
             return Ok(taken);
         }
         reclaim(self, mailbox, at).await?;
-        let attempt = move |stage: &mut Stage<'_>| moves::take_in(stage, &again, standing, &quota, at);
-        Ok(self.commit(size, attempt).await?.0)
+        let attempt = move |stage: &mut Stage<'_>| moves::take_in(stage, &again, standing, &quota, at, taking);
+        Ok(self.commit(size, attempt).await?.taken)
+    }
+
+    async fn held(&self, messages: Vec<(MailboxKey, MessageKey)>, at: Moment) -> Result<Vec<Held>, StoreError> {
+        check_count(messages.len())?;
+        self.read(move |database| moves::held(database, &messages, at)).await
     }
 
     async fn moved(&self, moving: Vec<Moving>, place: Bytes, at: Moment) -> Result<Vec<Left>, StoreError> {

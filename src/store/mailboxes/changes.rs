@@ -1,10 +1,10 @@
 //! What a put, an acknowledgment and a deletion change. Each keeps all entries of a blob, and the counts, together:
-//! they are written only in [`insert`] and [`remove`].
+//! they are written only in [`insert`] and [`remove`], but for an end that is [put off](super::moves::take_in).
 
 use bytes::Bytes;
 
 use super::counts::{Counts, set_oldest, set_totals, totals};
-use super::entries::{Live, Message, Moved, decode_message, encode_message};
+use super::entries::{Live, Message, Moved, decode_message, encode_message, end_of};
 use super::layout::{age_key, blob_key, done_key, encode_age, end_key, message_key, unreadable};
 use super::{Acked, Moment, Put};
 use crate::domain::clock::Millis;
@@ -69,6 +69,13 @@ pub(super) struct Standing {
     pub(super) ends: Option<Millis>,
 }
 
+impl Standing {
+    /// When it is to end.
+    pub(super) fn end(&self, at: &Moment) -> Millis {
+        end_of(self.place, self.ends, at)
+    }
+}
+
 /// Why a blob is not stored.
 pub(super) struct NoRoom {
     pub(super) full: Full,
@@ -100,7 +107,7 @@ pub(super) fn insert(
     let live = Live { place, charge, from: blob.from, delivered, hops, ends, receipt: blob.receipt.clone() };
     stage.put_shared(Family::Blobs, &blob_key(blob.mailbox, place), &blob.value);
     stage.put(Family::Messages, &message_key(blob.mailbox, blob.message), &encode_message(&Message::Live(live)));
-    stage.put(Family::Ages, &age_key(place.id), &encode_age(blob.mailbox, blob.rank));
+    stage.put(Family::Ages, &age_key(place.id, blob.mailbox), &encode_age(blob.rank));
     if let Some(ends) = ends {
         stage.put(Family::Ends, &end_key(ends, blob.mailbox, place), &[]);
     }
@@ -189,7 +196,7 @@ pub(super) fn expire(stage: &mut Stage<'_>, expired: &[(MailboxKey, Place)]) -> 
                 deleted += 1;
             }
             // Deleted since the list was made.
-            _ => stage.delete(Family::Ages, &age_key(place.id)),
+            _ => stage.delete(Family::Ages, &age_key(place.id, *mailbox)),
         }
     }
     Ok(Verdict::Keep(deleted))
@@ -273,7 +280,7 @@ pub(super) fn erase(
 pub(super) fn remove(stage: &mut Stage<'_>, mailbox: MailboxKey, live: &Live, fate: Fate) -> Result<(), StoreError> {
     let (place, key) = (live.place, live.place.id.message());
     stage.delete(Family::Blobs, &blob_key(mailbox, place));
-    stage.delete(Family::Ages, &age_key(place.id));
+    stage.delete(Family::Ages, &age_key(place.id, mailbox));
     if let Some(ends) = live.ends {
         stage.delete(Family::Ends, &end_key(ends, mailbox, place));
     }

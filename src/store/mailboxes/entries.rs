@@ -63,10 +63,21 @@ impl Message {
 }
 
 impl Live {
+    /// When it ends.
+    pub(super) fn end(&self, at: &Moment) -> Millis {
+        end_of(self.place, self.ends, at)
+    }
+
     /// Whether it has expired.
     pub(super) fn is_past(&self, at: &Moment) -> bool {
         at.is_past(self.place.id.time()) || self.ends.is_some_and(|ends| ends <= at.now)
     }
+}
+
+/// When a blob at a place ends that may have an end of its own, which is that of its age at the latest.
+pub(super) fn end_of(place: Place, own: Option<Millis>, at: &Moment) -> Millis {
+    let of_age = at.end_of(place.id.time());
+    own.map_or(of_age, |own| own.min(of_age))
 }
 
 /// An entry of a message, without an allocation for the receipts there are.

@@ -8,7 +8,7 @@
 //! | | | or `T`, the same with hops 1, end 8 or 0 before the receipt |
 //! | | | or `D`, until 8 |
 //! | | | or `M`, until 8, id there 16, owed 1, where |
-//! | ages | id 16 | mailbox 32, rank 8 |
+//! | ages | id 16, mailbox 32 | rank 8 |
 //! | done | until 8, mailbox 32, message 8 | nothing |
 //! | ends | end 8, mailbox 32, rank 8, id 16 | nothing |
 //! | moved | mailbox 32, message 8 | nothing |
@@ -111,8 +111,9 @@ pub(super) fn decode_message_key(mut key: &[u8]) -> Result<MessageKey, StoreErro
     read().map_err(|Damaged| unreadable("a key of a message"))
 }
 
-pub(super) fn age_key(id: BlobId) -> [u8; 16] {
-    id.to_bytes()
+/// Ids alone would not do: whoever offers blobs of another store chooses theirs.
+pub(super) fn age_key(id: BlobId, mailbox: MailboxKey) -> [u8; 48] {
+    joined([&id.to_bytes(), &mailbox.0])
 }
 
 /// The least key that a blob with this stamp can have.
@@ -120,14 +121,14 @@ pub(super) fn age_start(stamp: u64) -> Vec<u8> {
     [&(stamp >> 12 << 16 | 0x7000 | (stamp & 0xfff)).to_be_bytes()[..], &[0; 8]].concat()
 }
 
-pub(super) fn encode_age(mailbox: MailboxKey, rank: u64) -> [u8; 40] {
-    joined([&mailbox.0, &rank.to_be_bytes()])
+pub(super) fn encode_age(rank: u64) -> [u8; 8] {
+    rank.to_be_bytes()
 }
 
 pub(super) fn decode_age(mut key: &[u8], mut value: &[u8]) -> Result<(MailboxKey, Place), StoreError> {
     let mut read = || {
-        let mailbox = MailboxKey(take(&mut value)?);
-        Ok((mailbox, Place { rank: value.try_get_u64()?, id: take_id(&mut key)? }))
+        let (id, mailbox) = (take_id(&mut key)?, MailboxKey(take(&mut key)?));
+        Ok((mailbox, Place { rank: value.try_get_u64()?, id }))
     };
     read().map_err(|Damaged| unreadable("an entry of the order by age"))
 }
@@ -328,7 +329,7 @@ mod tests {
             let key = place.id.message();
             prop_assert_eq!(decode_message_key(&message_key(mailbox, key)), Ok(key));
             prop_assert_eq!(decode_moved_key(&message_key(mailbox, key)), Ok((mailbox, key)));
-            let age = (age_key(place.id), encode_age(mailbox, place.rank));
+            let age = (age_key(place.id, mailbox), encode_age(place.rank));
             prop_assert_eq!(decode_age(&age.0, &age.1), Ok((mailbox, place)));
             prop_assert_eq!(decode_done_key(&done_key(Millis(n[0]), mailbox, key)), Ok((Millis(n[0]), mailbox, key)));
             let held = Holdings { blobs: n[0], bytes: n[1] };
@@ -344,12 +345,12 @@ mod tests {
         #[test]
         fn keys_are_in_the_order_of_what_they_say(mailbox in mailbox(), a in place(), b in place(), u: u64, v: u64) {
             prop_assert_eq!(blob_key(mailbox, a).cmp(&blob_key(mailbox, b)), a.cmp(&b));
-            prop_assert_eq!(age_key(a.id).cmp(&age_key(b.id)), a.id.cmp(&b.id));
+            prop_assert_eq!(age_key(a.id, mailbox).cmp(&age_key(b.id, mailbox)), a.id.cmp(&b.id));
             let done = |until| done_key(Millis(until), mailbox, a.id.message());
             prop_assert_eq!(done(u).cmp(&done(v)), u.cmp(&v));
             prop_assert!(u >= v || end_key(Millis(u), mailbox, a) < end_key(Millis(v), mailbox, b));
             let start = age_start(b.id.stamp().get());
-            prop_assert_eq!(age_key(a.id)[..] < start[..], a.id.stamp() < b.id.stamp());
+            prop_assert_eq!(age_key(a.id, mailbox)[..] < start[..], a.id.stamp() < b.id.stamp());
         }
 
         #[test]

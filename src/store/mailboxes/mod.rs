@@ -10,6 +10,7 @@
 //! | `moves` | blobs that go from one store to another |
 //! | `calls` | [`Mailboxes`] for every backend, in these terms |
 //! | `check` | whether what is stored makes sense, for who reads a backup |
+//! | `upgrade` | what older formats wrote otherwise |
 
 mod calls;
 mod changes;
@@ -19,6 +20,7 @@ mod entries;
 mod layout;
 mod moves;
 mod reads;
+mod upgrade;
 
 use std::time::Duration;
 
@@ -31,7 +33,8 @@ use crate::domain::mailbox::{BlobId, Full, Holdings, MailboxKey, MessageKey, Pla
 
 pub use calls::SWEEP_STEP;
 pub(super) use check::Audit;
-pub use moves::{Carried, Elsewhere, Left, MAX_WHERE_BYTES, Moving, Oldest, Taken};
+pub use moves::{AgeCursor, Carried, Elsewhere, Held, Left, MAX_WHERE_BYTES, Moving, Oldest, Taken};
+pub(super) use upgrade::ages_by_mailbox;
 
 /// Largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 << 20;
@@ -268,15 +271,24 @@ pub trait Mailboxes: Send + Sync {
 
     /// The oldest blobs after one, whole, of those that were moved at most `hops` times. A part may be empty though
     /// others follow.
-    async fn oldest(&self, after: Option<BlobId>, hops: u8, limit: PageLimit, at: Moment)
-    -> Result<Oldest, StoreError>;
+    async fn oldest(
+        &self,
+        after: Option<AgeCursor>,
+        hops: u8,
+        limit: PageLimit,
+        at: Moment,
+    ) -> Result<Oldest, StoreError>;
 
     /// The blob that waits at a place, whole.
     async fn whole(&self, mailbox: MailboxKey, place: Place, at: Moment) -> Result<Option<Carried>, StoreError>;
 
     /// Stores a blob of another store as it stood there, unless its message is known, it has expired, or there is no
-    /// room by `quota`.
+    /// room by `quota`. If its message waits here and would end before it, that ends later from now on, as far as its age
+    /// lets it.
     async fn take_in(&self, blob: Carried, quota: Quota, at: Moment) -> Result<Taken, StoreError>;
+
+    /// What there is of each of these messages (at most [`MAX_MESSAGES`]).
+    async fn held(&self, messages: Vec<(MailboxKey, MessageKey)>, at: Moment) -> Result<Vec<Held>, StoreError>;
 
     /// Deletes blobs (at most [`MAX_MESSAGES`]) that lie at another place too, whose name has at most
     /// [`MAX_WHERE_BYTES`], and remembers until they end that they lie there: all in one write.

@@ -5,15 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::changes::{Fate, NoRoom, Ready, Standing, erase, insert, message, remove, settle};
-use super::entries::{Message, Moved, decode_message, encode_message};
+use super::entries::{Live, Message, Moved, decode_message, encode_message};
 use super::layout::{
-    age_key, age_start, blob_key, decode_age, decode_blob, decode_end_key, decode_moved_key, message_key,
+    age_key, age_start, blob_key, decode_age, decode_blob, decode_end_key, decode_moved_key, encode_blob, end_key,
+    message_key,
 };
 use super::{MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, Moment, PageLimit};
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Full, MailboxKey, MessageKey, Place, Quota, SenderKey};
 use crate::store::StoreError;
-use crate::store::backend::Verdict;
+use crate::store::backend::{Taking, Verdict};
 use crate::store::stage::{Family, Lookup, Scan, Stage, prefix_end};
 
 /// Most blobs that one look along the ages passes.
@@ -51,8 +52,12 @@ pub struct Oldest {
     /// In the order of their ids.
     pub blobs: Vec<Carried>,
     /// Where the next part begins; `None` after the last.
-    pub next: Option<BlobId>,
+    pub next: Option<AgeCursor>,
 }
+
+/// A place in a walk along all blobs by age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgeCursor(BlobId, MailboxKey);
 
 /// What became of a blob that was to be taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,14 +65,27 @@ pub struct Oldest {
 pub enum Taken {
     /// It is stored, where it stood.
     Stored,
-    /// Its message is there already, under this id.
+    /// Its message is there already, under this id, and does not end before it.
     Duplicate(BlobId),
+    /// Its message is there already, under this id, and ends then, before it: as late as its own age lets it.
+    Sooner(BlobId, Millis),
     /// Its message was here, and was acknowledged or purged not long ago.
     Done,
     /// It has expired, as this store sees it.
     Expired,
     /// There is no room.
     Refused(Full),
+}
+
+/// What a store has of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing, or nothing any more: it may have been moved elsewhere.
+    Nothing,
+    /// Its blob waits under this id, and ends then.
+    Waits(BlobId, Millis),
+    /// It was acknowledged or purged not long ago.
+    Done,
 }
 
 /// A blob that lies elsewhere too, and is to be deleted here.
@@ -115,6 +133,14 @@ impl Elsewhere {
     }
 }
 
+/// What became of a blob that was to be taken in, for whoever may try again. No sweep passes it before this is dropped.
+pub(super) struct TakeIn {
+    pub(super) taken: Taken,
+    /// Whether the mailbox may hold something that has expired.
+    pub(super) stale: bool,
+    pub(super) taking: Taking,
+}
+
 /// Stores a blob where it stood.
 pub(super) fn take_in(
     stage: &mut Stage<'_>,
@@ -122,19 +148,58 @@ pub(super) fn take_in(
     standing: Standing,
     quota: &Quota,
     at: Moment,
-) -> Result<Verdict<(Taken, bool)>, StoreError> {
-    let answer = |taken| Ok(Verdict::Discard((taken, false)));
-    match message(stage, blob.mailbox, blob.message)? {
-        Some(Message::Live(live)) if !live.is_past(&at) => return answer(Taken::Duplicate(live.place.id)),
-        Some(Message::Done(until)) if at.now < until => return answer(Taken::Done),
-        Some(Message::Moved(moved)) if moved.owed && at.now < moved.until => return answer(Taken::Done),
-        Some(old) => erase(stage, blob.mailbox, blob.message, &old)?,
-        None => {}
-    }
-    Ok(match insert(stage, blob, standing, quota, at)? {
-        Ok(()) => Verdict::Keep((Taken::Stored, false)),
-        Err(NoRoom { full, stale }) => Verdict::Discard((Taken::Refused(full), stale)),
+    taking: Taking,
+) -> Result<Verdict<TakeIn>, StoreError> {
+    let (verdict, stale) = match message(stage, blob.mailbox, blob.message)? {
+        Some(Message::Live(live)) if !live.is_past(&at) => {
+            let (id, end, wanted) = (live.place.id, live.end(&at), standing.end(&at));
+            let end = if end < wanted { extend(stage, blob.mailbox, live, wanted, &at)? } else { end };
+            let taken = if end < wanted { Taken::Sooner(id, end) } else { Taken::Duplicate(id) };
+            (Verdict::Keep(taken), false)
+        }
+        Some(Message::Done(until)) if at.now < until => (Verdict::Discard(Taken::Done), false),
+        Some(Message::Moved(moved)) if moved.owed && at.now < moved.until => (Verdict::Discard(Taken::Done), false),
+        old => {
+            if let Some(old) = old {
+                erase(stage, blob.mailbox, blob.message, &old)?;
+            }
+            match insert(stage, blob, standing, quota, at)? {
+                Ok(()) => (Verdict::Keep(Taken::Stored), false),
+                Err(NoRoom { full, stale }) => (Verdict::Discard(Taken::Refused(full)), stale),
+            }
+        }
+    };
+    let take_in = |taken| TakeIn { taken, stale, taking };
+    Ok(match verdict {
+        Verdict::Keep(taken) => Verdict::Keep(take_in(taken)),
+        Verdict::Discard(taken) => Verdict::Discard(take_in(taken)),
     })
+}
+
+/// Has a blob end when it is to, or when its age says, if that is before; answers when.
+fn extend(
+    stage: &mut Stage<'_>,
+    mailbox: MailboxKey,
+    mut live: Live,
+    wanted: Millis,
+    at: &Moment,
+) -> Result<Millis, StoreError> {
+    let (place, before, end) = (live.place, live.ends, live.end(at));
+    live.ends = Some(wanted).filter(|wanted| *wanted < at.end_of(place.id.time()));
+    let key = blob_key(mailbox, place);
+    // Of one that came just now it is not found, and that is not worth waiting for.
+    let Some(value) = stage.written(Family::Blobs, &key)?.filter(|_| live.ends != before) else { return Ok(end) };
+    let (end, (header, body)) = (live.end(at), decode_blob(value)?);
+    stage.put_shared(Family::Blobs, &key, &encode_blob(live.ends, &header, &body));
+    if let Some(before) = before {
+        stage.delete(Family::Ends, &end_key(before, mailbox, place));
+    }
+    if let Some(ends) = live.ends {
+        stage.put(Family::Ends, &end_key(ends, mailbox, place), &[]);
+    }
+    let key = message_key(mailbox, place.id.message());
+    stage.put(Family::Messages, &key, &encode_message(&Message::Live(live)));
+    Ok(end)
 }
 
 /// Deletes blobs that lie elsewhere, and remembers where.
@@ -181,13 +246,13 @@ pub(super) fn settle_all(
 /// The oldest blobs after one, of those that were moved at most `hops` times. None has a stamp below `swept`.
 pub(super) fn oldest(
     database: &dyn Scan,
-    (after, swept): (Option<BlobId>, u64),
+    (after, swept): (Option<AgeCursor>, u64),
     hops: u8,
     limit: PageLimit,
     at: Moment,
 ) -> Result<Oldest, StoreError> {
     let start = match after {
-        Some(after) => [&age_key(after)[..], &[0]].concat(),
+        Some(AgeCursor(id, mailbox)) => [&age_key(id, mailbox)[..], &[0]].concat(),
         None => age_start(swept),
     };
     let (mut passed, mut looked) = (Vec::new(), 0);
@@ -207,7 +272,7 @@ pub(super) fn oldest(
             bytes += blob.header.len() + blob.body.len();
             found.blobs.push(blob);
         }
-        found.next = Some(place.id);
+        found.next = Some(AgeCursor(place.id, *mailbox));
     }
     if is_last {
         found.next = None;
@@ -231,6 +296,24 @@ pub(super) fn carried(
     let (header, body) = decode_blob(value)?;
     let (from, delivered, hops, ends, receipt) = (live.from, live.delivered, live.hops, live.ends, live.receipt);
     Ok(Some(Carried { mailbox, place, from, delivered, hops, ends, header, receipt, body }))
+}
+
+/// What there is of each message.
+pub(super) fn held(
+    database: &dyn Lookup,
+    messages: &[(MailboxKey, MessageKey)],
+    at: Moment,
+) -> Result<Vec<Held>, StoreError> {
+    let held = |(mailbox, message): &(MailboxKey, MessageKey)| {
+        let stored = database.get(Family::Messages, &message_key(*mailbox, *message))?;
+        Ok(match stored.map(|value| decode_message(&value)).transpose()? {
+            Some(Message::Live(live)) if !live.is_past(&at) => Held::Waits(live.place.id, live.end(&at)),
+            Some(Message::Done(until)) if at.now < until => Held::Done,
+            Some(Message::Moved(moved)) if moved.owed && at.now < moved.until => Held::Done,
+            Some(_) | None => Held::Nothing,
+        })
+    };
+    messages.iter().map(held).collect()
 }
 
 /// What lies elsewhere, of one mailbox or of all, after a message.

@@ -10,13 +10,14 @@ use rocksdb::{DB, DBWithThreadMode, ErrorKind, Options};
 use super::database::Database;
 use super::options::{RocksOptions, options, synced};
 use crate::store::StoreError;
+use crate::store::mailboxes::ages_by_mailbox;
 use crate::store::stage::{Family, Scan};
 
 /// The format this program writes. It grows with every change that an older program would misread.
 const FORMAT: u32 = 4;
 
-/// The formats without mailboxes, without blobs that move, and with an entry for every sender's share. All of it is
-/// read as it is, so they are upgraded by saying so.
+/// The formats without mailboxes, without blobs that move, and with an order by age that had one blob for each id, and an
+/// entry for every sender's share. All but that order is read as it is.
 const OLDER: [&[u8]; 3] = [b"1", b"2", b"3"];
 
 /// Where the format is kept, in the default family, as decimal digits.
@@ -38,7 +39,7 @@ pub(super) fn open(path: &Path, own: &RocksOptions) -> Result<Database, StoreErr
     let ours = FORMAT.to_string();
     match database.marker(FORMAT_KEY).map_err(|error| explain(path, &error))? {
         Some(format) if format == ours.as_bytes() => return Ok(database),
-        Some(format) if OLDER.contains(&&*format) => {}
+        Some(format) if OLDER.contains(&&*format) => upgrade(&database)?,
         Some(format) => return Err(wrong_format(path, String::from_utf8_lossy(&format).into_owned())),
         // No marker: a first start, or one that was cut short before it kept anything.
         None if database.is_empty()? => {}
@@ -46,6 +47,19 @@ pub(super) fn open(path: &Path, own: &RocksOptions) -> Result<Database, StoreErr
     }
     database.set_marker(FORMAT_KEY, ours.as_bytes()).map_err(|error| explain(path, &error))?;
     Ok(database)
+}
+
+/// Rewrites what older formats wrote otherwise. What is broken off is done again at the next opening.
+fn upgrade(database: &Database) -> Result<(), StoreError> {
+    let mut from = Some(Vec::new());
+    while let Some(key) = from {
+        let (changes, next) = ages_by_mailbox(database, &key)?;
+        if !changes.is_empty() {
+            database.write(&changes)?;
+        }
+        from = next;
+    }
+    Ok(())
 }
 
 /// Opens the store in `path` to be read only, and changes nothing that is in it. RocksDB leaves its own log beside it.
@@ -138,7 +152,11 @@ mod tests {
 
     use super::*;
     use crate::domain::clock::Millis;
-    use crate::store::{Record, Records, RocksStore};
+    use crate::domain::mailbox::{MailboxKey, MessageKey, Quota, SenderKey};
+    use crate::store::{self, Moment, NewBlob, PageLimit, Put, Record, Records, RocksStore, verify};
+
+    const QUOTA: Quota =
+        Quota { blobs: None, bytes: None, sender_blobs: None, sender_bytes: None, total_bytes: u64::MAX };
 
     const NOW: Millis = Millis(1_000);
 
@@ -195,6 +213,49 @@ mod tests {
             let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
             assert_eq!(database.marker(FORMAT_KEY).unwrap().unwrap(), FORMAT.to_string().as_bytes());
         }
+    }
+
+    #[tokio::test]
+    async fn the_order_by_age_of_an_older_format_is_rewritten_though_it_was_broken_off() {
+        let directory = TempDir::new().unwrap();
+        let at = Moment { now: NOW, horizon: Millis(0) };
+        let store = RocksStore::open(directory.path()).unwrap();
+        for id in 0..5 {
+            let blob = NewBlob {
+                mailbox: MailboxKey::blobs("m"),
+                message: MessageKey::of("s", "m", &id.to_string()),
+                rank: id,
+                from: SenderKey([1; 16]),
+                header: Bytes::new(),
+                receipt: Bytes::new(),
+                body: Bytes::new(),
+            };
+            assert!(matches!(store::Mailboxes::put(&store, blob, QUOTA, at).await, Ok(Put::Stored(_))));
+        }
+        drop(store);
+        let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
+        let ages = database.rocks().cf_handle(Family::Ages.name()).unwrap();
+        let all: Vec<_> =
+            database.rocks().iterator_cf(ages, rocksdb::IteratorMode::Start).map(Result::unwrap).collect();
+        // As format 3 had them: the id, and mailbox and rank. One was rewritten before it was broken off.
+        for (key, rank) in &all[1..] {
+            database.rocks().put_cf(ages, &key[..16], [&key[16..], &rank[..]].concat()).unwrap();
+            database.rocks().delete_cf(ages, key).unwrap();
+        }
+        database.set_marker(FORMAT_KEY, b"3").unwrap();
+        drop(database);
+        let store = RocksStore::open(directory.path()).unwrap();
+        let all = PageLimit { blobs: 10, bytes: usize::MAX };
+        let ranks: Vec<_> = store::Mailboxes::oldest(&store, None, 0, all, at)
+            .await
+            .unwrap()
+            .blobs
+            .iter()
+            .map(|blob| blob.place.rank)
+            .collect();
+        assert_eq!(ranks, [0, 1, 2, 3, 4]);
+        drop(store);
+        assert_eq!(verify(directory.path(), |_| true).unwrap().damage, Vec::<String>::new());
     }
 
     #[tokio::test]

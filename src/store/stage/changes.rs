@@ -90,7 +90,7 @@ impl Changes {
     }
 
     /// Adds a change; its number.
-    pub(super) fn push(&mut self, family: Family, key: &[u8], value: Option<Value<'_>>) -> usize {
+    pub(in crate::store) fn push(&mut self, family: Family, key: &[u8], value: Option<Value<'_>>) -> usize {
         let key = self.copy(key);
         let value = self.store(value);
         self.entries.push(Entry { family, key, value });

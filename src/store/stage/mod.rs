@@ -169,6 +169,11 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// What is at a key in the database, whatever was staged since.
+    pub(super) fn written(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.database.get(family, key)
+    }
+
     /// Stages a value.
     pub(super) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
         self.set(family, key, Some(Value::Small(value)));

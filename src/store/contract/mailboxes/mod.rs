@@ -92,6 +92,8 @@ macro_rules! contract {
                 of_what_was_moved_a_purge_is_owed_until_it_is_settled,
                 a_page_holds_one_blob_however_large,
                 what_is_too_large_is_refused_by_name,
+                blobs_of_one_id_or_stamp_are_all_swept,
+                a_blob_that_comes_again_from_elsewhere_ends_as_late_as_it_may,
             ]);
         )*
     };

@@ -10,8 +10,8 @@ use crate::domain::mailbox::{
     BLOB_OVERHEAD_BYTES, BlobId, Full, Holdings, MailboxKey, MessageKey, Place, Quota, SenderKey, Stamp,
 };
 use crate::store::{
-    Acked, Carried, Elsewhere, Known, Left, Moment, Moving, NewBlob, Oldest, Page, PageLimit, Put, StoredBlob, Sweep,
-    Taken,
+    Acked, Carried, Elsewhere, Held, Known, Left, Moment, Moving, NewBlob, Oldest, Page, PageLimit, Put, StoredBlob,
+    Sweep, Taken,
 };
 
 /// All mailboxes.
@@ -102,8 +102,14 @@ impl Model {
         if place.id.stamp().get() < self.swept || blob.is_past(place, at) {
             return Taken::Expired;
         }
-        if let Some(place) = self.live(mailbox, message, at) {
-            return Taken::Duplicate(place.id);
+        if let Some(here) = self.live(mailbox, message, at) {
+            let wanted = blob.end(place, at);
+            let Some(old) = self.blobs.get_mut(&(mailbox, here)) else { return Taken::Duplicate(here.id) };
+            if old.end(here, at) < wanted {
+                old.ends = Some(wanted).filter(|wanted| *wanted < at.end_of(here.id.time()));
+            }
+            let end = old.end(here, at);
+            return if end < wanted { Taken::Sooner(here.id, end) } else { Taken::Duplicate(here.id) };
         }
         let is_owed = self.moved.get(&(mailbox, message)).is_some_and(|moved| moved.owed && at.now < moved.until);
         if is_owed || self.done.get(&(mailbox, message)).is_some_and(|until| at.now < *until) {
@@ -157,7 +163,7 @@ impl Model {
     pub(super) fn oldest(&self, hops: u8, at: Moment) -> Oldest {
         let here = self.blobs.iter().filter(|((_, place), blob)| !blob.is_past(*place, at) && blob.hops <= hops);
         let mut blobs: Vec<_> = here.map(|((mailbox, place), blob)| blob.carried(*mailbox, *place)).collect();
-        blobs.sort_by_key(|blob| blob.place.id);
+        blobs.sort_by_key(|blob| (blob.place.id, blob.mailbox));
         Oldest { blobs, next: None }
     }
 
@@ -218,6 +224,15 @@ impl Model {
         messages.iter().map(known).collect()
     }
 
+    pub(super) fn held_of(&self, mailbox: MailboxKey, messages: &[MessageKey], at: Moment) -> Vec<Held> {
+        let held = |message: &MessageKey| match self.live(mailbox, *message, at) {
+            Some(place) => Held::Waits(place.id, self.blobs[&(mailbox, place)].end(place, at)),
+            None if self.known(mailbox, &[*message], at) == [Known::Done] => Held::Done,
+            None => Held::Nothing,
+        };
+        messages.iter().map(held).collect()
+    }
+
     pub(super) fn mark_delivered(
         &mut self,
         mailbox: MailboxKey,
@@ -251,10 +266,10 @@ impl Model {
     pub(super) fn sweep(&mut self, at: Moment, limit: usize) -> Sweep {
         let mut expired: Vec<_> =
             self.places().into_iter().filter(|(_, place)| place.id.time() <= at.horizon).collect();
-        expired.sort_by_key(|(_, place)| place.id);
+        expired.sort_by_key(|(mailbox, place)| (place.id, *mailbox));
         expired.truncate(limit);
         if let Some((_, last)) = expired.last() {
-            self.swept = self.swept.max(last.id.stamp().get() + 1);
+            self.swept = self.swept.max(last.id.stamp().get());
         }
         expired.iter().for_each(|key| drop(self.blobs.remove(key)));
         let ended = self.blobs.iter().filter_map(|(key, blob)| Some((blob.ends?, *key)));
@@ -310,6 +325,11 @@ impl Model {
 impl Blob {
     fn is_past(&self, place: Place, at: Moment) -> bool {
         place.id.time() <= at.horizon || self.ends.is_some_and(|ends| ends <= at.now)
+    }
+
+    fn end(&self, place: Place, at: Moment) -> Millis {
+        let of_age = at.end_of(place.id.time());
+        self.ends.map_or(of_age, |ends| ends.min(of_age))
     }
 
     fn carried(&self, mailbox: MailboxKey, place: Place) -> Carried {

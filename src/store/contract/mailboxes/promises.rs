@@ -7,13 +7,13 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tempfile::TempDir;
 
-use super::model::blob;
+use super::model::{blob, carried};
 use super::{Backend, FREE, at, mailbox, message};
 use crate::domain::clock::Millis;
-use crate::domain::mailbox::{BLOB_OVERHEAD_BYTES, BlobId, Full, Holdings, Place, Quota, SenderKey};
+use crate::domain::mailbox::{BLOB_OVERHEAD_BYTES, BlobId, Full, Holdings, Place, Quota, SenderKey, Stamp};
 use crate::store::{
-    Acked, Elsewhere, Known, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_RECEIPT_BYTES, Mailboxes, Moment,
-    Moving, NewBlob, PageLimit, Put, StoreError, Sweep,
+    Acked, Carried, Elsewhere, Held, Known, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_RECEIPT_BYTES, Mailboxes,
+    Moment, Moving, NewBlob, PageLimit, Put, SWEEP_STEP, StoreError, Sweep, Taken,
 };
 
 const NOW: u64 = 1_000;
@@ -275,4 +275,66 @@ pub(super) async fn what_is_too_large_is_refused_by_name<B: Backend>() {
     assert!(got.body == largest.body && got.header == largest.header);
     let many = vec![message(1); MAX_MESSAGES + 1];
     assert!(matches!(store.ack(mailbox("m"), many, at(NOW), REMEMBER).await, Err(StoreError::TooManyMessages { .. })));
+}
+
+/// A blob of another store, stored there at `time`.
+fn from_elsewhere(mailbox_name: &str, id: usize, time: u64, ends: Option<u64>) -> Carried {
+    let id_there = BlobId::new(Stamp::new(time << 12).unwrap(), message(id));
+    carried(numbered(mailbox_name, id), id_there, 1, ends.map(Millis))
+}
+
+pub(super) async fn blobs_of_one_id_or_stamp_are_all_swept<B: Backend>() {
+    let directory = TempDir::new().unwrap();
+    let store = B::open(directory.path());
+    let of_one_stamp = (0..SWEEP_STEP + 9).map(|id| from_elsewhere("m", id, NOW, None));
+    // Whoever offers them chooses the ids.
+    let of_one_id = (0..SWEEP_STEP + 9).map(|n| from_elsewhere(&format!("n{n}"), 0, NOW, None));
+    let all: Vec<_> = of_one_stamp.chain(of_one_id).collect();
+    for blob in &all {
+        assert_eq!(store.take_in(blob.clone(), FREE, at(NOW)).await.unwrap(), Taken::Stored);
+    }
+    let (mut walked, mut after) = (0, None);
+    loop {
+        let part = store.oldest(after, 1, PageLimit { blobs: 7, bytes: usize::MAX }, at(NOW)).await.unwrap();
+        (walked, after) = (walked + part.blobs.len(), part.next);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(walked, all.len());
+    // One that is acknowledged takes nothing of the others with it.
+    store.ack(mailbox("n0"), vec![message(0)], at(NOW), Duration::ZERO).await.unwrap();
+    let swept = store.sweep(expiring(2 * NOW, NOW), usize::MAX).await.unwrap();
+    assert_eq!(swept, Sweep { blobs: all.len() - 1, done: 0 });
+    assert_eq!(store.usage().await.unwrap(), Holdings::default());
+}
+
+pub(super) async fn a_blob_that_comes_again_from_elsewhere_ends_as_late_as_it_may<B: Backend>() {
+    let directory = TempDir::new().unwrap();
+    let mut store = B::open(directory.path());
+    // What is stored at NOW lasts for 500.
+    let at = |now: u64| expiring(now, now - 500);
+    let take_in = async |store: &dyn Mailboxes, time, ends| {
+        let blob = Carried { body: vec![7; 5_000].into(), ..from_elsewhere("m", 1, time, ends) };
+        store.take_in(blob, FREE, at(NOW + 10)).await.unwrap()
+    };
+    let id = from_elsewhere("m", 1, NOW, None).place.id;
+    assert_eq!(take_in(&*store, NOW, Some(NOW + 100)).await, Taken::Stored);
+    assert_eq!(take_in(&*store, NOW, Some(NOW + 50)).await, Taken::Duplicate(id), "it does not end sooner");
+    assert_eq!(take_in(&*store, NOW, Some(NOW + 200)).await, Taken::Duplicate(id));
+    if B::DURABLE {
+        drop(store);
+        store = B::open(directory.path());
+    }
+    let held = async |store: &dyn Mailboxes, now| store.held(vec![(mailbox("m"), message(1))], at(now)).await.unwrap();
+    assert_eq!(held(&*store, NOW + 199).await, [Held::Waits(id, Millis(NOW + 200))]);
+    assert_eq!(store.sweep(at(NOW + 199), usize::MAX).await.unwrap(), Sweep::default());
+    assert_eq!(read_all(&*store, "m", ALL, at(NOW + 199)).await, [id]);
+    assert_eq!(read_all(&*store, "m", ALL, at(NOW + 200)).await, []);
+    // One that was stored later elsewhere lasts longer than this can: it says so, and lasts as long as it can.
+    assert_eq!(take_in(&*store, NOW + 5, None).await, Taken::Sooner(id, Millis(NOW + 500)));
+    assert_eq!(held(&*store, NOW + 499).await, [Held::Waits(id, Millis(NOW + 500))]);
+    assert_eq!(store.sweep(at(NOW + 499), usize::MAX).await.unwrap(), Sweep::default());
+    assert_eq!(read_all(&*store, "m", ALL, at(NOW + 499)).await, [id]);
+    assert_eq!(store.sweep(at(NOW + 500), usize::MAX).await.unwrap(), Sweep { blobs: 1, done: 0 });
 }
