@@ -115,10 +115,12 @@ impl MailboxService {
                     None => (MailMoveOutcome::Unfit, None),
                     // The clock by which it was purged here is not that of its node, which is told of the purge itself.
                     Some((.., true)) => (MailMoveOutcome::Moving, None),
-                    Some((blob, client, false)) => self.take(blob, client.as_deref(), fits, near, from).await.unwrap_or_else(|error| {
-                        self.store_failed("take in", &error);
-                        (MailMoveOutcome::Failed, None)
-                    }),
+                    Some((blob, client, false)) => {
+                        self.take(blob, client.as_deref(), fits, near, from).await.unwrap_or_else(|error| {
+                            self.store_failed("take in", &error);
+                            (MailMoveOutcome::Failed, None)
+                        })
+                    }
                 }
             }
         }));

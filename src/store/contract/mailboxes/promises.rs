@@ -12,8 +12,8 @@ use super::{Backend, FREE, at, mailbox, message};
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BLOB_OVERHEAD_BYTES, BlobId, Full, Holdings, Place, Quota, SenderKey, Stamp};
 use crate::store::{
-    Acked, Carried, Elsewhere, Held, Known, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_RECEIPT_BYTES, Mailboxes,
-    Moment, Moving, NewBlob, PageLimit, Put, SWEEP_STEP, StoreError, Sweep, Taken,
+    Acked, Carried, Elsewhere, Held, Known, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_MESSAGES, MAX_RECEIPT_BYTES,
+    Mailboxes, Moment, Moving, NewBlob, PageLimit, Put, SWEEP_STEP, StoreError, Sweep, Taken,
 };
 
 const NOW: u64 = 1_000;
