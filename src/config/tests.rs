@@ -39,7 +39,7 @@ fn the_defaults_are_a_configuration() {
 #[test]
 fn every_alias_reaches_its_setting() {
     type Shown = fn(&Config) -> String;
-    let cases: [(&str, &str, Shown, &str); 15] = [
+    let cases: [(&str, &str, Shown, &str); 18] = [
         ("PORT", "9000", |c| c.listen.to_string(), "0.0.0.0:9000"),
         ("DCP_RELAY_PORT", "9000", |c| c.listen.to_string(), "0.0.0.0:9000"),
         ("HOST", "127.0.0.1", |c| c.listen.to_string(), "127.0.0.1:8080"),
@@ -54,6 +54,9 @@ fn every_alias_reaches_its_setting() {
         ("RELAY_FEDERATION_DRAIN_TIMEOUT", "0", |c| c.drain_timeout.as_secs().to_string(), "0"),
         ("RELAY_FEDERATION_MTLS_ADDR", "127.0.0.1:1", |c| c.federation.listen.to_string(), "127.0.0.1:1"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317", |c| format!("{:?}", c.trace.endpoint), "Some(http://c:4317/)"),
+        ("DUSK_RELAY_PORT", "9000", |c| c.p2p.listen[0].to_string(), "/ip4/0.0.0.0/tcp/9000"),
+        ("DUSK_RELAY_EXTERNAL_ADDR", "/dns4/r/tcp/1", |c| c.p2p.external[0].to_string(), "/dns4/r/tcp/1"),
+        ("DUSK_MAX_CONNECTIONS", "7", |c| c.p2p.max_connections.to_string(), "7"),
         ("DCP_EXPO_PUSH_URL", "http://p/x", |c| format!("{:?}", c.vault.push_url), "Some(http://p/x)"),
     ];
     for (name, value, shown, expected) in cases {

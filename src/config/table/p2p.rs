@@ -103,7 +103,7 @@ settings! {
     .or("0");
     P2P_CIRCUIT_BYTES = Setting::new(
         "RELAY_P2P_CIRCUIT_BYTES",
-        bytes(0, u64::MAX),
+        bytes(0, 1024 * TIB),
         "What a circuit may carry each way; 0 for no limit",
     )
     .or("0");

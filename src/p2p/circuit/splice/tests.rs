@@ -117,7 +117,7 @@ proptest! {
         back in proptest::collection::vec(any::<u8>(), 0..5000),
         pipe in 1usize..2000,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (came_out, came_back) = runtime.block_on(async {
             let (source, target, _spliced) = circuit(limits(), pipe);
             let ((from_source, mut to_source), (from_target, mut to_target)) = (source.split(), target.split());
