@@ -80,7 +80,7 @@ pub async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), Serve
     };
     let service = FederationServer::new(Service { inner })
         .max_decoding_message_size(BATCH_LIMIT)
-        .max_encoding_message_size(PAGE_LIMIT);
+        .max_encoding_message_size(BATCH_LIMIT);
     let serving = tonic::transport::Server::builder()
         .layer(MapRequestLayer::new(limited))
         .initial_stream_window_size(1 << 20)

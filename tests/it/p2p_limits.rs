@@ -88,8 +88,8 @@ async fn a_circuit_is_slowed_to_its_rate() {
     source.dial_through(&relay(&node), target.id).await.unwrap();
     let begun = Instant::now();
     assert!(source.echoed(target.id, 200_000).await);
-    // It can only take longer than that: two seconds' worth, less what may pass at once.
-    assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
+    // It can only take longer than that: two seconds' worth, less what may pass at once, and one read.
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,15 +172,17 @@ async fn what_is_trusted_is_bound_only_by_the_node() {
     let node = TestNode::start(&with(&[
         ("RELAY_P2P_TRUSTED_PEERS", &trusted.id.to_string()),
         ("RELAY_P2P_PEER_MAX_CIRCUITS", "1"),
+        ("RELAY_P2P_ADDRESS_MAX_CIRCUITS", "1"),
         ("RELAY_P2P_CIRCUIT_BYTES", "1000"),
-        ("RELAY_P2P_ADDRESS_MAX_RESERVATIONS", "1"),
+        ("RELAY_P2P_ADDRESS_MAX_RESERVATIONS", "2"),
     ]))
     .await;
-    first.reserve(&relay(&node)).await.unwrap();
-    trusted.reserve(&relay(&node)).await.unwrap();
-    for source in [&first, &second] {
-        source.dial_through(&relay(&node), trusted.id).await.unwrap();
-        assert!(source.echoed(trusted.id, 100_000).await);
+    for placed in [&first, &second, &trusted] {
+        placed.reserve(&relay(&node)).await.unwrap();
+    }
+    for target in [&first, &second] {
+        trusted.dial_through(&relay(&node), target.id).await.unwrap();
+        assert!(trusted.echoed(target.id, 100_000).await);
     }
 }
 

@@ -116,7 +116,8 @@ async fn the_registrations_of_a_namespace_are_bounded_and_renewed_by_who_has_one
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_memory_for_registrations_is_bounded() {
-    let node = TestNode::start(&with(&[("RELAY_P2P_REGISTRATIONS_BYTES", "4096")])).await;
+    // Of which one address may have an eighth.
+    let node = TestNode::start(&with(&[("RELAY_P2P_REGISTRATIONS_BYTES", "32768")])).await;
     let (peer, at) = (placed(&node).await, relay_id(&node));
     let mut taken = 0;
     for namespace in ["a", "b", "c", "d", "e", "f", "g", "h"] {

@@ -117,6 +117,15 @@ impl MailboxService {
         Ok(page.into_iter().filter_map(|(key, record)| Note::decode(key, record.value)).collect())
     }
 
+    /// The note at that key, as it is now; nothing, if it is known what became of all of it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn note(&self, key: &Bytes) -> Result<Option<Note>, StoreError> {
+        let record = self.inner.records.get(key, time::now()).await?;
+        Ok(record.and_then(|record| Note::decode(key.clone(), record.value)))
+    }
+
     /// Keeps a note: durable when this returns. One of nothing is not kept any more.
     ///
     /// # Errors

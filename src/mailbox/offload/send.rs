@@ -60,6 +60,13 @@ impl MailboxService {
         for (number, blob) in blobs.iter().enumerate() {
             let item = (blob.mailbox, blob.place.id);
             match answers.get(number).filter(|answer| answer.id == item.1.to_bytes()[..]) {
+                // A write that failed may be found later whole: that peer, and no other, is asked for it again.
+                Some(answer) if answer.outcome() == MailMoveOutcome::Failed => {
+                    sent.shut = true;
+                    self.inner.offload.refusals.lock().shut(&peer, Instant::now());
+                    self.inner.metrics.offload.refuse_sent(reason(MailMoveOutcome::Failed));
+                    open.push(item);
+                }
                 Some(answer) => {
                     let there = self.answered(&peer, blob, answer, &mut sent).await?;
                     moved.extend(there.map(|there| Moving { mailbox: item.0, id: item.1, there }));

@@ -57,6 +57,8 @@ impl MailboxService {
             after = Some(last.key.clone());
             for note in page.into_iter().filter(|note| note.peer == *peer) {
                 let Some(awaiting) = self.inner.offload.awaited.begin(&note, Instant::now()) else { continue };
+                // As it is now: while others were settled, who had made it may have heard.
+                let Some(note) = self.note(&note.key).await? else { continue };
                 let answers = self.settle_note(note).await?;
                 drop(awaiting);
                 if !answers {

@@ -74,9 +74,7 @@ where
         let done = (out.poll(cx, &mut source, &mut target)?, back.poll(cx, &mut target, &mut source)?);
         match done {
             (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
-            _ => stuck.poll(cx, out.is_stuck() || back.is_stuck() || out.is_closed() != back.is_closed(), || {
-                out.moved.wrapping_add(back.moved)
-            }),
+            _ => stuck.poll(cx, out.is_stuck() || back.is_stuck(), || out.moved.wrapping_add(back.moved)),
         }
     });
     let end = match limits.duration {
@@ -155,13 +153,9 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// Whether something waits for the other side to take it.
+    /// Whether something waits for the other side to take it, its end included, or has ended.
     fn is_stuck(&self) -> bool {
-        !self.kept.is_empty()
-    }
-
-    fn is_closed(&self) -> bool {
-        self.state == State::Closed
+        !self.kept.is_empty() || self.state != State::Open
     }
 
     /// Carries what can be. Ready once the way is closed.

@@ -139,16 +139,21 @@ impl Book {
         if !replaced.is_some_and(|replaced| replaced.stands()) && in_namespace >= limits.per_namespace {
             return Err(Full::Namespace);
         }
+        if let Some(account) = registration.account {
+            // By itself, because what it replaces may be on another's account, or on nobody's.
+            let own = replaced.filter(|replaced| replaced.account == Some(account));
+            let own = own.map_or(0, |replaced| replaced.charge());
+            let others = self.of_addresses.get(&account).copied().unwrap_or(0).saturating_sub(own);
+            if registration.charge() > own && others + registration.charge() > limits.bytes / ADDRESS_SHARE {
+                return Err(Full::Address);
+            }
+        }
         let more = registration.charge().saturating_sub(replaced.map_or(0, |replaced| replaced.charge()));
         if more == 0 {
             return Ok(());
         }
         if of_peer.map_or(0, |of_peer| of_peer.bytes) + more > PEER_BYTES {
             return Err(Full::Peer);
-        }
-        let of_address = registration.account.and_then(|account| self.of_addresses.get(&account)).copied();
-        if registration.account.is_some() && of_address.unwrap_or(0) + more > limits.bytes / ADDRESS_SHARE {
-            return Err(Full::Address);
         }
         if self.bytes + more > limits.bytes { Err(Full::Node) } else { Ok(()) }
     }

@@ -22,6 +22,9 @@ const PACE: Duration = Duration::from_millis(10);
 /// How long another node may take for a page.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Longest wait for room on a link.
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
+
 /// How often a node that does not answer is asked, and how long apart.
 const TRIES: (usize, Duration) = (10, Duration::from_millis(500));
 
@@ -83,29 +86,37 @@ impl Rendezvous {
         let stop = self.inner.supervisor.token();
         self.inner.supervisor.spawn_quiet(async move {
             stop.run_until_cancelled(this.tell_again(&to)).await;
-            this.inner.missed.lock().remove(&to);
         });
     }
 
+    /// Ends, and says so under the lock, once there is nothing left to tell.
     async fn tell_again(&self, to: &NodeRun) {
-        let mut tries = 0;
-        // One that has left the view, or has no link, fetches all when it is back.
-        while tries < TRIES.0 && self.inner.cluster.nodes().is_live(to) {
-            tokio::time::sleep(TRIES.1).await;
+        let (mut most, mut wait) = (PAGE, TRIES.1);
+        loop {
+            tokio::time::sleep(wait).await;
+            // One that has left the view fetches all when it is back.
+            let is_live = self.inner.cluster.nodes().is_live(to);
             let Some(since) = self.inner.missed.lock().get(to).copied() else { return };
-            let recent = self.inner.book.lock().after(Epoch(since.0.saturating_sub(1)), PAGE);
-            let Some(last) = recent.last().map(|registration| registration.stamp) else { return };
+            let recent = self.inner.book.lock().after(Epoch(since.0.saturating_sub(1)), most);
+            let Some(last) = recent.last().filter(|_| is_live).map(|registration| registration.stamp) else {
+                let mut missed = self.inner.missed.lock();
+                if !is_live || missed.get(to) == Some(&since) {
+                    missed.remove(to);
+                    return;
+                }
+                continue;
+            };
             let put = RendezvousPut { entries: recent.iter().map(|registration| kept::entry(registration)).collect() };
             if self.inner.cluster.links.send(to, Body::RendezvousPut(put)).is_err() {
-                tries += 1;
+                // Where a page has no room, a part of it may have.
+                (most, wait) = ((most / 2).max(1), (wait * 2).min(LONGEST_WAIT));
                 continue;
             }
-            tries = 0;
+            wait = TRIES.1;
             // Unless something older was missed meanwhile.
             let mut missed = self.inner.missed.lock();
-            match missed.get_mut(to) {
-                Some(at) if *at >= since => *at = Epoch(last.0.saturating_add(1)),
-                _ => {}
+            if let Some(at) = missed.get_mut(to).filter(|at| **at >= since) {
+                *at = Epoch(last.0.saturating_add(1));
             }
         }
     }

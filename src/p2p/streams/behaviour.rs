@@ -25,6 +25,9 @@ use super::{Connection, Serve};
 /// Connections that may be in their QUIC handshake at once.
 const MAX_BEGINNING: usize = 512;
 
+/// Of these, from one address.
+const MAX_BEGINNING_OF_ADDRESS: usize = 64;
+
 /// Connections that this relay may be making at once.
 const MAX_DIALLING: usize = 64;
 
@@ -36,6 +39,42 @@ pub struct Door {
     pub per_peer: usize,
     /// Told, in one word, why somebody was turned away.
     pub refused: Box<dyn Fn(&'static str) + Send>,
+}
+
+/// Connections that are being made, from addresses that need not be those of who makes them.
+#[derive(Default)]
+struct Beginning {
+    all: HashMap<ConnectionId, Option<AddressKey>>,
+    of_addresses: HashMap<AddressKey, usize>,
+}
+
+impl Beginning {
+    /// One more, if there is room: for all, and for whoever is said to make it.
+    fn enter(&mut self, id: ConnectionId, address: Option<AddressKey>) -> bool {
+        let of_address = address.and_then(|address| self.of_addresses.get(&address)).copied().unwrap_or(0);
+        if self.all.len() >= MAX_BEGINNING || of_address >= MAX_BEGINNING_OF_ADDRESS {
+            return false;
+        }
+        if let Some(address) = address {
+            *self.of_addresses.entry(address).or_default() += 1;
+        }
+        self.all.insert(id, address);
+        true
+    }
+
+    /// It is made, or will not be; whether it was one of them.
+    fn leave(&mut self, id: ConnectionId) -> bool {
+        let Some(address) = self.all.remove(&id) else { return false };
+        if let Some(address) = address
+            && let Some(count) = self.of_addresses.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.of_addresses.remove(&address);
+            }
+        }
+        true
+    }
 }
 
 /// Why a connection was refused.
@@ -51,7 +90,7 @@ pub struct Streams {
     /// Of connections that stand, and of those that are being made over TCP.
     permits: HashMap<ConnectionId, Permit>,
     /// Connections that are being made over QUIC: anybody can begin one in another's name.
-    beginning: HashSet<ConnectionId>,
+    beginning: Beginning,
     /// Connections that this relay is making.
     dialling: HashSet<ConnectionId>,
     connections: HashMap<ConnectionId, Arc<Connection>>,
@@ -62,7 +101,7 @@ impl Streams {
     /// Of the protocols in `offered`, which `serve` serves.
     pub fn new(door: Door, offered: &'static [StreamProtocol], serve: Arc<dyn Serve>) -> Self {
         let (permits, connections, by_peer) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let (beginning, dialling) = (HashSet::new(), HashSet::new());
+        let (beginning, dialling) = (Beginning::default(), HashSet::new());
         Self { door, offered, serve, permits, beginning, dialling, connections, by_peer }
     }
 
@@ -110,7 +149,7 @@ impl Streams {
 
     fn forget(&mut self, id: ConnectionId) {
         self.permits.remove(&id);
-        self.beginning.remove(&id);
+        self.beginning.leave(id);
         self.dialling.remove(&id);
         self.connections.remove(&id);
     }
@@ -129,11 +168,7 @@ impl NetworkBehaviour for Streams {
         if !remote.iter().any(|part| matches!(part, Protocol::Udp(_))) {
             return self.admit(id, remote);
         }
-        if self.beginning.len() >= MAX_BEGINNING {
-            return self.refuse("beginning");
-        }
-        self.beginning.insert(id);
-        Ok(())
+        if self.beginning.enter(id, ip_of(remote).map(AddressKey::from)) { Ok(()) } else { self.refuse("beginning") }
     }
 
     fn handle_established_inbound_connection(
@@ -144,7 +179,7 @@ impl NetworkBehaviour for Streams {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         // Over QUIC its address is proven only now.
-        if self.beginning.remove(&id) {
+        if self.beginning.leave(id) {
             self.admit(id, remote)?;
         }
         self.enter(Connection::incoming(peer, id, remote), self.offered)
@@ -225,5 +260,31 @@ impl NetworkBehaviour for Streams {
 impl fmt::Debug for Streams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Streams").field("connections", &self.connections.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    #[test]
+    fn one_address_cannot_have_all_connections_that_are_being_made() {
+        let (mut beginning, id) = (Beginning::default(), ConnectionId::new_unchecked);
+        let from = |host: u8| Some(AddressKey::from(IpAddr::from([192, 0, 2, host])));
+        let taken = (0..1000).filter(|n| beginning.enter(id(*n), from(1))).count();
+        assert_eq!(taken, MAX_BEGINNING_OF_ADDRESS);
+        assert!(beginning.enter(id(2000), from(2)));
+        assert!(beginning.leave(id(0)) && !beginning.leave(id(0)));
+        assert!(beginning.enter(id(2001), from(1)));
+        for n in 0..3000 {
+            beginning.enter(id(3000 + n), from(u8::try_from(n % 200).unwrap()));
+        }
+        assert_eq!(beginning.all.len(), MAX_BEGINNING);
+        for n in 0..6000 {
+            beginning.leave(id(n));
+        }
+        assert!(beginning.all.is_empty() && beginning.of_addresses.is_empty());
     }
 }

@@ -37,7 +37,7 @@ const SMALL_BUFFERS: usize = 16;
 const BUFFERS_WRITTEN_AS_ONE: i32 = 4;
 
 /// How many of them there may be while some are being written out; above it, writes wait.
-const MAX_BUFFERS: i32 = BUFFERS_WRITTEN_AS_ONE + 2;
+const MAX_BUFFERS: i32 = 3 * BUFFERS_WRITTEN_AS_ONE;
 
 /// The way begins where the last entry with the same first byte was put, not at the top. Keys begin with a mailbox,
 /// which is a digest, so they are spread evenly. More bytes would make it shorter, but to find its begin longer.

@@ -105,8 +105,10 @@ impl VaultService {
                 _ if !is_theirs => {}
                 Word::Accepted(remaining) => state.accepted(&request, id, remaining, context),
                 Word::Answer(answer) => {
-                    self.inner.afar.doubts.lock().answers(peer);
-                    state.answered_afar(&from, &request, id, answer, context);
+                    // Only a first answer counts for the peer.
+                    if state.answered_afar(&from, &request, id, answer, context) {
+                        self.inner.afar.doubts.lock().answers(peer);
+                    }
                 }
                 Word::Refused(refused) => {
                     if matches!(refused.reason(), Reason::Unspecified | Reason::NotHere | Reason::NotConnected) {

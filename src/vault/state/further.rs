@@ -14,7 +14,7 @@ use crate::wire::dcp::envelope::RecordId;
 use super::{Context, Effect, VaultState};
 
 /// How long a peer has a request for itself.
-const SLOW: Duration = Duration::from_secs(10);
+pub(super) const SLOW: Duration = Duration::from_secs(10);
 
 /// How long after that look the next one is.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -61,12 +61,15 @@ impl VaultState {
         id: RecordId,
         answer: Utf8Bytes,
         context: &mut Context<'_>,
-    ) {
-        if let Some(record) = self.find(request, id).filter(|record| record.is_open()) {
+    ) -> bool {
+        let open = self.find(request, id).filter(|record| record.is_open());
+        let is_first = open.is_some();
+        if let Some(record) = open {
             let longer = record.abroad.iter().take_while(|known| *known != peer);
             context.effects.extend(longer.cloned().map(Effect::Lapsed));
         }
         self.answered(request, id, answer, context);
+        is_first
     }
 
     /// A request's time is over: who has it in another cluster has lapsed.

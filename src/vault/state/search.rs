@@ -16,6 +16,7 @@ use crate::vault::refusal::Refusal;
 use crate::wire::dcp::envelope::RecordId;
 
 use super::desk::accept;
+use super::further::SLOW;
 use super::{Context, Effect, Route, VaultState};
 
 /// How often a request may be sent to a node that turns out not to have the vault.
@@ -289,7 +290,9 @@ impl VaultState {
             let (body, is_afar) = (self.deliver_body(record), node.is_afar());
             context.effects.push(Effect::Send(node, body));
             if is_afar {
-                self.look_further(context);
+                // What is looked for then is found then: a walk over all requests for each one that is sent would not be
+                // worth it.
+                self.wake_within(SLOW, context);
             }
         }
     }

@@ -56,7 +56,9 @@ fn further(node: &mut Node, name: &str) -> Vec<Effect> {
 
 fn answers(node: &mut Node, agent: &Agent, name: &str) -> Vec<Effect> {
     let (id, answer) = (agent.id("r1"), "answer to r1".into());
-    let effects = node.call(|state, context| state.answered_afar(&peer(name), &"r1".into(), id, answer, context));
+    let effects = node.call(|state, context| {
+        state.answered_afar(&peer(name), &"r1".into(), id, answer, context);
+    });
     effects.into_iter().filter(|effect| matches!(effect, Effect::Lapsed(_))).collect()
 }
 
