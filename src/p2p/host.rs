@@ -347,11 +347,9 @@ impl Running {
 
     async fn event(&mut self, event: SwarmEvent<SpokenEvent>) {
         match event {
-            SwarmEvent::NewListenAddr { address, .. } => {
-                if !self.listening.contains(&address) {
-                    self.listening.push(address);
-                    self.reached_at().await;
-                }
+            SwarmEvent::NewListenAddr { address, .. } if !self.listening.contains(&address) => {
+                self.listening.push(address);
+                self.reached_at().await;
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.listening.retain(|known| *known != address);
