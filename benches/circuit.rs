@@ -200,9 +200,15 @@ async fn node(name: &'static str, gossip: u16, seed: Option<u16>) -> anyhow::Res
     Ok((server, address(port).await?))
 }
 
-/// The relay's address, with the peer id that it proves.
+/// The relay's address, with the peer id that it proves, once it listens there.
 async fn address(port: u16) -> anyhow::Result<Multiaddr> {
     let bare: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse()?;
-    let id = Peer::start()?.dial(bare.clone(), None).await?;
-    Ok(bare.with(Protocol::P2p(id)))
+    let (asks, begun) = (Peer::start()?, Instant::now());
+    loop {
+        match asks.dial(bare.clone(), None).await {
+            Ok(id) => return Ok(bare.with(Protocol::P2p(id))),
+            Err(error) if begun.elapsed() > servers::START_TIMEOUT => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
