@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -197,12 +198,8 @@ impl Node {
             supervisor: supervisor.clone(),
         });
         mailbox.start();
-        let p2p = match config.p2p.enabled {
-            true => {
-                Some(Host::start(settings::p2p(config, &records, &cluster, &membership, &metrics, &supervisor)).await?)
-            }
-            false => None,
-        };
+        let peers_parts = || settings::p2p(config, &records, &cluster, &membership, &metrics, &supervisor);
+        let p2p = OptionFuture::from(config.p2p.enabled.then(|| Host::start(peers_parts()))).await.transpose()?;
         let load = (membership.clone(), mailboxes.clone(), metrics.clone());
         supervisor.spawn("load report", regions::report_load(load, config.mailbox.total_bytes, supervisor.token()));
         let federation = match peers {

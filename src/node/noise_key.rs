@@ -1,13 +1,12 @@
 //! The node's Noise key: the operator's, else the cluster's, else one made at the first start and kept in the data
 //! directory.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 
 use crate::config::{Config, StorageBackend};
 use crate::security::cluster_secret::{ClusterSecret, SecretError};
+use crate::security::file;
 use crate::security::noise::{KeyError, PAIR_BYTES, StaticKey};
 
 /// The file in the data directory, as the original relay has it: the private half of the key, then the public one.
@@ -58,45 +57,24 @@ pub fn noise_key(config: &Config, secret: &ClusterSecret) -> Result<StaticKey, N
         return Ok(StaticKey::from_private(rand::random())?);
     }
     let path = config.data_dir.join(FILE);
-    let file = |source| NoiseKeyError::File { path: path.clone(), source };
-    match read(&path) {
+    let failed = |source| NoiseKeyError::File { path: path.clone(), source };
+    match file::read_some(&path, PAIR_BYTES as u64 + 1) {
         Ok(bytes) => {
             StaticKey::from_bytes(&bytes).map_err(|source| NoiseKeyError::Damaged { path: path.clone(), source })
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let key = StaticKey::from_private(rand::random())?;
-            write(&config.data_dir, &key.to_bytes()).map_err(file)?;
+            file::write_private(&config.data_dir, FILE, UNFINISHED, &key.to_bytes()).map_err(failed)?;
             Ok(key)
         }
-        Err(error) => Err(file(error)),
+        Err(error) => Err(failed(error)),
     }
-}
-
-/// A file that is too long is read as far as shows that.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(PAIR_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn write(folder: &Path, bytes: &[u8]) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let unfinished = folder.join(UNFINISHED);
-    // One that a crash has left may be open to others; its mode would stay.
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    std::fs::rename(&unfinished, folder.join(FILE))?;
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use super::*;
 

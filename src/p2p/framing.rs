@@ -1,6 +1,7 @@
 //! Messages on streams, read byte by byte as far as they go and no further.
 
 use std::io;
+use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -42,6 +43,18 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), most: usize) -> Result<
 pub async fn write(stream: &mut (impl AsyncWrite + Unpin), framed: &[u8]) -> io::Result<()> {
     stream.write_all(framed).await?;
     stream.flush().await
+}
+
+/// Answers, if there is an answer, and ends the stream. A peer that does not take its answer within `patience` has gone, or
+/// does without.
+pub async fn finish(mut stream: impl AsyncWrite + Unpin, framed: Option<&[u8]>, patience: Duration) {
+    let answering = async {
+        if let Some(framed) = framed {
+            write(&mut stream, framed).await?;
+        }
+        stream.close().await
+    };
+    drop(tokio::time::timeout(patience, answering).await);
 }
 
 #[cfg(test)]

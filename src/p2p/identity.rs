@@ -1,11 +1,11 @@
 //! The relay's libp2p key. Its peer id is in the settings of every client, so a key is made once and never replaced.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use libp2p::identity::{KeyType, Keypair};
+
+use crate::security::file;
 
 /// The file in the data directory: the protobuf message `PrivateKey` of libp2p, 68 bytes for Ed25519.
 pub const FILE: &str = "p2p_keypair";
@@ -45,7 +45,7 @@ pub enum KeyError {
 pub fn kept(folder: &Path, fallbacks: &[PathBuf]) -> Result<(Keypair, PathBuf), KeyError> {
     let own = folder.join(FILE);
     for path in std::iter::once(&own).chain(fallbacks) {
-        match read(path) {
+        match file::read_some(path, KEY_BYTES as u64 + 1) {
             Ok(bytes) => {
                 let key = decode(&bytes).ok_or_else(|| KeyError::Damaged { path: path.clone() })?;
                 tracing::info!("loaded existing keypair from {}", path.display());
@@ -56,9 +56,9 @@ pub fn kept(folder: &Path, fallbacks: &[PathBuf]) -> Result<(Keypair, PathBuf), 
         }
     }
     let key = Keypair::generate_ed25519();
-    let file = |source| KeyError::File { path: own.clone(), source };
-    let bytes = key.to_protobuf_encoding().map_err(|error| file(io::Error::other(error)))?;
-    write(folder, &bytes).map_err(file)?;
+    let failed = |source| KeyError::File { path: own.clone(), source };
+    let bytes = key.to_protobuf_encoding().map_err(|error| failed(io::Error::other(error)))?;
+    file::write_private(folder, FILE, UNFINISHED, &bytes).map_err(failed)?;
     tracing::info!("saved new keypair to {}", own.display());
     Ok((key, own))
 }
@@ -78,28 +78,6 @@ pub fn dusk_files(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
 fn decode(bytes: &[u8]) -> Option<Keypair> {
     let key = Keypair::from_protobuf_encoding(bytes).ok()?;
     (bytes.len() == KEY_BYTES && key.key_type() == KeyType::Ed25519).then_some(key)
-}
-
-/// A file that is too long is read as far as shows that.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn write(folder: &Path, bytes: &[u8]) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let unfinished = folder.join(UNFINISHED);
-    // One that a crash has left may be open to others; its mode would stay.
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    std::fs::rename(&unfinished, folder.join(FILE))?;
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::AsyncWriteExt;
 use libp2p::{PeerId, Stream};
 
 use crate::p2p::framing::{self, FrameError};
@@ -41,7 +40,7 @@ impl Circuits {
                         hop_status(status, Limit::default())
                     }
                 };
-                finish(stream, &answer).await;
+                framing::finish(stream, Some(&answer), PATIENCE).await;
             }
             Ok(HopRequest::Connect { target }) => match self.connect(connection, &target).await {
                 Ok(connected) => {
@@ -51,12 +50,12 @@ impl Circuits {
                 }
                 Err((status, reason)) => {
                     self.inner.metrics.p2p.refuse_circuit(reason);
-                    finish(stream, &hop_status(status, Limit::default())).await;
+                    framing::finish(stream, Some(&hop_status(status, Limit::default())), PATIENCE).await;
                 }
             },
             Err(status) => {
                 self.inner.metrics.p2p.refuse_stream(status.word());
-                finish(stream, &hop_status(status, Limit::default())).await;
+                framing::finish(stream, Some(&hop_status(status, Limit::default())), PATIENCE).await;
             }
         }
     }
@@ -120,16 +119,6 @@ impl Circuits {
         metrics.ended(end.word());
         tracing::debug!("circuit closed: {source} -> {target}");
     }
-}
-
-/// Answers, and ends the stream.
-async fn finish(mut stream: Stream, answer: &[u8]) {
-    let answering = async {
-        framing::write(&mut stream, answer).await?;
-        stream.close().await
-    };
-    // A peer that does not take its answer has gone, or does without.
-    drop(tokio::time::timeout(PATIENCE, answering).await);
 }
 
 /// Why a peer is not connected: the status that it is told, and one word for figures.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::AsyncWriteExt;
 use libp2p::Stream;
 
 use crate::p2p::framing::{self, FrameError};
@@ -44,14 +43,7 @@ impl Rendezvous {
         let Ok(_room) = self.inner.answers.try_acquire_many(kib) else {
             return metrics.refuse_stream("answers");
         };
-        let finishing = async {
-            if let Some(answer) = answer {
-                framing::write(&mut stream, &answer).await?;
-            }
-            stream.close().await
-        };
-        // A peer that does not take its answer has gone, or does without.
-        drop(tokio::time::timeout(PATIENCE, finishing).await);
+        framing::finish(stream, answer.as_deref(), PATIENCE).await;
     }
 
     async fn answered(&self, connection: &Connection, request: Request) -> Option<Vec<u8>> {
