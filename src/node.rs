@@ -268,6 +268,7 @@ impl Node {
             membership: membership.clone(),
             vault: vault.clone(),
             mailbox: mailbox.clone(),
+            p2p: p2p.clone(),
             federation: federation.clone(),
             leaving: leaving.clone(),
             metrics: metrics.clone(),

@@ -1,6 +1,7 @@
 //! The nodes of one cluster: who is alive, which node holds which principal, who owns which name, and the links
 //! between the nodes.
 
+pub mod absences;
 pub mod claims;
 pub mod convert;
 pub mod cut;

@@ -13,16 +13,22 @@ use futures::future::{BoxFuture, join_all};
 
 use super::convert;
 use super::ends::VaultsAfar;
-use super::links::{AskError, LinkRefused};
-use super::proto::{MailMoved, MailMoving, OwnersQuery, PullPage, PullRequest, frame::Body, reply};
+use super::links::{AskError, FarHalf, LinkRefused};
+use super::proto::{
+    CircuitOpen, Locate, MailMoved, MailMoving, OwnersQuery, PullPage, PullRequest, frame::Body, reply,
+};
 use super::shares::Party;
 use crate::domain::ids::NodeId;
 use crate::domain::offload::Room;
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Principal, Standing};
 use crate::runtime::slot::Slot;
 
-/// How long a peer may take to say who owns a name. Whoever it does not say it of is taken to own nothing there.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long a peer may take to say who owns a name, or where somebody is. Whoever it does not say it of is taken to own
+/// nothing there.
+pub const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// How often it is looked whether a link stands again.
+const RELINKED: Duration = Duration::from_millis(50);
 
 /// A cluster that this node calls, by where the operator says that it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,6 +95,15 @@ pub trait Regions: Send + Sync {
     /// Offers blobs to a peer, to be kept there: what it answers, in their order, and, if that is not all, why.
     fn offload(&self, peer: &PeerName, blobs: Vec<MailMoving>, patience: Duration) -> BoxFuture<'static, Answers>;
 
+    /// Has a peer connect a circuit: the half there, or the status with which it refuses. [`AskError`] after `patience` at
+    /// most.
+    fn circuit(
+        &self,
+        peer: &PeerName,
+        open: CircuitOpen,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Result<FarHalf, i32>, AskError>>;
+
     /// Tells a caller something about a node of this cluster that it asked to be told of.
     ///
     /// # Errors
@@ -148,6 +163,20 @@ impl Afar {
     #[must_use]
     pub fn is_federated(&self) -> bool {
         self.out.is_filled()
+    }
+
+    /// How firmly a peer has a vault or a libp2p peer, `None` if it has not, as it says; nothing if it does not say.
+    /// One whose link has just ended is waited for. Without an end of its own.
+    pub async fn standing_at(&self, peer: &PeerName, whom: &Principal) -> Option<Option<Standing>> {
+        let locate = Locate { principal: Some(convert::principal(whom)) };
+        loop {
+            match self.out.get()?.ask(peer, None, Body::Locate(locate.clone()), PATIENCE).await {
+                Ok(reply::Body::Located(located)) => return Some(convert::standing_from(located.standing())),
+                // Whichever node answers next is asked.
+                Err(AskError::Refused(LinkRefused::Gone)) => tokio::time::sleep(RELINKED).await,
+                _ => return None,
+            }
+        }
     }
 
     /// The keys that own these in other clusters, as far as those that can be asked say in time.

@@ -13,15 +13,16 @@ use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower::util::MapRequestLayer;
 
-use super::callers::Standing;
+use super::callers::{CIRCUITS, Standing};
 use super::inflow::{Admission, BATCH_LIMIT, Inflow, Refused};
 use super::proof::Side;
 use super::proto::federation_server::{Federation, FederationServer};
-use super::proto::{Batch, Frame, Hello, OffloadPart, PullRequest, frame::Body};
+use super::proto::{Batch, CircuitCall, Frame, Hello, OffloadPart, PullRequest, frame::Body};
 use super::queue::Queue;
-use super::{Federation as Ways, Inner, offload, vaults};
+use super::{Federation as Ways, Inner, circuits, offload, vaults};
 use crate::cluster::convert;
 use crate::cluster::links::accept;
+use crate::cluster::links::circuits::PART_LIMIT;
 use crate::cluster::links::held::{Holding, until_sent};
 use crate::cluster::links::stream::Origin;
 use crate::cluster::proto::{Done, OwnersFound, OwnersQuery, PullPage, frame, reply};
@@ -29,8 +30,8 @@ use crate::cluster::regions::{self, Regions};
 use crate::cluster::shares::{Party, Place, Places};
 use crate::security::peer_tls::{Shown, fault};
 
-/// Most calls on one connection of a caller.
-const MAX_STREAMS: u32 = 64;
+/// Most calls on one connection of a caller: all circuits that a party may have, and 64.
+const MAX_STREAMS: u32 = CIRCUITS.party as u32 + 64;
 
 /// Bytes after which a page for a caller ends, and places that it may ask for at a time.
 const PAGE_BYTES: u32 = 1 << 20;
@@ -150,6 +151,20 @@ impl Federation for Service {
         let place = self.place("offers", &self.inner.callers.offers, &party)?;
         asker.admission.admit(OFFER_LIMIT, &self.inner.callers.reading, &party);
         Ok(Response::new(offload::answer(&self.inner, place, asker.origin.shown, parts)))
+    }
+
+    type CircuitStream = circuits::Answer;
+
+    async fn circuit(&self, request: Request<Streaming<CircuitCall>>) -> Result<Response<Self::CircuitStream>, Status> {
+        let (asker, mut calls) = Asker::of(request);
+        let first = timeout(self.inner.settings.timeout, calls.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("nothing was asked for in time"))??;
+        let (hello, part) = first.map(|call| (call.hello, call.part)).unwrap_or_default();
+        let (_, party) = self.admit(hello, &asker, true).await?;
+        let place = self.place("circuits", &self.inner.callers.circuits, &party)?;
+        asker.admission.admit(PART_LIMIT, &self.inner.callers.reading, &party);
+        Ok(Response::new(circuits::answer(&self.inner, place, asker.origin.shown, part, calls)?))
     }
 }
 

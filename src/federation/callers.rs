@@ -20,8 +20,11 @@ use crate::security::peer_tls::Shown;
 /// Links, of which a node has one to each address that it calls, and for a while those that it has lost.
 const LINKS: Limits = Limits { party: 8, address: 64, all: 256 };
 
-/// Connections: a link has up to three.
-const CONNECTIONS: Limits = Limits { party: 3 * LINKS.party, address: 3 * LINKS.address, all: 3 * LINKS.all };
+/// Connections: a link has up to four.
+const CONNECTIONS: Limits = Limits { party: 4 * LINKS.party, address: 4 * LINKS.address, all: 4 * LINKS.all };
+
+/// Circuits that come from other clusters. With what is under way of each a party fills 128 MiB, and all 512 MiB.
+pub const CIRCUITS: Limits = Limits { party: 256, address: 512, all: 1024 };
 
 /// Streams on which blobs are offered; a node offers on one at a time.
 const OFFERS: Limits = Limits { party: 4, address: 8, all: 32 };
@@ -44,6 +47,8 @@ pub struct Callers {
     pub offers: Places,
     /// Pages that are being read.
     pub pulls: Places,
+    /// Circuits.
+    pub circuits: Places,
     /// Bytes of long messages that are being read.
     pub reading: Places,
 }
@@ -85,6 +90,7 @@ impl Callers {
             doors: Doors::new(CONNECTIONS, Arc::new(whose)),
             offers: Places::new(OFFERS),
             pulls: Places::new(PULLS),
+            circuits: Places::new(CIRCUITS),
             reading: Places::new(READING),
         }
     }

@@ -7,6 +7,8 @@
 //! | `call` | calling a peer, and keeping the link |
 //! | `answer` | the port that others call |
 //! | `callers` | who has called, and what one party may have |
+//! | `circuits` | circuits between clusters, either way |
+//! | `window` | how much of a circuit is under way |
 //! | `inflow` | how much is read of whom |
 //! | `proof` | how both prove themselves, and for which relay each may speak |
 //! | `first_keys` | the keys of relays that no certificate names |
@@ -19,6 +21,7 @@
 mod answer;
 mod call;
 mod callers;
+mod circuits;
 mod first_keys;
 pub mod inflow;
 mod leaving;
@@ -30,6 +33,7 @@ pub mod proto;
 mod queue;
 mod vaults;
 mod ways;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

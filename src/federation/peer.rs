@@ -46,6 +46,8 @@ struct State {
     pulls: Option<Channel>,
     /// Where blobs are offered to it, likewise.
     offers: Option<Channel>,
+    /// Where circuits are connected, likewise.
+    circuits: Option<Channel>,
     hello: Option<Hello>,
     capacity: Option<Capacity>,
     round_trip: Option<Duration>,
@@ -88,7 +90,7 @@ pub struct PeerStatus {
 impl State {
     /// Its link does not stand.
     fn unlink(&mut self) {
-        (self.queue, self.pulls, self.offers) = (None, None, None);
+        (self.queue, self.pulls, self.offers, self.circuits) = (None, None, None, None);
     }
 
     /// A connection that lasts as long as the link.
@@ -211,6 +213,14 @@ impl Peer {
     /// [`LinkRefused::Gone`] without a link.
     pub fn offers(&self, make: impl FnOnce() -> Channel) -> Result<Channel, LinkRefused> {
         self.state.lock().of_link(|state| &mut state.offers, make)
+    }
+
+    /// Where circuits are connected, likewise.
+    ///
+    /// # Errors
+    /// [`LinkRefused::Gone`] without a link.
+    pub fn circuits(&self, make: impl FnOnce() -> Channel) -> Result<Channel, LinkRefused> {
+        self.state.lock().of_link(|state| &mut state.circuits, make)
     }
 
     pub fn holds(&self, capacity: Capacity) {

@@ -1,10 +1,10 @@
-//! Frames about vaults: which may cross in which direction, and to whom they are handed.
+//! Frames about vaults, and questions for libp2p peers: which may cross in which direction, and to whom they are handed.
 
 use std::sync::Arc;
 
 use super::peer::Peer;
 use super::proto::{Vault, frame};
-use super::{Federation, Inner, callers, ways};
+use super::{Federation, Inner, callers, circuits, ways};
 use crate::cluster::proto::{Principal, frame::Body, reply};
 use crate::cluster::regions::{Caller, Regions};
 use crate::domain::ids::NodeId;
@@ -28,6 +28,9 @@ pub fn asked(inner: &Arc<Inner>, caller: u64, state: &callers::Caller, ask: u64,
     };
     let body = vault.frame.and_then(|frame| frame.body).filter(|body| is_of_caller(body) && has_short_names(body));
     match (body, inner.cluster.afar.vault.get()) {
+        (Some(Body::Locate(locate)), _) if circuits::is_of_peer(&locate) => {
+            circuits::locate(inner, caller, ask, &locate)
+        }
         (Some(body), Some(service)) => service.asked(Caller(caller), ask, body),
         _ => refuse("unfit_frame"),
     }

@@ -13,9 +13,9 @@ use super::answer::PAGE_LIMIT;
 use super::inflow::PeerCodec;
 use super::peer::Peer;
 use super::proto::{Mail, PullRequest, frame};
-use super::{Federation, Inner, call, offload, vaults};
-use crate::cluster::links::{AskError, LinkRefused};
-use crate::cluster::proto::{self, MailMoving, PullPage, frame::Body, reply};
+use super::{Federation, Inner, call, circuits, offload, vaults};
+use crate::cluster::links::{AskError, FarHalf, LinkRefused};
+use crate::cluster::proto::{self, CircuitOpen, MailMoving, PullPage, frame::Body, reply};
 use crate::cluster::regions::{Answers, Caller, PeerName, Regions};
 use crate::cluster::shares::Party;
 use crate::domain::ids::NodeId;
@@ -101,6 +101,23 @@ impl Regions for Federation {
             match peer {
                 Ok(peer) => offload::offer(&inner, &peer, blobs, patience).await,
                 Err(refused) => (Vec::new(), Some(refused.into())),
+            }
+        }
+        .boxed()
+    }
+
+    fn circuit(
+        &self,
+        peer: &PeerName,
+        open: CircuitOpen,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Result<FarHalf, i32>, AskError>> {
+        let (inner, peer) = (self.inner.clone(), self.peer(peer));
+        async move {
+            match tokio::time::timeout(patience, circuits::open(&inner, &peer?, open)).await {
+                Ok(Ok(answer)) => Ok(answer),
+                Ok(Err(status)) => Err(AskError::Failed(status.message().to_owned())),
+                Err(_) => Err(AskError::TimedOut),
             }
         }
         .boxed()

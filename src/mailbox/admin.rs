@@ -68,5 +68,6 @@ fn info(session: &Arc<Session>) -> SessionInfo {
         since: None,
         idle: Some(session.idle()),
         queued: session.channel.outbox.queued_bytes(),
+        relayed: None,
     }
 }

@@ -15,7 +15,9 @@ use tokio::sync::mpsc;
 use crate::cluster::Cluster;
 use crate::cluster::membership::Membership;
 use crate::observe::metrics::Metrics;
+use crate::runtime::sessions::{SessionInfo, Wanted};
 use crate::runtime::supervisor::Supervisor;
+use crate::runtime::time;
 use crate::security::admission::{Admission, AdmissionLimits};
 use crate::store::{Records, StoreError};
 use crate::wire::p2p::peer_record::STANDARD;
@@ -24,6 +26,7 @@ use super::addresses::{Addresses, FACT};
 use super::circuit::{CircuitLimits, CircuitParts, Circuits, HOP};
 use super::identity::{self, KeyError};
 use super::observed::Observed;
+use super::peers::Peers;
 use super::rendezvous::{RENDEZVOUS, Rendezvous, RendezvousLimits, RendezvousParts};
 use super::streams::{Connection, Door, Serve, ip_of};
 use super::swarm::{Spoken, SpokenEvent, SwarmError, swarm};
@@ -131,6 +134,7 @@ pub struct Host {
     /// Where peers reach it.
     pub addresses: Arc<Addresses>,
     circuits: Circuits,
+    peers: Arc<Peers>,
     commands: mpsc::Sender<Command>,
     supervisor: Supervisor,
 }
@@ -179,7 +183,8 @@ impl Host {
             let refused = Box::new(move |why| metrics.p2p.refuse_connection(why));
             Door { admission: admission.clone(), per_peer: settings.connections_per_peer, refused }
         };
-        let served = Arc::new(Served { circuits: circuits.clone(), rendezvous, metrics });
+        let peers = Arc::<Peers>::default();
+        let served = Arc::new(Served { circuits: circuits.clone(), rendezvous, peers: peers.clone(), metrics });
         let mut swarm = swarm(&key, door, served, settings.idle)?;
         let listening = listen(&mut swarm, &settings.listen).await?;
         let (commands, wanted) = mpsc::channel(COMMANDS);
@@ -204,7 +209,7 @@ impl Host {
             stop.run_until_cancelled(running.run()).await;
             Ok::<(), std::convert::Infallible>(())
         });
-        Ok(Self { peer, listening: listening.into(), addresses, circuits, commands, supervisor })
+        Ok(Self { peer, listening: listening.into(), addresses, circuits, peers, commands, supervisor })
     }
 
     /// Leaves service: no places are given or kept for longer, and peers that have one are disconnected, a part at a
@@ -225,6 +230,34 @@ impl Host {
     #[must_use]
     pub fn circuits(&self) -> usize {
         self.circuits.open()
+    }
+
+    /// Connections of peers, which are all in one part.
+    #[must_use]
+    pub fn sessions(&self, wanted: Wanted) -> Vec<SessionInfo> {
+        let shown = |standing: super::peers::Standing| {
+            let connection = &standing.connection;
+            SessionInfo {
+                number: standing.number,
+                name: connection.peer.to_base58(),
+                mailbox: String::new(),
+                address: ip_of(&connection.remote),
+                polling: false,
+                proven: true,
+                sealed: true,
+                since: Some(standing.since),
+                idle: None,
+                queued: 0,
+                relayed: Some(self.circuits.of(connection)),
+            }
+        };
+        self.peers.wanted(wanted).into_iter().map(shown).collect()
+    }
+
+    /// Ends a connection; false if there is none of that number, or too much else is to be done.
+    #[must_use]
+    pub fn disconnect(&self, number: u64) -> bool {
+        self.peers.of(number).is_some_and(|connection| self.commands.try_send(Command::Close(connection)).is_ok())
     }
 
     async fn send_away(&self) {
@@ -296,6 +329,7 @@ async fn listen(swarm: &mut Swarm<Spoken>, wanted: &[Multiaddr]) -> Result<Vec<M
 struct Served {
     circuits: Circuits,
     rendezvous: Rendezvous,
+    peers: Arc<Peers>,
     metrics: Arc<Metrics>,
 }
 
@@ -309,11 +343,13 @@ impl Serve for Served {
     }
 
     fn opened(&self, connection: &Arc<Connection>) {
+        self.peers.enter(connection, time::now());
         let total = self.metrics.p2p.connections.inc() + 1;
         tracing::debug!("peer connected: {} (total connections: {total})", connection.peer);
     }
 
     fn closed(&self, connection: &Arc<Connection>) {
+        self.peers.leave(connection);
         self.metrics.p2p.connections.dec();
         tracing::debug!("peer disconnected: {}", connection.peer);
         self.circuits.closed(connection);

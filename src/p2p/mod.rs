@@ -9,6 +9,7 @@ mod framing;
 mod host;
 pub mod identity;
 mod observed;
+mod peers;
 pub mod rendezvous;
 pub mod streams;
 mod swarm;

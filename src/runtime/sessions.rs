@@ -22,7 +22,7 @@ pub struct Wanted {
 pub struct SessionInfo {
     /// Unique among the sessions of its service at this node.
     pub number: u64,
-    /// The vault's id, or the client's.
+    /// The vault's id, the client's, or the libp2p peer's.
     pub name: String,
     /// The name of its mailbox; empty if it has none.
     pub mailbox: String,
@@ -32,7 +32,7 @@ pub struct SessionInfo {
     pub polling: bool,
     /// Whether its client has proven a key.
     pub proven: bool,
-    /// Whether frames are sealed by Noise.
+    /// Whether what is said is sealed by Noise, or as libp2p seals it.
     pub sealed: bool,
     /// When it registered, if that is known.
     pub since: Option<Millis>,
@@ -40,6 +40,17 @@ pub struct SessionInfo {
     pub idle: Option<Duration>,
     /// What waits to be written to it, in bytes.
     pub queued: usize,
+    /// Of a libp2p peer's connection, what it has of the relay.
+    pub relayed: Option<Relayed>,
+}
+
+/// What a libp2p peer has of its relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relayed {
+    /// Whether it has a reservation by this connection.
+    pub reserved: bool,
+    /// Its circuits with a half at this node, by whichever connection.
+    pub circuits: usize,
 }
 
 impl Wanted {

@@ -75,5 +75,6 @@ fn info(number: u64, vault: &VaultId, epoch: Epoch, outbox: Option<&Outbox>, pro
         since: Some(Millis(epoch.0 >> 16)),
         idle: None,
         queued: outbox.map_or(0, Outbox::queued_bytes),
+        relayed: None,
     }
 }

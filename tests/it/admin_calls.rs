@@ -13,7 +13,10 @@ use waystation::edge::admin::proto::{
 
 use crate::support::admin::{admin, printed};
 use crate::support::cluster::{SECRET, figure};
-use crate::support::{LONG_PATIENCE, TestMailbox, TestNode, TestVault, id, in_time, within};
+use crate::support::peer::TestPeer;
+use crate::support::{LONG_PATIENCE, TestMailbox, TestNode, TestVault, id, in_time, until, within};
+
+use super::p2p_circuits::{P2P, relay};
 
 const VAULT: &str = "vault_demo01";
 
@@ -234,4 +237,26 @@ async fn a_node_that_dies_takes_its_port_along() {
     let ended = in_time("the stream ends", events.message()).await;
     assert!(matches!(ended, Ok(None) | Err(_)));
     in_time("the node stops", stopping).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_libp2p_peers_are_listed_and_ended() {
+    let node = TestNode::start(P2P).await;
+    let (target, source) = (TestPeer::start(), TestPeer::start());
+    target.reserve(&relay(&node)).await.unwrap();
+    source.dial_through(&relay(&node), target.id).await.unwrap();
+    let mut client = admin(&node).await;
+    let status = client.node_status(NodeStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((status.p2p_connections, status.reservations, status.circuits), (2, 1, 1));
+    let (listed, pages) = sessions(&node, 1, true).await;
+    assert_eq!((listed.len(), pages), (2, 2));
+    let of = |peer: &TestPeer| listed.iter().find(|session| session.name == peer.id.to_base58()).unwrap();
+    let shown = |peer: &TestPeer| (of(peer).reserved, of(peer).circuits, of(peer).address.clone());
+    assert_eq!(shown(&target), (true, 1, "127.0.0.1".to_owned()));
+    assert_eq!(shown(&source), (false, 1, "127.0.0.1".to_owned()));
+    let request = DisconnectSessionRequest { id: of(&target).id.clone(), cut: false };
+    client.disconnect_session(request.clone()).await.unwrap();
+    until("its connection has ended", || node.node().metrics.p2p.connections.get() == 1).await;
+    assert_eq!(node.node().metrics.p2p.reservations.get(), 0);
+    assert_eq!(client.disconnect_session(request).await.unwrap_err().code(), Code::NotFound);
 }

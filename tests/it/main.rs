@@ -54,6 +54,7 @@ mod mailbox_torture;
 mod operator;
 mod p2p_circuits;
 mod p2p_limits;
+mod p2p_regions;
 mod p2p_rendezvous;
 mod protos;
 mod push_tls;

@@ -180,13 +180,13 @@ async fn a_node_that_drains_sends_its_peers_away_and_lets_circuits_end() {
     draining.await.unwrap();
 }
 
-async fn fill(mut stream: libp2p::Stream) {
+pub async fn fill(mut stream: libp2p::Stream) {
     use futures::AsyncWriteExt;
 
     let block = vec![1; 64 << 10];
     while stream.write_all(&block).await.is_ok() {}
 }
 
-fn reason(reason: &'static str) -> waystation::observe::metrics::Reason {
+pub fn reason(reason: &'static str) -> waystation::observe::metrics::Reason {
     waystation::observe::metrics::Reason { reason }
 }

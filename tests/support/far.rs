@@ -15,7 +15,7 @@ use tonic_prost::ProstCodec;
 use waystation::cluster::proto::{self, PullPage, Reply, frame::Body, reply};
 use waystation::domain::ids::NodeId;
 use waystation::federation::proto::federation_server::{Federation, FederationServer};
-use waystation::federation::proto::{Batch, Frame, Hello, OffloadPart, PullRequest, Vault, frame};
+use waystation::federation::proto::{Batch, CircuitCall, Frame, Hello, OffloadPart, PullRequest, Vault, frame};
 
 use super::{TestNode, in_time};
 
@@ -213,6 +213,12 @@ impl Federation for Callee {
 
     async fn offload(&self, _: Request<Streaming<OffloadPart>>) -> Result<Response<Self::OffloadStream>, Status> {
         Err(Status::unimplemented("no mail here"))
+    }
+
+    type CircuitStream = Pin<Box<dyn Stream<Item = Result<proto::CircuitPart, Status>> + Send>>;
+
+    async fn circuit(&self, _: Request<Streaming<CircuitCall>>) -> Result<Response<Self::CircuitStream>, Status> {
+        Err(Status::unimplemented("no peers here"))
     }
 }
 

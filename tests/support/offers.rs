@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use waystation::cluster::links::{AskError, LinkRefused};
-use waystation::cluster::proto::{MailMoved, MailMoving, PullPage, PullRequest, frame::Body, reply};
+use waystation::cluster::links::{AskError, FarHalf, LinkRefused};
+use waystation::cluster::proto::{CircuitOpen, MailMoved, MailMoving, PullPage, PullRequest, frame::Body, reply};
 use waystation::cluster::regions::{Answers, Caller, PeerName, Regions};
 use waystation::cluster::shares::Party;
 use waystation::domain::ids::NodeId;
@@ -170,6 +170,15 @@ impl Regions for Offers {
             (answers, error)
         }
         .boxed()
+    }
+
+    fn circuit(
+        &self,
+        peer: &PeerName,
+        open: CircuitOpen,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Result<FarHalf, i32>, AskError>> {
+        self.real.circuit(peer, open, patience)
     }
 
     fn tell(&self, caller: Caller, about: &NodeId, body: Body) -> Result<(), LinkRefused> {

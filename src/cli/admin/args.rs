@@ -177,4 +177,5 @@ pub(super) struct PurgeArgs {
 pub(super) enum ServiceName {
     Vault,
     Mailbox,
+    P2p,
 }

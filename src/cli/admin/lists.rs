@@ -3,7 +3,6 @@
 use super::Out;
 use super::args::ServiceName;
 use super::print::{ago, bytes, duration, flag};
-use crate::edge::admin::names::word;
 use crate::edge::admin::proto::{
     GetConfigRequest, ListBackupsRequest, ListMailboxesRequest, ListMembersRequest, ListSessionsRequest,
     ListTasksRequest, Member, Service, Session,
@@ -11,6 +10,11 @@ use crate::edge::admin::proto::{
 
 /// Sessions that are asked for at a time.
 const PAGE: usize = 1000;
+
+const SESSIONS: [&str; 12] = [
+    "session", "name", "mailbox", "from", "since", "idle", "waiting", "proven", "sealed", "polls", "reserved",
+    "circuits",
+];
 
 const MEMBERS: [&str; 6] = ["node", "state", "region", "version", "grpc", "gossip"];
 
@@ -30,6 +34,7 @@ impl Out {
             None => Service::Unspecified,
             Some(ServiceName::Vault) => Service::Vault,
             Some(ServiceName::Mailbox) => Service::Mailbox,
+            Some(ServiceName::P2p) => Service::P2p,
         };
         let (mut sessions, mut token) = (Vec::new(), String::new());
         while sessions.len() < limit {
@@ -42,8 +47,7 @@ impl Out {
                 break;
             }
         }
-        let heads = ["session", "name", "mailbox", "from", "since", "idle", "waiting", "proven", "sealed", "polls"];
-        self.list(&heads, &sessions, session)?;
+        self.list(&SESSIONS, &sessions, session)?;
         if !token.is_empty() && !self.json {
             println!("and more: see --limit");
         }
@@ -112,10 +116,12 @@ pub(super) fn member(member: &Member) -> Vec<String> {
 fn session(session: &Session) -> Vec<String> {
     // The mailbox of most clients has their name.
     let mailbox = if session.mailbox == session.name { String::new() } else { session.mailbox.clone() };
-    let is_mailbox = word(session.service().as_str_name(), "SERVICE_") == "mailbox";
+    let is_mailbox = session.service() == Service::Mailbox;
     let idle = if is_mailbox { duration(std::time::Duration::from_millis(session.idle_ms)) } else { String::new() };
-    let flags = [session.proven, session.sealed, session.polling].map(flag);
+    let is_peer = session.service() == Service::P2p;
+    let flags = [session.proven, session.sealed, session.polling, session.reserved].map(flag);
+    let circuits = if is_peer { session.circuits.to_string() } else { String::new() };
     let first = [session.id.clone(), session.name.clone(), mailbox, session.address.clone()];
     let waiting = bytes(session.queued_bytes);
-    first.into_iter().chain([ago(session.since_ms), idle, waiting]).chain(flags).collect()
+    first.into_iter().chain([ago(session.since_ms), idle, waiting]).chain(flags).chain([circuits]).collect()
 }

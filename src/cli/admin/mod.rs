@@ -113,6 +113,13 @@ impl Out {
             ("clients at", format!("{}, {} WebSockets", node.listen, node.websockets)),
             ("vaults", format!("{}, {} requests wait for an answer", node.vaults, node.pending_requests)),
             ("mailboxes", format!("{} sessions, {} blobs wait", node.mailbox_sessions, node.blobs)),
+            (
+                "peers",
+                format!(
+                    "{} libp2p connections, {} reservations, {} circuits",
+                    node.p2p_connections, node.reservations, node.circuits
+                ),
+            ),
             ("stored", format!("{} of {}", bytes(node.blob_bytes), bytes(node.blob_bytes_max))),
             (
                 "cluster",

@@ -11,7 +11,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use futures::{AsyncRead, AsyncWrite, StreamExt};
+use futures::stream::BoxStream;
+use futures::{AsyncRead, AsyncWrite, Stream, StreamExt};
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,21 +33,37 @@ const CIRCUIT: PathAndQuery = PathAndQuery::from_static("/waystation.cluster.v1.
 const PART_BYTES: usize = 64 << 10;
 
 /// Largest part on the wire: its bytes and what says so.
-const MESSAGE_LIMIT: usize = PART_BYTES + 1024;
+pub const PART_LIMIT: usize = PART_BYTES + 1024;
 
 /// Parts that may wait to be sent: one under way, one behind it.
-const PARTS: usize = 2;
+pub const PARTS: usize = 2;
 
-/// Who has the other halves of circuits that begin at other nodes. Called as they come; must not block.
+/// How far a circuit that comes from elsewhere may be handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Not at all: it comes from a node of this cluster.
+    Node,
+    /// To the node of this cluster that holds its target: it comes from another cluster.
+    Cluster,
+}
+
+/// Who has the other halves of circuits that begin elsewhere. Called as they come; must not block.
 pub trait Exchange: Send + Sync {
-    /// That node wants its half connected to one here. What becomes of it is answered first, by [`FarHalf::answer`].
-    fn circuit(&self, from: &NodeRun, open: CircuitOpen, half: FarHalf);
+    /// A half that is elsewhere is to be connected to one here. What becomes of it is answered first, by
+    /// [`FarHalf::answer`].
+    fn circuit(&self, reach: Reach, open: CircuitOpen, half: FarHalf);
 }
 
 impl Links {
     /// Says who has the other halves of circuits. Later calls have no effect.
     pub fn exchange_with(&self, exchange: Arc<dyn Exchange>) {
         self.inner.exchange.fill(exchange);
+    }
+
+    /// Who has them, once it is there.
+    #[must_use]
+    pub fn exchange(&self) -> Option<Arc<dyn Exchange>> {
+        self.inner.exchange.get()
     }
 
     /// Has that run of that node connect a circuit: the half there, or the status with which it refuses.
@@ -73,34 +90,46 @@ impl Links {
 
 async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>, open: CircuitOpen) -> Result<Result<FarHalf, i32>, Status> {
     let channel = peer.circuits.get_or_init(|| circuits_channel(inner, peer)).clone();
-    let mut grpc = Grpc::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(PART_LIMIT);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let (sender, parts) = mpsc::channel(PARTS);
     let first = futures::stream::iter([CircuitPart { part: Some(Part::Open(open)) }]);
     let request = Request::new(first.chain(ReceiverStream::new(parts)));
     let codec = ProstCodec::<CircuitPart, CircuitPart>::default();
-    let incoming = grpc.streaming(request, CIRCUIT, codec).await?.into_inner();
-    let mut half = FarHalf::new(sender, incoming);
-    match half.incoming.message().await?.and_then(|part| part.part) {
-        Some(Part::Status(OK)) => Ok(Ok(half)),
-        Some(Part::Status(refused)) => Ok(Err(refused)),
-        _ => Err(Status::internal("that node said nothing of the circuit")),
-    }
+    let mut incoming = grpc.streaming(request, CIRCUIT, codec).await?.into_inner();
+    Ok(status(&mut incoming).await?.map(|()| FarHalf::new(sender, incoming)))
 }
 
 /// The status of a circuit that stands (circuit relay version 2, "Status codes").
 const OK: i32 = 100;
 
-/// The half of a circuit that is at another node.
+/// What became of a circuit, as the first part of the answer says; the status with which it is refused.
+///
+/// # Errors
+/// When the call fails before.
+pub async fn status(answer: &mut Streaming<CircuitPart>) -> Result<Result<(), i32>, Status> {
+    match answer.message().await?.and_then(|part| part.part) {
+        Some(Part::Status(OK)) => Ok(Ok(())),
+        Some(Part::Status(refused)) => Ok(Err(refused)),
+        _ => Err(Status::internal("nothing was said of the circuit")),
+    }
+}
+
+/// The half of a circuit that is at another node, or in another cluster.
 pub struct FarHalf {
     outgoing: PollSender<CircuitPart>,
-    incoming: Streaming<CircuitPart>,
+    incoming: BoxStream<'static, Result<CircuitPart, Status>>,
     current: Bytes,
     ended: bool,
 }
 
 impl FarHalf {
-    fn new(outgoing: mpsc::Sender<CircuitPart>, incoming: Streaming<CircuitPart>) -> Self {
+    /// Of which this is said, and that heard.
+    pub fn new(
+        outgoing: mpsc::Sender<CircuitPart>,
+        incoming: impl Stream<Item = Result<CircuitPart, Status>> + Send + 'static,
+    ) -> Self {
+        let incoming = incoming.boxed();
         Self { outgoing: PollSender::new(outgoing), incoming, current: Bytes::new(), ended: false }
     }
 
@@ -165,15 +194,10 @@ pub type Answer = ReceiverStream<CircuitPart>;
 
 impl Inner {
     /// Another node's call, of which the first part has been read.
-    pub fn connected(
-        &self,
-        from: &NodeRun,
-        open: CircuitOpen,
-        parts: Streaming<CircuitPart>,
-    ) -> Result<Answer, Status> {
+    pub fn connected(&self, open: CircuitOpen, parts: Streaming<CircuitPart>) -> Result<Answer, Status> {
         let exchange = self.exchange.get().ok_or_else(|| Status::unavailable("this node keeps no circuits"))?;
         let (sender, answer) = mpsc::channel(PARTS);
-        exchange.circuit(from, open, FarHalf::new(sender, parts));
+        exchange.circuit(Reach::Node, open, FarHalf::new(sender, parts));
         Ok(ReceiverStream::new(answer))
     }
 }

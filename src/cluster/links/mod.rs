@@ -8,7 +8,7 @@
 
 pub mod accept;
 pub mod asks;
-mod circuits;
+pub mod circuits;
 mod client;
 mod codec;
 pub mod counted;
@@ -41,7 +41,7 @@ use crate::runtime::supervisor::Supervisor;
 use crate::security::tls::ClusterTls;
 
 use asks::Asks;
-pub use circuits::{Exchange, FarHalf};
+pub use circuits::{Exchange, FarHalf, Reach};
 pub use client::TIMEOUT_CONNECT;
 pub use pulls::Holder;
 use pulls::Places;

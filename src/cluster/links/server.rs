@@ -138,8 +138,8 @@ impl Cluster for Service {
         let Some(Part::Open(open)) = first.and_then(|part| part.part) else {
             return Err(Status::invalid_argument("nothing was asked for"));
         };
-        let from = self.check(open.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
-        let answer = self.inner.connected(&from, open, parts)?;
+        self.check(open.hello.as_ref().ok_or_else(|| Status::invalid_argument("no hello"))?)?;
+        let answer = self.inner.connected(open, parts)?;
         Ok(Response::new(Box::pin(answer.map(Ok))))
     }
 }

@@ -52,6 +52,7 @@ use crate::federation::Federation;
 use crate::mailbox::MailboxService;
 use crate::observe::logs::LogHandle;
 use crate::observe::metrics::Metrics;
+use crate::p2p::Host;
 use crate::runtime::leaving::{Leaving, Phase};
 use crate::runtime::supervisor::Supervisor;
 use crate::security::reload::Reloaded;
@@ -99,6 +100,8 @@ pub struct AdminParts {
     pub vault: VaultService,
     /// The mailbox service.
     pub mailbox: MailboxService,
+    /// The service for libp2p peers, if there is one.
+    pub p2p: Option<Host>,
     /// Its part in the federation, if it has one.
     pub federation: Option<Federation>,
     /// Whether it is in service.

@@ -24,7 +24,7 @@ const MAILBOXES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The services in the order in which their sessions are listed.
-const SERVICES: [proto::Service; 2] = [proto::Service::Vault, proto::Service::Mailbox];
+const SERVICES: [proto::Service; 3] = [proto::Service::Vault, proto::Service::Mailbox, proto::Service::P2p];
 
 /// Where a page begins: behind the session of that number in that part of that service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +92,7 @@ impl Service {
         let found = match service {
             proto::Service::Vault => self.parts.vault.disconnect(number, cut),
             proto::Service::Mailbox => self.parts.mailbox.disconnect(number, cut),
+            proto::Service::P2p => self.parts.p2p.as_ref().is_some_and(|p2p| p2p.disconnect(number)),
             proto::Service::Unspecified => false,
         };
         found.then_some(()).ok_or_else(|| Status::not_found("there is no session of that id at this node"))
@@ -122,6 +123,7 @@ impl Service {
         match service {
             proto::Service::Vault => self.parts.vault.session_parts(),
             proto::Service::Mailbox => self.parts.mailbox.session_parts(),
+            proto::Service::P2p => usize::from(self.parts.p2p.is_some()),
             proto::Service::Unspecified => 0,
         }
     }
@@ -130,6 +132,7 @@ impl Service {
         match service {
             proto::Service::Vault => self.parts.vault.sessions(wanted),
             proto::Service::Mailbox => self.parts.mailbox.sessions(wanted),
+            proto::Service::P2p => self.parts.p2p.as_ref().map(|p2p| p2p.sessions(wanted)).unwrap_or_default(),
             proto::Service::Unspecified => Vec::new(),
         }
     }
@@ -148,6 +151,8 @@ impl Service {
             since_ms: info.since.map_or(0, |since| since.0),
             idle_ms: info.idle.map_or(0, |idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
             queued_bytes: info.queued as u64,
+            reserved: info.relayed.is_some_and(|relayed| relayed.reserved),
+            circuits: info.relayed.map_or(0, |relayed| u32::try_from(relayed.circuits).unwrap_or(u32::MAX)),
         }
     }
 

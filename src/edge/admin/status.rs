@@ -34,6 +34,9 @@ impl Service {
             blob_bytes: held.bytes,
             blob_bytes_max: most,
             store_error,
+            p2p_connections: gauge(metrics.p2p.connections.get()),
+            reservations: gauge(metrics.p2p.reservations.get()),
+            circuits: gauge(metrics.p2p.circuits.get()),
         }
     }
 

@@ -82,11 +82,11 @@ impl FederationMetrics {
         r.register("frames_sent", "Frames sent to other clusters", m.frames_sent.clone());
         r.register("frames_received", "Frames from other clusters", m.frames_received.clone());
         r.register("queued_bytes", "Bytes that wait for other clusters", m.queued_bytes.clone());
-        r.register("lookups", "Vaults that peers were asked for, by outcome", m.lookups.clone());
-        r.register("silent", "Peers that did not say in time whether they have a vault", m.silent.clone());
+        r.register("lookups", "Vaults and libp2p peers that peers were asked for, by outcome", m.lookups.clone());
+        r.register("silent", "Peers that did not say in time whether they have somebody", m.silent.clone());
         r.register("lapsed", "Requests that a peer took and did not answer", m.lapsed.clone());
         r.register("names_refused", "Registrations refused on a peer's word", m.names_refused.clone());
-        r.register("lookups_answered", "Vaults that callers asked for", m.lookups_answered.clone());
+        r.register("lookups_answered", "Vaults and libp2p peers that callers asked for", m.lookups_answered.clone());
         r.register("requests_sent", "Requests sent to other clusters", m.requests_sent.clone());
         r.register("requests_received", "Requests of other clusters", m.requests_received.clone());
         r.register("requests_open", "Requests of other clusters that have not ended", m.requests_open.clone());

@@ -22,7 +22,7 @@ pub struct P2pMetrics {
     pub reservations_refused: Family<Reason, Counter>,
     /// Circuits that this node carries a half of.
     pub circuits: Gauge,
-    /// Circuits that were asked for here and stand, by where the other half is: `here`, `node`.
+    /// Circuits that were asked for here and stand, by where the other half is: `here`, `node`, `region`.
     pub circuits_opened: Family<Reason, Counter>,
     /// Circuits that were asked for here and refused, by why.
     pub circuits_refused: Family<Reason, Counter>,

@@ -1,15 +1,16 @@
-//! The other half of a circuit: at this node, or at the one that holds the peer.
+//! The other half of a circuit: at this node, at the one that holds the peer, or in another cluster.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::{AsyncRead, AsyncWrite};
 use libp2p::{PeerId, Stream};
+use prometheus_client::metrics::counter::Counter;
 
-use crate::cluster::links::{Exchange, FarHalf};
+use crate::cluster::links::{Exchange, FarHalf, Reach};
 use crate::cluster::presence::Located;
 use crate::cluster::proto::CircuitOpen;
-use crate::domain::ids::NodeRun;
 use crate::p2p::framing::{self, FrameError};
 use crate::p2p::streams::Connection;
 use crate::wire::p2p::circuit::{MAX_MESSAGE_BYTES, Status, read_stop, stop_connect};
@@ -17,14 +18,17 @@ use crate::wire::p2p::circuit::{MAX_MESSAGE_BYTES, Status, read_stop, stop_conne
 use super::hop::{NotConnected, peer};
 use super::limits::CircuitLimits;
 use super::quota::Circuit;
-use super::splice::splice;
+use super::splice::{End, splice};
 use super::{Circuits, STOP, principal};
 
 /// How long the peer that is reached may take to agree.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long another node may take to reach it.
-const FAR_PATIENCE: Duration = Duration::from_secs(12);
+pub(super) const FAR_PATIENCE: Duration = Duration::from_secs(12);
+
+/// Why a peer is not connected whose node has just gone.
+const LOST: &str = "lost";
 
 /// The half of a circuit that leads to the peer that is reached.
 pub(super) enum Half {
@@ -32,6 +36,8 @@ pub(super) enum Half {
     Here(Stream),
     /// At another.
     There(Box<FarHalf>),
+    /// In another cluster.
+    Afar(Box<FarHalf>),
 }
 
 /// A circuit whose other half agrees.
@@ -54,6 +60,15 @@ impl Half {
         match self {
             Self::Here(_) => "here",
             Self::There(_) => "node",
+            Self::Afar(_) => "region",
+        }
+    }
+
+    /// Carries what comes by `stream`, and back, to its end.
+    pub async fn splice(self, stream: impl AsyncRead + AsyncWrite + Unpin, limits: &CircuitLimits, carried: &Counter) -> End {
+        match self {
+            Self::Here(other) => splice(stream, other, limits, carried).await,
+            Self::There(other) | Self::Afar(other) => splice(stream, *other, limits, carried).await,
         }
     }
 }
@@ -79,11 +94,20 @@ impl Circuits {
         }
         let place = inner.quota.enter(&limits, self.ends(source, target, account));
         let place = place.map_err(|full| (Status::ResourceLimitExceeded, full.word()))?;
-        let half = match self.stop(source, target, &limits).await {
-            Err((Status::NoReservation, _)) => self.elsewhere(source, target).await,
-            here => here.map(Half::Here),
+        let half = match self.in_cluster(source, target, &limits).await {
+            // Who is about to come back may have come to another cluster.
+            Err(not @ ((Status::NoReservation, _) | (_, LOST))) => self.afar(source, target).await.unwrap_or(Err(not)),
+            connected => connected,
         };
         Ok(Connected { half: half?, source, target, limits, place })
+    }
+
+    /// The half that leads to the target, if it has its place in this cluster.
+    async fn in_cluster(&self, source: PeerId, target: PeerId, limits: &CircuitLimits) -> Result<Half, NotConnected> {
+        match self.stop(source, target, limits).await {
+            Err((Status::NoReservation, _)) => self.elsewhere(source, target).await,
+            here => here.map(Half::Here),
+        }
     }
 
     /// Has the target take the circuit, if it has its place here.
@@ -127,17 +151,12 @@ impl Circuits {
             Located::At { run, .. } => run,
             Located::Absent => return Err((Status::NoReservation, "no_reservation")),
             // It comes back to another node soon; whoever asks may ask again.
-            Located::Lost(_) => return Err((Status::ConnectionFailed, "lost")),
+            Located::Lost(_) => return Err((Status::ConnectionFailed, LOST)),
             Located::Unreachable => return Err((Status::ConnectionFailed, "unreachable")),
         };
         let open = CircuitOpen { hello: None, source: source.to_bytes().into(), target: target.to_bytes().into() };
         match self.inner.cluster.links.circuit(&run, open, FAR_PATIENCE).await {
-            Ok(Ok(half)) => Ok(Half::There(Box::new(half))),
-            Ok(Err(code)) => match Status::from_code(code) {
-                Some(Status::NoReservation) => Err((Status::NoReservation, "moved")),
-                Some(status) => Err((status, "refused_there")),
-                None => Err((Status::ConnectionFailed, "node_failed")),
-            },
+            Ok(answered) => answered.map(|half| Half::There(Box::new(half))).map_err(refused),
             Err(error) => {
                 tracing::debug!(node = %run, %error, "a circuit was not connected");
                 Err((Status::ConnectionFailed, "node_failed"))
@@ -145,13 +164,13 @@ impl Circuits {
         }
     }
 
-    /// Connects the half of another node to the peer here, and carries it to its end.
-    async fn exchange(&self, open: &CircuitOpen, mut half: FarHalf) {
+    /// Connects a half that is elsewhere to its target, as far as it may be handed on, and carries it to its end.
+    async fn exchange(&self, reach: Reach, open: &CircuitOpen, mut half: FarHalf) {
         let metrics = &self.inner.metrics.p2p;
-        match self.half_here(open).await {
+        match self.other_half(reach, open).await {
             Ok((target, limits, _place)) => {
                 half.answer(Status::Ok.code()).await;
-                let end = splice(half, target, &limits, &metrics.circuit_bytes).await;
+                let end = target.splice(half, &limits, &metrics.circuit_bytes).await;
                 metrics.ended(end.word());
             }
             Err((status, reason)) => {
@@ -161,7 +180,11 @@ impl Circuits {
         }
     }
 
-    async fn half_here(&self, open: &CircuitOpen) -> Result<(Stream, CircuitLimits, Circuit), NotConnected> {
+    async fn other_half(
+        &self,
+        reach: Reach,
+        open: &CircuitOpen,
+    ) -> Result<(Half, CircuitLimits, Circuit), NotConnected> {
         let (source, target) = (peer(&open.source)?, peer(&open.target)?);
         // Its address has been counted at the node that it asked.
         let limits = self.limits_between(&source, &target);
@@ -170,15 +193,28 @@ impl Circuits {
         }
         let place = self.inner.quota.enter(&limits, self.ends(source, target, None));
         let place = place.map_err(|full| (Status::ResourceLimitExceeded, full.word()))?;
-        Ok((self.stop(source, target, &limits).await?, limits, place))
+        let half = match reach {
+            Reach::Node => Half::Here(self.stop(source, target, &limits).await?),
+            Reach::Cluster => self.in_cluster(source, target, &limits).await?,
+        };
+        Ok((half, limits, place))
+    }
+}
+
+/// What is told of a circuit that was refused elsewhere.
+pub(super) fn refused(code: i32) -> NotConnected {
+    match Status::from_code(code) {
+        Some(Status::NoReservation) => (Status::NoReservation, "moved"),
+        Some(status) => (status, "refused_there"),
+        None => (Status::ConnectionFailed, "node_failed"),
     }
 }
 
 impl Exchange for Circuits {
-    fn circuit(&self, _from: &NodeRun, open: CircuitOpen, half: FarHalf) {
+    fn circuit(&self, reach: Reach, open: CircuitOpen, half: FarHalf) {
         let (this, stop) = (self.clone(), self.inner.supervisor.token());
         self.inner.supervisor.spawn_quiet(async move {
-            stop.run_until_cancelled(this.exchange(&open, half)).await;
+            stop.run_until_cancelled(this.exchange(reach, &open, half)).await;
         });
     }
 }

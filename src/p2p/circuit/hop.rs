@@ -13,9 +13,8 @@ use crate::wire::p2p::circuit::{
     Granted, HopRequest, Limit, MAX_MESSAGE_BYTES, Status, hop_granted, hop_status, read_hop,
 };
 
-use super::connect::{Connected, Half};
+use super::connect::Connected;
 use super::reservations::NoPlace;
-use super::splice::splice;
 use super::voucher::voucher;
 use super::{Circuits, gauge};
 
@@ -112,10 +111,7 @@ impl Circuits {
         }
         metrics.opened(half.word());
         tracing::debug!("circuit opened: {source} -> {target} (through relay)");
-        let end = match half {
-            Half::Here(other) => splice(stream, other, &limits, &metrics.circuit_bytes).await,
-            Half::There(other) => splice(stream, *other, &limits, &metrics.circuit_bytes).await,
-        };
+        let end = half.splice(stream, &limits, &metrics.circuit_bytes).await;
         metrics.ended(end.word());
         tracing::debug!("circuit closed: {source} -> {target}");
     }

@@ -1,8 +1,10 @@
 //! Circuit relay version 2: peers that cannot be reached keep a place here, and others are connected to them.
 //!
 //! A place is presence: the node says that it holds the peer. A circuit is asked for at any node. Its other half is at
-//! this one, or is connected by one call to the node that holds the peer ([`crate::cluster::links`]).
+//! this one, or is connected by one call to the node that holds the peer ([`crate::cluster::links`]), or by one to a cluster
+//! in which that node is ([`crate::cluster::regions`]).
 
+mod afar;
 mod budget;
 mod connect;
 mod hop;
@@ -26,6 +28,7 @@ use parking_lot::Mutex;
 use crate::cluster::Cluster;
 use crate::domain::principal::{Principal, Standing};
 use crate::observe::metrics::Metrics;
+use crate::runtime::sessions::Relayed;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::time;
 use crate::security::address::AddressKey;
@@ -36,6 +39,7 @@ use super::streams::{Connection, Serving, Work};
 
 pub use limits::CircuitLimits;
 
+use afar::Afar;
 use quota::{CircuitQuota, Ends};
 use reservations::Reservations;
 
@@ -87,6 +91,7 @@ struct Inner {
     reservations: Mutex<Reservations>,
     quota: CircuitQuota,
     requests: AddressLimiter<DefaultClock>,
+    afar: Afar,
     draining: AtomicBool,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -105,8 +110,9 @@ impl Circuits {
                 cluster,
                 addresses,
                 reservations: Mutex::new(Reservations::new(&limits)),
-                quota: CircuitQuota::new(),
+                quota: CircuitQuota::new(metrics.p2p.circuits.clone()),
                 requests,
+                afar: Afar::default(),
                 limits,
                 trusted,
                 draining: AtomicBool::new(false),
@@ -171,6 +177,13 @@ impl Circuits {
         let reservations = self.inner.reservations.lock();
         let at_rest = reservations.connections().filter(|connection| self.inner.quota.of(&connection.peer) == 0);
         at_rest.map(|connection| connection.id).collect()
+    }
+
+    /// What the peer of that connection has.
+    #[must_use]
+    pub fn of(&self, connection: &Connection) -> Relayed {
+        let reserved = self.inner.reservations.lock().has(&connection.peer, connection.id);
+        Relayed { reserved, circuits: self.inner.quota.of(&connection.peer) }
     }
 
     /// Circuits that have a half here.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use libp2p::PeerId;
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 
 use crate::security::address::AddressKey;
 
@@ -53,6 +54,7 @@ impl Full {
 #[derive(Debug, Clone, Default)]
 pub struct CircuitQuota {
     open: Arc<Mutex<Open>>,
+    gauge: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -80,10 +82,10 @@ pub struct Ends {
 }
 
 impl CircuitQuota {
-    /// No circuits yet.
+    /// No circuits yet; how many there are is told by `gauge`.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(gauge: Gauge) -> Self {
+        Self { open: Arc::default(), gauge }
     }
 
     /// One more circuit between these ends, within the bounds that hold of it.
@@ -121,7 +123,8 @@ impl CircuitQuota {
         *open.from.entry(source).or_default() += 1;
         *open.to.entry(target).or_default() += 1;
         *open.pairs.entry((source, target)).or_default() += 1;
-        Ok(Circuit { open: self.open.clone(), ends })
+        self.gauge.inc();
+        Ok(Circuit { quota: self.clone(), ends })
     }
 
     /// Circuits of that peer now.
@@ -141,14 +144,15 @@ impl CircuitQuota {
 /// The right to a circuit; given back when dropped.
 #[derive(Debug)]
 pub struct Circuit {
-    open: Arc<Mutex<Open>>,
+    quota: CircuitQuota,
     ends: Ends,
 }
 
 impl Drop for Circuit {
     fn drop(&mut self) {
         let Ends { source, target, account, .. } = self.ends;
-        let mut open = self.open.lock();
+        let mut open = self.quota.open.lock();
+        self.quota.gauge.dec();
         open.total -= 1;
         one_less(&mut open.from, source);
         one_less(&mut open.to, target);
@@ -184,7 +188,7 @@ mod tests {
     fn is_empty(quota: &CircuitQuota) -> bool {
         let open = quota.open.lock();
         let peers = open.from.is_empty() && open.to.is_empty() && open.pairs.is_empty();
-        open.total == 0 && peers && open.addresses.is_empty() && open.reached.is_empty()
+        open.total == 0 && quota.gauge.get() == 0 && peers && open.addresses.is_empty() && open.reached.is_empty()
     }
 
     #[test]
@@ -198,7 +202,7 @@ mod tests {
             (CircuitLimits { circuits_per_address: 1, ..limits() }, Full::Address, ends(c, d, 1)),
             (CircuitLimits { circuits_per_peer: ADDRESS_SHARE, ..limits() }, Full::AddressShare, ends(c, b, 1)),
         ] {
-            let quota = CircuitQuota::new();
+            let quota = CircuitQuota::default();
             let first = quota.enter(&limits, ends(a, b, 1)).unwrap();
             assert_eq!(quota.enter(&limits, next).unwrap_err(), full);
             assert_eq!(quota.open(), 1);
@@ -210,7 +214,7 @@ mod tests {
 
     #[test]
     fn two_peers_have_some_circuits_between_them_and_not_all() {
-        let ([a, b], quota) = ([(); 2].map(|()| PeerId::random()), CircuitQuota::new());
+        let ([a, b], quota) = ([(); 2].map(|()| PeerId::random()), CircuitQuota::default());
         let open: Vec<_> = (0..PER_PAIR).map(|_| quota.enter(&limits(), ends(a, b, 1)).unwrap()).collect();
         assert_eq!(quota.enter(&limits(), ends(a, b, 1)).unwrap_err(), Full::Pair);
         assert!(quota.enter(&limits(), ends(b, a, 1)).is_ok());
@@ -220,7 +224,7 @@ mod tests {
 
     #[test]
     fn who_is_called_by_many_may_still_call() {
-        let ([a, b, c], quota) = ([(); 3].map(|()| PeerId::random()), CircuitQuota::new());
+        let ([a, b, c], quota) = ([(); 3].map(|()| PeerId::random()), CircuitQuota::default());
         let limits = CircuitLimits { circuits_per_peer: 1, ..limits() };
         let _called = quota.enter(&limits, ends(a, b, 1)).unwrap();
         assert!(quota.enter(&limits, ends(b, c, 2)).is_ok());
@@ -228,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_trusted_peer_is_not_bound_and_strangers_who_call_it_are() {
-        let ([a, b, c, d], quota) = ([(); 4].map(|()| PeerId::random()), CircuitQuota::new());
+        let ([a, b, c, d], quota) = ([(); 4].map(|()| PeerId::random()), CircuitQuota::default());
         let limits = CircuitLimits { circuits_per_peer: 1, ..limits() };
         let trusted = |source, host| Ends { trusted: (false, true), ..ends(source, d, host) };
         let _first = quota.enter(&limits, trusted(a, 1)).unwrap();

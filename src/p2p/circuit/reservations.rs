@@ -102,6 +102,12 @@ impl Reservations {
         self.peers.get(peer)?.last().map(|seat| seat.connection.clone())
     }
 
+    /// Whether there is a place on that connection of the peer.
+    #[must_use]
+    pub fn has(&self, peer: &PeerId, connection: ConnectionId) -> bool {
+        self.peers.get(peer).is_some_and(|seats| seats.iter().any(|seat| seat.connection.id == connection))
+    }
+
     /// The place on that connection is given up; whether the peer has none left.
     pub fn release(&mut self, peer: &PeerId, connection: ConnectionId) -> bool {
         let Some(seats) = self.peers.get_mut(peer) else { return false };

@@ -25,9 +25,6 @@ use crate::vault::service::VaultService;
 /// silent is taken not to have it, or one that is down would keep every agent from hearing that a vault is absent.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// How often it is looked at whether a link stands again.
-const RELINKED: Duration = Duration::from_millis(50);
-
 impl VaultService {
     /// A peer that says that a key owns a name, and the key, as far as those that can be asked say. Of a name that is
     /// bound in this cluster none is asked: this cluster has judged, and no other can take it away.
@@ -96,9 +93,8 @@ impl VaultService {
             count(lookups, "known");
             return None;
         }
-        let ask = |peer: PeerName| {
-            let out = out.clone();
-            async move { (timeout(PATIENCE, self.ask_peer(&*out, &peer, vault)).await.unwrap_or(None), peer) }
+        let ask = |peer: PeerName| async move {
+            (timeout(PATIENCE, self.ask_peer(&peer, vault)).await.unwrap_or(None), peer)
         };
         let mut asked: FuturesUnordered<_> = peers.into_iter().map(ask).collect();
         let mut best = None;
@@ -124,18 +120,10 @@ impl VaultService {
     }
 
     /// What the peer says: how firmly it has the vault, or that it has not; nothing if it does not say.
-    async fn ask_peer(&self, out: &dyn Regions, peer: &PeerName, vault: &VaultId) -> Option<Option<Standing>> {
+    async fn ask_peer(&self, peer: &PeerName, vault: &VaultId) -> Option<Option<Standing>> {
         let places = self.inner.afar.questions_to(peer);
         let _place = places.acquire().await.ok()?;
-        let locate = Locate { principal: Some(convert::principal(&Principal::vault(vault.as_str()))) };
-        loop {
-            match out.ask(peer, None, Body::Locate(locate.clone()), PATIENCE).await {
-                Ok(reply::Body::Located(located)) => return Some(convert::standing_from(located.standing())),
-                // Its link has just ended: whichever node answers next is asked.
-                Err(AskError::Refused(LinkRefused::Gone)) => tokio::time::sleep(RELINKED).await,
-                _ => return None,
-            }
-        }
+        self.inner.cluster.afar.standing_at(peer, &Principal::vault(vault.as_str())).await
     }
 
     /// The peer is not asked for the vault for a while.

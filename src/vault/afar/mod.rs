@@ -3,12 +3,10 @@
 //! | file | holds |
 //! |---|---|
 //! | `look` | asking the peers for a vault, and saying whether this cluster has it |
-//! | `absences` | which peers have said lately that they have not |
 //! | `doubts` | which peers take requests and do not answer them |
 //! | `callers` | what callers have under way here, which is bounded |
 //! | `words` | what peers and callers say, and what they are told |
 
-mod absences;
 mod callers;
 mod doubts;
 mod look;
@@ -20,13 +18,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use crate::cluster::absences::Absences;
 use crate::cluster::regions::PeerName;
 use crate::domain::ids::VaultId;
 use crate::observe::log_gate::LogGate;
 
 use super::service::VaultService;
 
-use absences::Absences;
 use callers::Callers;
 use doubts::Doubts;
 
@@ -35,7 +33,7 @@ const MAX_QUESTIONS: usize = 128;
 
 /// What a node remembers of other clusters for its vaults.
 pub(super) struct Afar {
-    absences: Mutex<Absences>,
+    absences: Mutex<Absences<VaultId>>,
     /// Bounds the questions to each peer.
     questions: Mutex<HashMap<PeerName, Arc<Semaphore>>>,
     callers: Mutex<Callers>,
