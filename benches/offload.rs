@@ -19,12 +19,12 @@ use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
-use waystation::cluster::proto::{MailMoved, MailMoving, MailPlace, PullPage};
+use waystation::cluster::proto::{CircuitPart, MailMoved, MailMoving, MailPlace, PullPage};
 use waystation::config::Config;
 use waystation::domain::clock::Millis;
 use waystation::domain::mailbox::{MailboxKey, MessageKey, Quota, SenderKey};
 use waystation::federation::proto::federation_server::{Federation, FederationServer};
-use waystation::federation::proto::{Batch, OffloadPart, PullRequest};
+use waystation::federation::proto::{Batch, CircuitCall, OffloadPart, PullRequest};
 use waystation::mailbox::Goal;
 use waystation::node::Node;
 use waystation::runtime::time::now;
@@ -50,6 +50,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl Federation for Plain {
     type LinkStream = Answers<Batch>;
     type OffloadStream = Answers<MailMoved>;
+    type CircuitStream = Answers<CircuitPart>;
 
     async fn link(&self, _: Request<Streaming<Batch>>) -> Result<Response<Self::LinkStream>, Status> {
         Err(Status::unimplemented("this is a bench"))
@@ -65,6 +66,10 @@ impl Federation for Plain {
             Ok(MailMoved { id, ..MailMoved::default() })
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn circuit(&self, _: Request<Streaming<CircuitCall>>) -> Result<Response<Self::CircuitStream>, Status> {
+        Err(Status::unimplemented("this is a bench"))
     }
 }
 

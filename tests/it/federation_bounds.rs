@@ -19,7 +19,6 @@ const LINKS_OF_ADDRESS: usize = 64;
 const OFFERS: usize = 4;
 const QUESTIONS: usize = 256;
 const STREAMS: usize = 320;
-const CIRCUITS: usize = 256;
 
 /// A node that is called and does not lose patience.
 async fn called() -> TestNode {

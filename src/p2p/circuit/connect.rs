@@ -15,7 +15,7 @@ use crate::p2p::framing::{self, FrameError};
 use crate::p2p::streams::Connection;
 use crate::wire::p2p::circuit::{MAX_MESSAGE_BYTES, Status, read_stop, stop_connect};
 
-use super::hop::{NotConnected, peer};
+use super::hop::{Ending, NotConnected, peer};
 use super::limits::CircuitLimits;
 use super::quota::Circuit;
 use super::splice::{End, splice};
@@ -32,8 +32,8 @@ const LOST: &str = "lost";
 
 /// The half of a circuit that leads to the peer that is reached.
 pub(super) enum Half {
-    /// At this node.
-    Here(Stream),
+    /// At this node, on that connection.
+    Here(Stream, Arc<Connection>),
     /// At another.
     There(Box<FarHalf>),
     /// In another cluster.
@@ -58,16 +58,29 @@ impl Half {
     /// Where it is, in one word for figures.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Here(_) => "here",
+            Self::Here(..) => "here",
             Self::There(_) => "node",
             Self::Afar(_) => "region",
         }
     }
 
-    /// Carries what comes by `stream`, and back, to its end.
-    pub async fn splice(self, stream: impl AsyncRead + AsyncWrite + Unpin, limits: &CircuitLimits, carried: &Counter) -> End {
+    /// The connection of the target, if it is at this node.
+    fn connection(&self) -> Option<Arc<Connection>> {
         match self {
-            Self::Here(other) => splice(stream, other, limits, carried).await,
+            Self::Here(_, connection) => Some(connection.clone()),
+            Self::There(_) | Self::Afar(_) => None,
+        }
+    }
+
+    /// Carries what comes by `stream`, and back, to its end.
+    pub async fn splice(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        limits: &CircuitLimits,
+        carried: &Counter,
+    ) -> End {
+        match self {
+            Self::Here(other, _) => splice(stream, other, limits, carried).await,
             Self::There(other) | Self::Afar(other) => splice(stream, *other, limits, carried).await,
         }
     }
@@ -106,12 +119,12 @@ impl Circuits {
     async fn in_cluster(&self, source: PeerId, target: PeerId, limits: &CircuitLimits) -> Result<Half, NotConnected> {
         match self.stop(source, target, limits).await {
             Err((Status::NoReservation, _)) => self.elsewhere(source, target).await,
-            here => here.map(Half::Here),
+            here => here,
         }
     }
 
     /// Has the target take the circuit, if it has its place here.
-    async fn stop(&self, source: PeerId, target: PeerId, limits: &CircuitLimits) -> Result<Stream, NotConnected> {
+    async fn stop(&self, source: PeerId, target: PeerId, limits: &CircuitLimits) -> Result<Half, NotConnected> {
         let reached = self.inner.reservations.lock().of(&target);
         let reached = reached.ok_or((Status::NoReservation, "no_reservation"))?;
         let limit = limits.told();
@@ -128,7 +141,8 @@ impl Circuits {
             Ok(stream)
         };
         let slow = |_| Err((Status::ConnectionFailed, "stop_slow"));
-        tokio::time::timeout(STOP_PATIENCE, agree).await.unwrap_or_else(slow)
+        let stream = tokio::time::timeout(STOP_PATIENCE, agree).await.unwrap_or_else(slow)?;
+        Ok(Half::Here(stream, reached))
     }
 
     /// Has the node that holds the target connect the circuit. What presence says may have changed meanwhile: a node
@@ -168,10 +182,19 @@ impl Circuits {
     async fn exchange(&self, reach: Reach, open: &CircuitOpen, mut half: FarHalf) {
         let metrics = &self.inner.metrics.p2p;
         match self.other_half(reach, open).await {
-            Ok((target, limits, _place)) => {
+            Ok((target, limits, place)) => {
                 half.answer(Status::Ok.code()).await;
-                let end = target.splice(half, &limits, &metrics.circuit_bytes).await;
-                metrics.ended(end.word());
+                let connection = target.connection();
+                let this = self.clone();
+                let carrying = async move {
+                    let (metrics, _place) = (&this.inner.metrics.p2p, place);
+                    let ending = Ending::of(metrics);
+                    ending.by(target.splice(half, &limits, &metrics.circuit_bytes).await.word());
+                };
+                match connection {
+                    Some(connection) => connection.carry(carrying),
+                    None => carrying.await,
+                }
             }
             Err((status, reason)) => {
                 metrics.refuse_circuit(reason);
@@ -194,7 +217,7 @@ impl Circuits {
         let place = self.inner.quota.enter(&limits, self.ends(source, target, None));
         let place = place.map_err(|full| (Status::ResourceLimitExceeded, full.word()))?;
         let half = match reach {
-            Reach::Node => Half::Here(self.stop(source, target, &limits).await?),
+            Reach::Node => self.stop(source, target, &limits).await?,
             Reach::Cluster => self.in_cluster(source, target, &limits).await?,
         };
         Ok((half, limits, place))

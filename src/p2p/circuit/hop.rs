@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use libp2p::{PeerId, Stream};
 
+use crate::observe::metrics::P2pMetrics;
 use crate::p2p::framing::{self, FrameError};
 use crate::p2p::streams::{Connection, Serving};
 use crate::runtime::time;
@@ -45,7 +46,8 @@ impl Circuits {
                 Ok(connected) => {
                     // From here on the bounds on circuits hold, not those on requests.
                     drop(serving);
-                    self.carry(stream, connected).await;
+                    let this = self.clone();
+                    connection.carry(async move { this.carry(stream, connected).await });
                 }
                 Err((status, reason)) => {
                     self.inner.metrics.p2p.refuse_circuit(reason);
@@ -104,16 +106,38 @@ impl Circuits {
     /// Says that the circuit stands, and carries it to its end.
     async fn carry(&self, mut stream: Stream, connected: Connected) {
         let metrics = &self.inner.metrics.p2p;
+        let ending = Ending::of(metrics);
         let Connected { half, source, target, limits, place: _place } = connected;
         let answer = hop_status(Status::Ok, limits.told());
         if !matches!(tokio::time::timeout(PATIENCE, framing::write(&mut stream, &answer)).await, Ok(Ok(()))) {
-            return metrics.ended("source_gone");
+            return;
         }
         metrics.opened(half.word());
         tracing::debug!("circuit opened: {source} -> {target} (through relay)");
         let end = half.splice(stream, &limits, &metrics.circuit_bytes).await;
-        metrics.ended(end.word());
+        ending.by(end.word());
         tracing::debug!("circuit closed: {source} -> {target}");
+    }
+}
+
+/// Counts a circuit that ends: how it says, or, if it does not, as one whose connection went before it.
+pub(super) struct Ending<'a>(&'a P2pMetrics, &'static str);
+
+impl<'a> Ending<'a> {
+    /// Of one that is being carried.
+    pub fn of(metrics: &'a P2pMetrics) -> Self {
+        Self(metrics, "gone")
+    }
+
+    /// It ends because of that.
+    pub fn by(mut self, word: &'static str) {
+        self.1 = word;
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.ended(self.1);
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
+use futures::future::BoxFuture;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
@@ -34,6 +35,9 @@ pub enum OpenError {
     Refused,
 }
 
+/// What a connection's own task does besides.
+pub(super) type Carried = BoxFuture<'static, ()>;
+
 /// Where a stream that was asked for goes.
 pub(super) type Reply = oneshot::Sender<Result<Stream, OpenError>>;
 
@@ -59,6 +63,7 @@ pub struct Connection {
 #[derive(Default)]
 struct Wanted {
     streams: VecDeque<(StreamProtocol, Reply)>,
+    carried: Vec<Carried>,
     waker: Option<Waker>,
     closed: bool,
 }
@@ -109,6 +114,27 @@ impl Connection {
         opened.await.unwrap_or(Err(OpenError::Closed))
     }
 
+    /// Has the connection's own task carry on `work`, which reads and writes streams of it: so what comes goes on without
+    /// waking another task. It is dropped when the connection ends.
+    pub fn carry(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let waker = {
+            let mut wanted = self.wanted.lock();
+            if wanted.closed {
+                return;
+            }
+            wanted.carried.push(Box::pin(work));
+            wanted.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// What is to be carried on from now on.
+    pub(super) fn newly_carried(&self) -> Vec<Carried> {
+        std::mem::take(&mut self.wanted.lock().carried)
+    }
+
     /// Whether it has ended. What its peer said before may still be read.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -145,14 +171,14 @@ impl Connection {
 
     /// No stream is opened any more.
     pub(super) fn close(&self) {
-        let streams = {
+        let left = {
             let mut wanted = self.wanted.lock();
             wanted.closed = true;
             wanted.waker = None;
-            std::mem::take(&mut wanted.streams)
+            (std::mem::take(&mut wanted.streams), std::mem::take(&mut wanted.carried))
         };
         // Dropped outside of the lock: each tells who waits.
-        drop(streams);
+        drop(left);
     }
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use futures::StreamExt;
 use futures::future::{Ready, ready};
+use futures::stream::FuturesUnordered;
 use libp2p::core::upgrade::{InboundUpgrade, ReadyUpgrade, UpgradeInfo};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, SubstreamProtocol};
 use libp2p::{Stream, StreamProtocol};
 
-use super::connection::Reply;
+use super::connection::{Carried, Reply};
 use super::{Connection, OpenError, Serve};
 
 /// One connection's part.
@@ -19,11 +21,12 @@ pub struct Handler {
     connection: Arc<Connection>,
     offered: &'static [StreamProtocol],
     serve: Arc<dyn Serve>,
+    carried: FuturesUnordered<Carried>,
 }
 
 impl Handler {
     pub(super) fn new(connection: Arc<Connection>, offered: &'static [StreamProtocol], serve: Arc<dyn Serve>) -> Self {
-        Self { connection, offered, serve }
+        Self { connection, offered, serve, carried: FuturesUnordered::new() }
     }
 }
 
@@ -60,6 +63,8 @@ impl ConnectionHandler for Handler {
                 return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
             }
         }
+        self.carried.extend(self.connection.newly_carried());
+        while let Poll::Ready(Some(())) = self.carried.poll_next_unpin(cx) {}
         Poll::Pending
     }
 

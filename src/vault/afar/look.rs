@@ -11,10 +11,9 @@ use tokio::time::timeout;
 
 use crate::cluster::convert;
 use crate::cluster::ends::End;
-use crate::cluster::links::{AskError, LinkRefused};
 use crate::cluster::presence::Located;
 use crate::cluster::proto::{self, Locate, frame::Body, reply};
-use crate::cluster::regions::{Caller, PeerName, Regions};
+use crate::cluster::regions::{Caller, PeerName};
 use crate::domain::ids::{NodeRun, VaultId};
 use crate::domain::principal::{Kind, Principal, Standing};
 use crate::observe::metrics::{PeerLabel, count};
