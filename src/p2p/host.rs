@@ -23,6 +23,7 @@ use crate::store::{Records, StoreError};
 use crate::wire::p2p::peer_record::STANDARD;
 
 use super::addresses::{Addresses, FACT};
+use super::boxed::Boxed;
 use super::circuit::{CircuitLimits, CircuitParts, Circuits, HOP};
 use super::identity::{self, KeyError};
 use super::observed::Observed;
@@ -287,7 +288,7 @@ impl KeyPlace {
 }
 
 /// Opens all ports, and waits until each has; where they are.
-async fn listen(swarm: &mut Swarm<Spoken>, wanted: &[Multiaddr]) -> Result<Vec<Multiaddr>, HostError> {
+async fn listen(swarm: &mut Swarm<Boxed<Spoken>>, wanted: &[Multiaddr]) -> Result<Vec<Multiaddr>, HostError> {
     let mut opening: Vec<(ListenerId, &Multiaddr)> = Vec::new();
     for address in wanted {
         let failed = |error: TransportError<std::io::Error>| HostError::Listen {
@@ -358,7 +359,7 @@ impl Serve for Served {
 
 /// The swarm's task.
 struct Running {
-    swarm: Swarm<Spoken>,
+    swarm: Swarm<Boxed<Spoken>>,
     addresses: Arc<Addresses>,
     listening: Vec<Multiaddr>,
     observed: Observed,
@@ -396,7 +397,7 @@ impl Running {
                 tracing::error!(?addresses, ?reason, "a port of RELAY_P2P_LISTEN is closed");
             }
             SwarmEvent::Behaviour(SpokenEvent::Identify(identify::Event::Received { info, connection_id, .. })) => {
-                let Some(connection) = self.swarm.behaviour().streams.of(connection_id).cloned() else { return };
+                let Some(connection) = self.swarm.behaviour().0.streams.of(connection_id).cloned() else { return };
                 if ["js-libp2p", "go-libp2p"].iter().any(|other| info.agent_version.contains(other)) {
                     connection.signs_in(STANDARD);
                 }

@@ -4,6 +4,7 @@
 //! version 2, [`rendezvous`] says who is to be found where.
 
 pub mod addresses;
+mod boxed;
 pub mod circuit;
 mod framing;
 mod host;

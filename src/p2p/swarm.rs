@@ -9,6 +9,7 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{StreamProtocol, Swarm, SwarmBuilder, autonat, identify, noise, ping, tcp, tls, yamux};
 
+use super::boxed::Boxed;
 use super::circuit;
 use super::rendezvous;
 use super::streams::{Door, Serve, Streams};
@@ -62,12 +63,17 @@ pub enum SwarmError {
 }
 
 /// A swarm that listens nowhere yet. Connections on which nothing happens are closed after `idle`.
-pub fn swarm(key: &Keypair, door: Door, serve: Arc<dyn Serve>, idle: Duration) -> Result<Swarm<Spoken>, SwarmError> {
+pub fn swarm(
+    key: &Keypair,
+    door: Door,
+    serve: Arc<dyn Serve>,
+    idle: Duration,
+) -> Result<Swarm<Boxed<Spoken>>, SwarmError> {
     let tcp = || tcp::Config::default().nodelay(true).listen_backlog(BACKLOG);
     let mut websocket = libp2p_websocket::Config::new(tcp::tokio::Transport::new(tcp()));
     websocket.set_max_data_size(MAX_WEBSOCKET_BYTES);
     let for_browsers = websocket.upgrade(Version::V1Lazy).authenticate(noise::Config::new(key)?).multiplex(multiplex());
-    let spoken = Spoken {
+    let spoken = Boxed(Spoken {
         streams: Streams::new(door, OFFERED, serve),
         identify: identify::Behaviour::new(
             identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
@@ -78,7 +84,7 @@ pub fn swarm(key: &Keypair, door: Door, serve: Arc<dyn Serve>, idle: Duration) -
         ping: ping::Behaviour::default(),
         reached: autonat::v2::server::Behaviour::default(),
         reached_v1: autonat::v1::Behaviour::new(key.public().to_peer_id(), only_as_server()),
-    };
+    });
     let swarm = SwarmBuilder::with_existing_identity(key.clone())
         .with_tokio()
         .with_tcp(tcp(), (noise::Config::new, tls::Config::new), multiplex)
