@@ -1,4 +1,4 @@
-//! Messages on streams, read byte by byte as far as they go and no further.
+//! Messages on streams: with a length before them, read as far as they go and no further, or all that is said.
 
 use std::io;
 use std::time::Duration;
@@ -34,6 +34,35 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), most: usize) -> Result<
     let mut message = vec![0; length];
     stream.read_exact(&mut message).await?;
     Ok(message)
+}
+
+/// All that is said until the stream ends, `most` bytes at most.
+///
+/// # Errors
+/// [`FrameError`].
+pub async fn read_to_end(stream: &mut (impl AsyncRead + Unpin), most: usize) -> Result<Vec<u8>, FrameError> {
+    let mut message = Vec::new();
+    // One byte more, to know that there is more.
+    let bound = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    stream.take(bound).read_to_end(&mut message).await?;
+    if message.len() > most { Err(LengthError::TooLong.into()) } else { Ok(message) }
+}
+
+/// A request that is being read, for which nobody waits longer than `patience`. What came may be too long for one: there
+/// may be an answer to that.
+///
+/// # Errors
+/// Why there is no request, and nobody to be answered, in one word for figures.
+pub async fn request(
+    reading: impl Future<Output = Result<Vec<u8>, FrameError>>,
+    patience: Duration,
+) -> Result<Result<Vec<u8>, LengthError>, &'static str> {
+    match tokio::time::timeout(patience, reading).await {
+        Ok(Ok(message)) => Ok(Ok(message)),
+        Ok(Err(FrameError::Length(error))) => Ok(Err(error)),
+        Ok(Err(FrameError::Stream(_))) => Err("broken"),
+        Err(_) => Err("slow"),
+    }
 }
 
 /// Writes a message that has its length before it.
@@ -75,5 +104,23 @@ mod tests {
     fn a_message_that_is_cut_off_or_too_long_is_an_error() {
         assert!(matches!(block_on(read(&mut Cursor::new([2, 8]), 4096)), Err(FrameError::Stream(_))));
         assert!(matches!(block_on(read(&mut Cursor::new([9, 8]), 8)), Err(FrameError::Length(LengthError::TooLong))));
+    }
+
+    #[test]
+    fn all_that_is_said_is_read_up_to_a_bound() {
+        assert_eq!(block_on(read_to_end(&mut Cursor::new([1, 2, 3]), 3)).unwrap(), [1, 2, 3]);
+        assert!(block_on(read_to_end(&mut Cursor::new([]), 3)).unwrap().is_empty());
+        let longer = block_on(read_to_end(&mut Cursor::new([1, 2, 3, 4]), 3));
+        assert!(matches!(longer, Err(FrameError::Length(LengthError::TooLong))));
+    }
+
+    #[tokio::test]
+    async fn a_request_comes_in_time_or_is_named_for_why_not() {
+        let patience = Duration::from_millis(20);
+        let asked = |bytes: &'static [u8]| async move { request(read(&mut Cursor::new(bytes), 8), patience).await };
+        assert_eq!(asked(&[1, 7]).await, Ok(Ok(vec![7])));
+        assert_eq!(asked(&[9, 7]).await, Ok(Err(LengthError::TooLong)));
+        assert_eq!(asked(&[2, 7]).await, Err("broken"));
+        assert_eq!(request(std::future::pending(), patience).await, Err("slow"));
     }
 }

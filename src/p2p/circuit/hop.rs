@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libp2p::{PeerId, Stream};
 
-use crate::p2p::framing::{self, FrameError};
+use crate::p2p::framing;
 use crate::p2p::streams::{Connection, Serving};
 use crate::runtime::time;
 use crate::wire::p2p::circuit::{
@@ -25,11 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Circuits {
     /// Serves one stream, until its request is answered, or the circuit that it has become has ended.
     pub(super) async fn hop(&self, connection: &Arc<Connection>, mut stream: Stream, serving: Serving) {
-        let request = match tokio::time::timeout(PATIENCE, framing::read(&mut stream, MAX_MESSAGE_BYTES)).await {
+        let request = match framing::request(framing::read(&mut stream, MAX_MESSAGE_BYTES), PATIENCE).await {
             Ok(Ok(message)) => read_hop(&message),
-            Ok(Err(FrameError::Length(_))) => Err(Status::MalformedMessage),
-            Ok(Err(FrameError::Stream(_))) => return self.inner.metrics.p2p.refuse_stream("broken"),
-            Err(_) => return self.inner.metrics.p2p.refuse_stream("slow"),
+            Ok(Err(_)) => Err(Status::MalformedMessage),
+            Err(why) => return self.inner.metrics.p2p.refuse_stream(why),
         };
         match request {
             Ok(HopRequest::Reserve) => {

@@ -127,7 +127,7 @@ impl Rendezvous {
 
     fn start(&self) {
         let cluster = &self.inner.cluster;
-        cluster.services.p2p.fill(Arc::new(self.clone()));
+        cluster.services.rendezvous.fill(Arc::new(self.clone()));
         // Links that stood before this did.
         for other in cluster.nodes().others() {
             self.fetch(&other.run);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::Stream;
 
-use crate::p2p::framing::{self, FrameError};
+use crate::p2p::framing;
 use crate::p2p::streams::Connection;
 use crate::runtime::time;
 use crate::wire::p2p::rendezvous::{
@@ -25,11 +25,10 @@ impl Rendezvous {
     /// Serves one stream: one request, and its answer if it has one.
     pub(super) async fn answer(&self, connection: &Arc<Connection>, mut stream: Stream) {
         let metrics = &self.inner.metrics.p2p;
-        let request = match tokio::time::timeout(PATIENCE, framing::read(&mut stream, MAX_REQUEST_BYTES)).await {
+        let request = match framing::request(framing::read(&mut stream, MAX_REQUEST_BYTES), PATIENCE).await {
             Ok(Ok(message)) => read(&message),
-            Ok(Err(FrameError::Length(_))) => Err(NoRequest(None)),
-            Ok(Err(FrameError::Stream(_))) => return metrics.refuse_stream("broken"),
-            Err(_) => return metrics.refuse_stream("slow"),
+            Ok(Err(_)) => Err(NoRequest(None)),
+            Err(why) => return metrics.refuse_stream(why),
         };
         let answer = match request {
             Ok(request) => self.answered(connection, request).await,

@@ -4,6 +4,7 @@
 //! with the status that the specification has for it. Peer ids and addresses are bytes here; whoever uses them knows
 //! what they are.
 
+pub mod cbor;
 pub mod circuit;
 pub mod delimited;
 pub mod envelope;
