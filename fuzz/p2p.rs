@@ -3,6 +3,7 @@
 use bolero::check;
 use waystation::wire::p2p::circuit::{HopRequest, MAX_PEER_BYTES, Status, read_hop, read_stop};
 use waystation::wire::p2p::delimited::Length;
+use waystation::wire::p2p::pubsub::{self, MAX_RPC_BYTES};
 use waystation::wire::p2p::rendezvous::{MAX_NAMESPACE_BYTES, MAX_RECORD_BYTES, NoRequest, Request, read};
 
 use super::ITERATIONS;
@@ -62,5 +63,25 @@ fn rendezvous_request() {
             assert!(limit != Some(0) && cookie.is_none_or(|cookie| !cookie.is_empty()));
         }
         Err(NoRequest(answer)) => assert!(answer.is_none_or(|answer| answer.len() > 4)),
+    });
+}
+
+#[test]
+fn pubsub_rpc() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let Ok(told) = pubsub::read(input.to_vec().into()) else { return };
+        let bytes: usize = told.subscriptions.iter().map(|subscription| subscription.topic.len()).sum();
+        assert!(bytes + told.messages.iter().map(bytes::Bytes::len).sum::<usize>() <= input.len());
+    });
+}
+
+#[test]
+fn pubsub_message() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let Ok(message) = pubsub::read_message(input.to_vec().into()) else { return };
+        // What is passed on is no longer than what came, fits what peers read, and is read as the same.
+        let bytes = message.to_bytes();
+        assert!(bytes.len() <= input.len() && message.framed().len() <= MAX_RPC_BYTES + 3);
+        assert_eq!(pubsub::read_message(bytes), Ok(message));
     });
 }

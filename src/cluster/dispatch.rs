@@ -28,6 +28,8 @@ pub struct Services {
     pub rendezvous: Slot<dyn Frames>,
     /// Of the directory of libp2p peers.
     pub directory: Slot<dyn Frames>,
+    /// Of gossip of libp2p peers.
+    pub gossip: Slot<dyn Frames>,
 }
 
 impl Services {
@@ -44,13 +46,16 @@ impl Services {
             | Body::MailCopies(_)
             | Body::MailHolds(_) => self.mailbox.get(),
             Body::RendezvousPut(_) | Body::RendezvousPull(_) => self.rendezvous.get(),
+            Body::PeerGossip(_) => self.gossip.get(),
             _ => self.vault.get(),
         }
     }
 
     /// Those that there are.
     pub fn all(&self) -> impl Iterator<Item = Arc<dyn Frames>> {
-        [self.vault.get(), self.mailbox.get(), self.rendezvous.get(), self.directory.get()].into_iter().flatten()
+        [self.vault.get(), self.mailbox.get(), self.rendezvous.get(), self.directory.get(), self.gossip.get()]
+            .into_iter()
+            .flatten()
     }
 
     /// Lets go of all of them.
@@ -59,6 +64,7 @@ impl Services {
         self.mailbox.clear();
         self.rendezvous.clear();
         self.directory.clear();
+        self.gossip.clear();
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use multiaddr::{Multiaddr, PeerId};
 
 use super::error::ConfigError;
+use super::gossip::GossipConfig;
 use super::parse;
 use super::table;
 use super::values::Values;
@@ -57,6 +58,8 @@ pub struct P2pConfig {
     pub registrations_bytes: usize,
     /// Whether all namespaces are told to whoever asks without one.
     pub lists_all: bool,
+    /// Gossip.
+    pub gossip: GossipConfig,
 }
 
 impl P2pConfig {
@@ -88,6 +91,7 @@ impl P2pConfig {
             registrations_bytes: values.integer(&table::P2P_REGISTRATIONS_BYTES)?,
             lists_all: values.required(&table::P2P_LIST_ALL_NAMESPACES, parse::boolean)?,
             circuit_rate: NonZeroU32::new(values.integer(&table::P2P_CIRCUIT_RATE)?),
+            gossip: GossipConfig::read(values)?,
         })
     }
 }

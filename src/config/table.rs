@@ -10,6 +10,7 @@ macro_rules! settings {
     };
 }
 
+mod gossip;
 mod kinds;
 mod p2p;
 mod print;
@@ -17,20 +18,34 @@ mod services;
 
 use super::setting::Setting;
 
+pub(super) use gossip::*;
 pub(super) use p2p::*;
 pub use print::{help, markdown};
 pub(super) use services::*;
 
+/// The parts of the table.
+const PARTS: [&[&Setting]; 3] = [services::LISTED, p2p::LISTED, gossip::LISTED];
+
 /// How many settings there are.
-const COUNT: usize = services::LISTED.len() + p2p::LISTED.len();
+const COUNT: usize = {
+    let (mut count, mut part) = (0, 0);
+    while part < PARTS.len() {
+        count += PARTS[part].len();
+        part += 1;
+    }
+    count
+};
 
 static ALL: [&Setting; COUNT] = {
-    let mut all = [services::LISTED[0]; COUNT];
-    let mut at = 0;
+    let mut all = [PARTS[0][0]; COUNT];
+    let (mut at, mut part, mut of_part) = (0, 0, 0);
     while at < COUNT {
-        let of_services = services::LISTED.len();
-        all[at] = if at < of_services { services::LISTED[at] } else { p2p::LISTED[at - of_services] };
-        at += 1;
+        if of_part < PARTS[part].len() {
+            all[at] = PARTS[part][of_part];
+            (at, of_part) = (at + 1, of_part + 1);
+        } else {
+            (part, of_part) = (part + 1, 0);
+        }
     }
     all
 };

@@ -15,7 +15,7 @@ use crate::edge::{EdgeSettings, Parts};
 use crate::mailbox::{MailboxSettings, OffloadSettings};
 use crate::observe::metrics::Metrics;
 use crate::p2p::identity::dusk_files;
-use crate::p2p::{CircuitLimits, HostParts, HostSettings, KeyPlace, RendezvousLimits};
+use crate::p2p::{CircuitLimits, GossipLimits, HostParts, HostSettings, KeyPlace, RendezvousLimits};
 use crate::runtime::supervisor::Supervisor;
 use crate::security::admission::{Admission, AdmissionLimits};
 use crate::security::proxies::TrustedProxies;
@@ -198,6 +198,16 @@ fn host(config: &Config) -> HostSettings {
             requests_per_minute: p2p.address_rate,
             tracked_addresses: config.limits.tracked_addresses,
             lists_all: p2p.lists_all,
+        },
+        topics: p2p.gossip.topics.clone(),
+        gossip: GossipLimits {
+            messages_per_minute: p2p.gossip.rate,
+            kib_per_minute: p2p.gossip.kib,
+            address_messages_per_minute: p2p.gossip.address_rate,
+            address_kib_per_minute: p2p.gossip.address_kib,
+            sent_kib_per_minute: p2p.gossip.send_kib,
+            waiting_kib: p2p.gossip.queue_kib.get() as usize,
+            tracked: config.limits.tracked_addresses,
         },
     }
 }

@@ -23,17 +23,45 @@ pub enum FrameError {
 /// # Errors
 /// [`FrameError`].
 pub async fn read(stream: &mut (impl AsyncRead + Unpin), most: usize) -> Result<Vec<u8>, FrameError> {
-    let mut length = Length::at_most(most);
+    let mut first = [0];
+    stream.read_exact(&mut first).await?;
+    read_from(stream, first[0], most).await
+}
+
+/// The same of a message whose first byte has been read.
+async fn read_from(stream: &mut (impl AsyncRead + Unpin), first: u8, most: usize) -> Result<Vec<u8>, FrameError> {
+    let (mut length, mut byte) = (Length::at_most(most), [first]);
     let length = loop {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).await?;
         if let Some(length) = length.push(byte[0])? {
             break length;
         }
+        stream.read_exact(&mut byte).await?;
     };
     let mut message = vec![0; length];
     stream.read_exact(&mut message).await?;
     Ok(message)
+}
+
+/// The next of many messages on a stream, whenever it comes; none, once the stream has ended. For the rest of one that has
+/// begun nobody waits longer than `patience`.
+///
+/// # Errors
+/// Why nothing more is read, in one word for figures.
+pub async fn next(
+    stream: &mut (impl AsyncRead + Unpin),
+    most: usize,
+    patience: Duration,
+) -> Result<Option<Vec<u8>>, &'static str> {
+    let mut first = [0];
+    match stream.read(&mut first).await {
+        Ok(0) => return Ok(None),
+        Ok(_) => {}
+        Err(_) => return Err("broken"),
+    }
+    match request(read_from(stream, first[0], most), patience).await? {
+        Ok(message) => Ok(Some(message)),
+        Err(_) => Err("malformed"),
+    }
 }
 
 /// All that is said until the stream ends, `most` bytes at most.
@@ -88,6 +116,7 @@ pub async fn finish(mut stream: impl AsyncWrite + Unpin, framed: Option<&[u8]>, 
 
 #[cfg(test)]
 mod tests {
+    use futures::TryStreamExt;
     use futures::executor::block_on;
     use futures::io::Cursor;
 
@@ -112,6 +141,19 @@ mod tests {
         assert!(block_on(read_to_end(&mut Cursor::new([]), 3)).unwrap().is_empty());
         let longer = block_on(read_to_end(&mut Cursor::new([1, 2, 3, 4]), 3));
         assert!(matches!(longer, Err(FrameError::Length(LengthError::TooLong))));
+    }
+
+    #[tokio::test]
+    async fn messages_come_one_after_the_other_until_the_stream_ends() {
+        let (patience, mut stream) = (Duration::from_millis(20), Cursor::new([1, 7, 0, 2, 8]));
+        assert_eq!(next(&mut stream, 8, patience).await, Ok(Some(vec![7])));
+        assert_eq!(next(&mut stream, 8, patience).await, Ok(Some(vec![])));
+        assert_eq!(next(&mut stream, 8, patience).await, Err("broken"), "cut off");
+        assert_eq!(next(&mut stream, 8, patience).await, Ok(None));
+        assert_eq!(next(&mut Cursor::new([9]), 8, patience).await, Err("malformed"));
+        let mut begun =
+            Cursor::new([2, 7]).chain(futures::stream::pending::<std::io::Result<Vec<u8>>>().into_async_read());
+        assert_eq!(next(&mut begun, 8, patience).await, Err("slow"));
     }
 
     #[tokio::test]

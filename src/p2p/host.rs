@@ -9,7 +9,7 @@ use futures::StreamExt;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::identity::Keypair;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, Swarm, identify};
+use libp2p::{Multiaddr, PeerId, Swarm, identify};
 use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
@@ -21,11 +21,13 @@ use crate::store::{Records, StoreError};
 use crate::wire::p2p::peer_record::STANDARD;
 
 use super::addresses::{Addresses, FACT};
-use super::circuit::{CircuitLimits, CircuitParts, Circuits, HOP};
+use super::circuit::{CircuitLimits, CircuitParts, Circuits};
+use super::gossip::{Gossip, GossipLimits, GossipParts};
 use super::identity::{self, KeyError};
 use super::observed::Observed;
-use super::rendezvous::{RENDEZVOUS, Rendezvous, RendezvousLimits, RendezvousParts};
-use super::streams::{Connection, Door, Serve, ip_of};
+use super::rendezvous::{Rendezvous, RendezvousLimits, RendezvousParts};
+use super::served::Served;
+use super::streams::{Door, ip_of};
 use super::swarm::{Spoken, SpokenEvent, SwarmError, swarm};
 
 /// How long a port may take to be opened.
@@ -65,6 +67,10 @@ pub struct HostSettings {
     pub circuits: CircuitLimits,
     /// Registrations.
     pub rendezvous: RendezvousLimits,
+    /// Topics of gossip; if there are none, it is not spoken.
+    pub topics: Vec<String>,
+    /// Gossip.
+    pub gossip: GossipLimits,
 }
 
 /// Why the relay does not listen.
@@ -159,6 +165,16 @@ impl Host {
             supervisor: supervisor.clone(),
         })
         .await?;
+        let gossip = (!settings.topics.is_empty()).then(|| {
+            Gossip::start(GossipParts {
+                topics: settings.topics,
+                limits: settings.gossip,
+                trusted: settings.trusted.clone().into(),
+                cluster: cluster.clone(),
+                metrics: metrics.clone(),
+                supervisor: supervisor.clone(),
+            })
+        });
         let circuits = Circuits::new(CircuitParts {
             key: key.clone(),
             limits: settings.circuits,
@@ -179,8 +195,8 @@ impl Host {
             let refused = Box::new(move |why| metrics.p2p.refuse_connection(why));
             Door { admission: admission.clone(), per_peer: settings.connections_per_peer, refused }
         };
-        let served = Arc::new(Served { circuits: circuits.clone(), rendezvous, metrics });
-        let mut swarm = swarm(&key, door, served, settings.idle)?;
+        let served = Served { circuits: circuits.clone(), rendezvous, gossip, metrics };
+        let mut swarm = swarm(&key, door, served.offered(), Arc::new(served), settings.idle)?;
         let listening = listen(&mut swarm, &settings.listen).await?;
         let (commands, wanted) = mpsc::channel(COMMANDS);
         let mut running = Running {
@@ -290,34 +306,6 @@ async fn listen(swarm: &mut Swarm<Spoken>, wanted: &[Multiaddr]) -> Result<Vec<M
         Err(_) => tracing::warn!("not all addresses of RELAY_P2P_LISTEN are in use on this machine"),
     }
     Ok(listening)
-}
-
-/// Who serves what.
-struct Served {
-    circuits: Circuits,
-    rendezvous: Rendezvous,
-    metrics: Arc<Metrics>,
-}
-
-impl Serve for Served {
-    fn stream(&self, connection: &Arc<Connection>, protocol: StreamProtocol, stream: Stream) {
-        if protocol == HOP {
-            self.circuits.serve(connection, stream);
-        } else if protocol == RENDEZVOUS {
-            self.rendezvous.serve(connection, stream);
-        }
-    }
-
-    fn opened(&self, connection: &Arc<Connection>) {
-        let total = self.metrics.p2p.connections.inc() + 1;
-        tracing::debug!("peer connected: {} (total connections: {total})", connection.peer);
-    }
-
-    fn closed(&self, connection: &Arc<Connection>) {
-        self.metrics.p2p.connections.dec();
-        tracing::debug!("peer disconnected: {}", connection.peer);
-        self.circuits.closed(connection);
-    }
 }
 
 /// The swarm's task.

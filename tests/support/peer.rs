@@ -176,7 +176,22 @@ impl TestPeer {
 
     /// A stream to `target` that is only opened.
     pub async fn stream(&self, target: PeerId) -> Stream {
-        in_time("a stream", self.streams.clone().open_stream(target, ECHO)).await.unwrap()
+        self.open(target, ECHO).await
+    }
+
+    /// The same of another protocol.
+    pub async fn open(&self, target: PeerId, protocol: StreamProtocol) -> Stream {
+        self.try_open(target, protocol).await.unwrap()
+    }
+
+    /// The same, if `target` takes it.
+    pub async fn try_open(&self, target: PeerId, protocol: StreamProtocol) -> Option<Stream> {
+        in_time("a stream", self.streams.clone().open_stream(target, protocol)).await.ok()
+    }
+
+    /// Takes streams of a protocol, which nobody reads.
+    pub fn incoming(&self, protocol: StreamProtocol) -> libp2p_stream::IncomingStreams {
+        self.streams.clone().accept(protocol).unwrap()
     }
 
     /// Where it says that it is reached.

@@ -56,7 +56,7 @@ settings! {
     P2P_IDLE_TIMEOUT_SECS = Setting::new(
         "RELAY_P2P_IDLE_TIMEOUT_SECS",
         seconds(5, 86_400),
-        "After how long a connection of a libp2p peer that has neither a reservation nor a stream is closed",
+        "After how long a connection of a libp2p peer that has neither a reservation nor a stream, but for gossip, is closed",
     )
     .or("300");
     P2P_MAX_RESERVATIONS = Setting::new(

@@ -38,6 +38,18 @@ pub struct P2pMetrics {
     pub registrations_refused: Family<Reason, Counter>,
     /// Discoveries that were refused, by why.
     pub discoveries_refused: Family<Reason, Counter>,
+    /// Connections whose peers speak gossip.
+    pub gossip_peers: Gauge,
+    /// Their subscriptions to the relay's topics.
+    pub gossip_subscriptions: Gauge,
+    /// Messages that peers of this node were the first to bring.
+    pub gossip_taken: Counter,
+    /// Messages that were queued for peers of this node, once for each.
+    pub gossip_sent: Counter,
+    /// Messages that were not passed on, by why; most that came another way already are no fault.
+    pub gossip_refused: Family<Reason, Counter>,
+    /// Bytes of messages that wait to be sent, each counted once.
+    pub gossip_waiting_bytes: Gauge,
     /// Streams of peers that were reset before they were served, by why.
     pub streams_refused: Family<Reason, Counter>,
 }
@@ -78,6 +90,11 @@ impl P2pMetrics {
         count(&self.discoveries_refused, reason);
     }
 
+    /// Counts a message of gossip that was not passed on.
+    pub fn refuse_gossip(&self, reason: &'static str) {
+        count(&self.gossip_refused, reason);
+    }
+
     /// Counts a stream that was reset.
     pub fn refuse_stream(&self, reason: &'static str) {
         count(&self.streams_refused, reason);
@@ -99,6 +116,12 @@ impl P2pMetrics {
             registration_bytes: Gauge::default(),
             registrations_refused: Family::default(),
             discoveries_refused: Family::default(),
+            gossip_peers: Gauge::default(),
+            gossip_subscriptions: Gauge::default(),
+            gossip_taken: Counter::default(),
+            gossip_sent: Counter::default(),
+            gossip_refused: Family::default(),
+            gossip_waiting_bytes: Gauge::default(),
             streams_refused: Family::default(),
         };
         let r = registry.sub_registry_with_prefix("p2p");
@@ -116,6 +139,12 @@ impl P2pMetrics {
         r.register("registration_bytes", "Bytes that they are charged", m.registration_bytes.clone());
         r.register("registrations_refused", "Registrations not taken, by reason", m.registrations_refused.clone());
         r.register("discoveries_refused", "Discoveries refused, by reason", m.discoveries_refused.clone());
+        r.register("gossip_peers", "Connections whose peers speak gossip", m.gossip_peers.clone());
+        r.register("gossip_subscriptions", "Their subscriptions to our topics", m.gossip_subscriptions.clone());
+        r.register("gossip_taken", "Messages first brought by peers here", m.gossip_taken.clone());
+        r.register("gossip_sent", "Messages queued for peers, once for each", m.gossip_sent.clone());
+        r.register("gossip_refused", "Messages not passed on, by reason", m.gossip_refused.clone());
+        r.register("gossip_waiting_bytes", "Bytes of messages that wait to be sent", m.gossip_waiting_bytes.clone());
         r.register("streams_refused", "Streams reset unserved, by reason", m.streams_refused.clone());
         m
     }

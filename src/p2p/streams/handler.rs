@@ -17,12 +17,12 @@ use super::{Connection, OpenError, Serve};
 /// One connection's part.
 pub struct Handler {
     connection: Arc<Connection>,
-    offered: &'static [StreamProtocol],
+    offered: Arc<[StreamProtocol]>,
     serve: Arc<dyn Serve>,
 }
 
 impl Handler {
-    pub(super) fn new(connection: Arc<Connection>, offered: &'static [StreamProtocol], serve: Arc<dyn Serve>) -> Self {
+    pub(super) fn new(connection: Arc<Connection>, offered: Arc<[StreamProtocol]>, serve: Arc<dyn Serve>) -> Self {
         Self { connection, offered, serve }
     }
 }
@@ -42,7 +42,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Reply;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Offered> {
-        SubstreamProtocol::new(Offered(self.offered), ())
+        SubstreamProtocol::new(Offered { protocols: self.offered.clone(), told: 0 }, ())
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -90,15 +90,28 @@ impl ConnectionHandler for Handler {
     }
 }
 
-/// The protocols of which peers may open streams.
-pub struct Offered(&'static [StreamProtocol]);
+/// The protocols of which peers may open streams; as an iterator, those that have not been told yet.
+pub struct Offered {
+    protocols: Arc<[StreamProtocol]>,
+    told: usize,
+}
+
+impl Iterator for Offered {
+    type Item = StreamProtocol;
+
+    fn next(&mut self) -> Option<StreamProtocol> {
+        let next = self.protocols.get(self.told).cloned();
+        self.told += 1;
+        next
+    }
+}
 
 impl UpgradeInfo for Offered {
     type Info = StreamProtocol;
-    type InfoIter = std::iter::Cloned<std::slice::Iter<'static, StreamProtocol>>;
+    type InfoIter = Self;
 
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.iter().cloned()
+    fn protocol_info(&self) -> Self {
+        Self { protocols: self.protocols.clone(), told: 0 }
     }
 }
 

@@ -33,10 +33,12 @@ pub enum Work {
     Circuit,
     /// Requests about registrations.
     Rendezvous,
+    /// Streams of gossip.
+    Gossip,
 }
 
 impl Work {
-    pub(super) const COUNT: usize = 2;
+    pub(super) const COUNT: usize = 3;
 }
 
 /// A request that is being served on a connection. They are bounded, so that one peer cannot have the relay work on any

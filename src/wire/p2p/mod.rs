@@ -1,4 +1,4 @@
-//! What libp2p peers say: circuit relay version 2, and what is signed in it.
+//! What libp2p peers say: circuit relay version 2 and what is signed in it, rendezvous, and gossipsub.
 //!
 //! Messages are those of the specification, read strictly: what is missing or unknown where it matters is an error
 //! with the status that the specification has for it. Peer ids and addresses are bytes here; whoever uses them knows
@@ -9,5 +9,6 @@ pub mod circuit;
 pub mod delimited;
 pub mod envelope;
 pub mod peer_record;
+pub mod pubsub;
 pub mod rendezvous;
 pub mod voucher;
