@@ -3,6 +3,7 @@
 use bolero::check;
 use waystation::wire::p2p::circuit::{HopRequest, MAX_PEER_BYTES, Status, read_hop, read_stop};
 use waystation::wire::p2p::delimited::Length;
+use waystation::wire::p2p::gif;
 use waystation::wire::p2p::pubsub::{self, MAX_RPC_BYTES};
 use waystation::wire::p2p::rendezvous::{MAX_NAMESPACE_BYTES, MAX_RECORD_BYTES, NoRequest, Request, read};
 
@@ -83,5 +84,23 @@ fn pubsub_message() {
         let bytes = message.to_bytes();
         assert!(bytes.len() <= input.len() && message.framed().len() <= MAX_RPC_BYTES + 3);
         assert_eq!(pubsub::read_message(bytes), Ok(message));
+    });
+}
+
+#[test]
+fn gif_request() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let Ok(wanted) = gif::read(input) else { return };
+        assert!((1..=gif::MAX_FOUND).contains(&wanted.most));
+        assert!(wanted.query.is_none_or(|query| !query.is_empty() && query.len() <= gif::MAX_QUERY_BYTES));
+    });
+}
+
+#[test]
+fn gif_answer() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let Ok(gifs) = gif::read_answer(input, 3) else { return };
+        assert!(gifs.len() <= 3);
+        assert!(gifs.iter().all(|gif| gif.url.starts_with("https://") && gif.preview.starts_with("https://")));
     });
 }

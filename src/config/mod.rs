@@ -10,6 +10,7 @@ mod cluster;
 mod error;
 mod federation;
 mod federation_proof;
+mod gif;
 mod gossip;
 mod layer;
 mod limits;
@@ -42,6 +43,7 @@ pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use federation::{FederationConfig, PeerUrl};
 pub use federation_proof::{FederationProof, Pins, Reach};
+pub use gif::GifConfig;
 pub use gossip::GossipConfig;
 pub use limits::Limits;
 pub use mailbox::MailboxConfig;
@@ -92,6 +94,8 @@ pub struct Config {
     pub mailbox: MailboxConfig,
     /// The service for libp2p peers.
     pub p2p: P2pConfig,
+    /// The search for GIFs of libp2p peers.
+    pub gif: GifConfig,
     /// Noise, for the clients of mailboxes.
     pub noise: NoiseConfig,
     /// This node among others.
@@ -155,15 +159,15 @@ impl Config {
         errors.extend(federation::check_ratios(&values).err());
         let secret = check::secret(&values, &table::CLUSTER_SECRET, &table::CLUSTER_SECRET_FILE);
         let (federation, roots) = (FederationProof::read(&values), roots::read(&values));
-        let admin = AdminConfig::read(&values);
+        let (admin, gif) = (AdminConfig::read(&values), GifConfig::read(&values));
         errors.extend(check::cluster(&values, !matches!(secret, Ok(None))));
-        match (secret, federation, roots, admin) {
-            (Ok(cluster), Ok(federation), Ok(roots), Ok(admin)) if errors.is_empty() => {
-                let from_files = FromFiles { cluster, federation, roots, admin };
+        match (secret, federation, roots, admin, gif) {
+            (Ok(cluster), Ok(federation), Ok(roots), Ok(admin), Ok(gif)) if errors.is_empty() => {
+                let from_files = FromFiles { cluster, federation, roots, admin, gif };
                 Ok(Self::read(&values, from_files, sources.unknown_variables())?)
             }
-            (secret, federation, roots, admin) => {
-                errors.extend(secret.err().into_iter().chain(roots.err()));
+            (secret, federation, roots, admin, gif) => {
+                errors.extend(secret.err().into_iter().chain(roots.err()).chain(gif.err()));
                 errors.extend(federation.err().into_iter().chain(admin.err()).flatten());
                 Err(ConfigErrors(errors))
             }
@@ -203,6 +207,7 @@ impl Config {
             vault: VaultConfig::read(values)?,
             mailbox: MailboxConfig::read(values)?,
             p2p: P2pConfig::read(values)?,
+            gif: from_files.gif,
             noise: NoiseConfig::read(values)?,
             cluster: ClusterConfig::read(values, from_files.cluster)?,
             federation: FederationConfig::read(values, from_files.federation)?,
@@ -219,6 +224,7 @@ struct FromFiles {
     federation: FederationProof,
     roots: Arc<RootCertStore>,
     admin: AdminConfig,
+    gif: GifConfig,
 }
 
 impl StorageBackend {

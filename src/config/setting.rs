@@ -40,8 +40,8 @@ pub enum Meaning {
     Host,
     /// The port part of a socket address.
     Port,
-    /// A boolean: true stands for the log level `debug`, false for nothing.
-    DebugSwitch,
+    /// A boolean: true stands for that value, false for none.
+    Switch(&'static str),
     /// Whole seconds, of a setting in milliseconds.
     Seconds,
 }
@@ -188,10 +188,10 @@ impl Alias {
         Self { name, meaning: Meaning::Seconds }
     }
 
-    /// A name that turns debug logging on.
+    /// A switch that gives that value when it is on.
     #[must_use]
-    pub const fn debug_switch(name: &'static str) -> Self {
-        Self { name, meaning: Meaning::DebugSwitch }
+    pub const fn switch(name: &'static str, on: &'static str) -> Self {
+        Self { name, meaning: Meaning::Switch(on) }
     }
 }
 
@@ -263,7 +263,7 @@ impl Kind {
 impl fmt::Display for Alias {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.meaning {
-            Meaning::DebugSwitch => write!(f, "{}=true", self.name),
+            Meaning::Switch(_) => write!(f, "{}=true", self.name),
             Meaning::Seconds => write!(f, "{} in seconds", self.name),
             Meaning::Whole | Meaning::Host | Meaning::Port => f.write_str(self.name),
         }

@@ -10,6 +10,7 @@ macro_rules! settings {
     };
 }
 
+mod gif;
 mod gossip;
 mod kinds;
 mod p2p;
@@ -18,13 +19,14 @@ mod services;
 
 use super::setting::Setting;
 
+pub(super) use gif::*;
 pub(super) use gossip::*;
 pub(super) use p2p::*;
 pub use print::{help, markdown};
 pub(super) use services::*;
 
 /// The parts of the table.
-const PARTS: [&[&Setting]; 3] = [services::LISTED, p2p::LISTED, gossip::LISTED];
+const PARTS: [&[&Setting]; 4] = [services::LISTED, p2p::LISTED, gossip::LISTED, gif::LISTED];
 
 /// How many settings there are.
 const COUNT: usize = {

@@ -39,7 +39,7 @@ fn the_defaults_are_a_configuration() {
 #[test]
 fn every_alias_reaches_its_setting() {
     type Shown = fn(&Config) -> String;
-    let cases: [(&str, &str, Shown, &str); 18] = [
+    let cases: [(&str, &str, Shown, &str); 20] = [
         ("PORT", "9000", |c| c.listen.to_string(), "0.0.0.0:9000"),
         ("DCP_RELAY_PORT", "9000", |c| c.listen.to_string(), "0.0.0.0:9000"),
         ("HOST", "127.0.0.1", |c| c.listen.to_string(), "127.0.0.1:8080"),
@@ -57,6 +57,8 @@ fn every_alias_reaches_its_setting() {
         ("DUSK_RELAY_PORT", "9000", |c| c.p2p.listen[0].to_string(), "/ip4/0.0.0.0/tcp/9000"),
         ("DUSK_RELAY_EXTERNAL_ADDR", "/dns4/r/tcp/1", |c| c.p2p.external[0].to_string(), "/dns4/r/tcp/1"),
         ("DUSK_MAX_CONNECTIONS", "7", |c| c.p2p.max_connections.to_string(), "7"),
+        ("KLIPY_API_KEY", "k", |c| format!("{:?}", c.gif.key.as_ref().map(Secret::expose)), "Some([107])"),
+        ("KLIPY_TEST_KEY", "true", |c| c.gif.rate.to_string(), "100"),
         ("DCP_EXPO_PUSH_URL", "http://p/x", |c| format!("{:?}", c.vault.push_url), "Some(http://p/x)"),
     ];
     for (name, value, shown, expected) in cases {

@@ -15,7 +15,9 @@ use crate::edge::{EdgeSettings, Parts};
 use crate::mailbox::{MailboxSettings, OffloadSettings};
 use crate::observe::metrics::Metrics;
 use crate::p2p::identity::dusk_files;
-use crate::p2p::{CircuitLimits, GossipLimits, HostParts, HostSettings, KeyPlace, RendezvousLimits};
+use crate::p2p::{
+    CircuitLimits, GifLimits, GossipLimits, HostParts, HostSettings, KeyPlace, ProviderParts, RendezvousLimits,
+};
 use crate::runtime::supervisor::Supervisor;
 use crate::security::admission::{Admission, AdmissionLimits};
 use crate::security::proxies::TrustedProxies;
@@ -198,6 +200,19 @@ fn host(config: &Config) -> HostSettings {
             requests_per_minute: p2p.address_rate,
             tracked_addresses: config.limits.tracked_addresses,
             lists_all: p2p.lists_all,
+        },
+        gif_provider: config.gif.key.clone().map(|key| ProviderParts {
+            url: config.gif.url.clone(),
+            key,
+            roots: config.outbound_roots.clone(),
+        }),
+        gifs: GifLimits {
+            requests_per_minute: config.gif.peer_rate,
+            address_requests_per_minute: config.gif.address_rate,
+            calls_per_minute: config.gif.rate,
+            patience: config.gif.timeout,
+            kept_bytes: config.gif.cache_bytes,
+            tracked: config.limits.tracked_addresses,
         },
         topics: p2p.gossip.topics.clone(),
         gossip: GossipLimits {

@@ -22,6 +22,7 @@ use crate::wire::p2p::peer_record::STANDARD;
 
 use super::addresses::{Addresses, FACT};
 use super::circuit::{CircuitLimits, CircuitParts, Circuits};
+use super::gif::{GifLimits, GifParts, Gifs, ProviderParts};
 use super::gossip::{Gossip, GossipLimits, GossipParts};
 use super::identity::{self, KeyError};
 use super::observed::Observed;
@@ -71,6 +72,10 @@ pub struct HostSettings {
     pub topics: Vec<String>,
     /// Gossip.
     pub gossip: GossipLimits,
+    /// Who is asked for GIFs; `None`: nobody.
+    pub gif_provider: Option<ProviderParts>,
+    /// Searches for GIFs.
+    pub gifs: GifLimits,
 }
 
 /// Why the relay does not listen.
@@ -85,6 +90,9 @@ pub enum HostError {
     /// What is kept could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Calls to the provider of GIFs could not be set up.
+    #[error("TLS for calls to the provider of GIFs could not be set up: {0}")]
+    Calls(#[from] rustls::Error),
     /// A port could not be opened.
     #[error("cannot listen on {address} (RELAY_P2P_LISTEN): {reason}")]
     Listen {
@@ -175,6 +183,12 @@ impl Host {
                 supervisor: supervisor.clone(),
             })
         });
+        let gifs = Gifs::start(GifParts {
+            provider: settings.gif_provider,
+            limits: settings.gifs,
+            metrics: metrics.clone(),
+            supervisor: supervisor.clone(),
+        })?;
         let circuits = Circuits::new(CircuitParts {
             key: key.clone(),
             limits: settings.circuits,
@@ -195,7 +209,7 @@ impl Host {
             let refused = Box::new(move |why| metrics.p2p.refuse_connection(why));
             Door { admission: admission.clone(), per_peer: settings.connections_per_peer, refused }
         };
-        let served = Served { circuits: circuits.clone(), rendezvous, gossip, metrics };
+        let served = Served { circuits: circuits.clone(), rendezvous, gossip, gifs, metrics };
         let mut swarm = swarm(&key, door, served.offered(), Arc::new(served), settings.idle)?;
         let listening = listen(&mut swarm, &settings.listen).await?;
         let (commands, wanted) = mpsc::channel(COMMANDS);

@@ -1,11 +1,13 @@
 //! libp2p: places for peers that cannot be reached directly, and circuits to them, whichever node each half is at.
 //!
 //! [`host`] has the swarm and the ports; [`streams`] hands on what peers open; [`circuit`] serves circuit relay
-//! version 2, [`rendezvous`] says who is to be found where, [`gossip`] passes on what is said to all.
+//! version 2, [`rendezvous`] says who is to be found where, [`gossip`] passes on what is said to all,
+//! [`gif`] looks for pictures.
 
 pub mod addresses;
 pub mod circuit;
 mod framing;
+pub mod gif;
 pub mod gossip;
 mod host;
 pub mod identity;
@@ -16,6 +18,7 @@ pub mod streams;
 mod swarm;
 
 pub use circuit::CircuitLimits;
+pub use gif::{GifLimits, ProviderParts};
 pub use gossip::GossipLimits;
 pub use host::{Host, HostError, HostParts, HostSettings, KeyPlace};
 pub use rendezvous::RendezvousLimits;

@@ -7,6 +7,7 @@ use libp2p::{Stream, StreamProtocol};
 use crate::observe::metrics::Metrics;
 
 use super::circuit::{Circuits, HOP};
+use super::gif::{GIF, Gifs};
 use super::gossip::{self, Gossip};
 use super::rendezvous::{RENDEZVOUS, Rendezvous};
 use super::streams::{Connection, Serve};
@@ -17,6 +18,7 @@ pub(super) struct Served {
     pub rendezvous: Rendezvous,
     /// If it is spoken.
     pub gossip: Option<Gossip>,
+    pub gifs: Gifs,
     pub metrics: Arc<Metrics>,
 }
 
@@ -24,7 +26,7 @@ impl Served {
     /// The protocols of which peers may open streams.
     pub fn offered(&self) -> Arc<[StreamProtocol]> {
         let gossip = self.gossip.iter().flat_map(|_| gossip::PROTOCOLS);
-        [HOP, RENDEZVOUS].into_iter().chain(gossip).collect()
+        [HOP, RENDEZVOUS, GIF].into_iter().chain(gossip).collect()
     }
 }
 
@@ -34,6 +36,8 @@ impl Serve for Served {
             self.circuits.serve(connection, stream);
         } else if protocol == RENDEZVOUS {
             self.rendezvous.serve(connection, stream);
+        } else if protocol == GIF {
+            self.gifs.serve(connection, stream);
         } else if let Some(gossip) = self.gossip.as_ref().filter(|_| gossip::PROTOCOLS.contains(&protocol)) {
             gossip.serve(connection, protocol, stream);
         }

@@ -8,6 +8,7 @@ pub mod ed25519;
 pub mod file;
 pub mod limiter;
 pub mod noise;
+pub mod outbound;
 pub mod peer_tls;
 pub mod pem;
 pub mod proxies;

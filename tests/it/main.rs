@@ -53,6 +53,7 @@ mod mailbox_sessions;
 mod mailbox_torture;
 mod operator;
 mod p2p_circuits;
+mod p2p_gif;
 mod p2p_gossip;
 mod p2p_limits;
 mod p2p_rendezvous;

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod far;
 pub mod front;
 pub mod gate;
+pub mod gifs;
 pub mod gossiper;
 pub mod http;
 pub mod mailbox;

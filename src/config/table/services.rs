@@ -41,7 +41,7 @@ settings! {
     .or("268435456");
     LOG_LEVEL = Setting::new("RELAY_LOG_LEVEL", Kind::LogFilter, "What is logged")
         .or("info")
-        .aliases(&[Alias::whole("LOG_LEVEL"), Alias::whole("RUST_LOG"), Alias::debug_switch("DCP_RELAY_DEBUG")])
+        .aliases(&[Alias::whole("LOG_LEVEL"), Alias::whole("RUST_LOG"), Alias::switch("DCP_RELAY_DEBUG", "debug")])
         .flags(&[Alias::whole("--log-level")]);
     LOG_FORMAT = Setting::new("RELAY_LOG_FORMAT", choice(&["text", "json"]), "How log lines are written").or("text");
     OTLP_ENDPOINT = Setting::new("RELAY_OTLP_ENDPOINT", Kind::Url, "Where traces are sent, by OTLP over gRPC")

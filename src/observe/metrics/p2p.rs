@@ -50,6 +50,12 @@ pub struct P2pMetrics {
     pub gossip_refused: Family<Reason, Counter>,
     /// Bytes of messages that wait to be sent, each counted once.
     pub gossip_waiting_bytes: Gauge,
+    /// Calls to the provider of GIFs.
+    pub gifs_asked: Counter,
+    /// Searches for GIFs that were answered with what was found before.
+    pub gifs_kept: Counter,
+    /// Searches and calls that found nothing for another reason than that there is nothing, by why.
+    pub gifs_failed: Family<Reason, Counter>,
     /// Streams of peers that were reset before they were served, by why.
     pub streams_refused: Family<Reason, Counter>,
 }
@@ -95,6 +101,11 @@ impl P2pMetrics {
         count(&self.gossip_refused, reason);
     }
 
+    /// Counts a search for GIFs that went wrong.
+    pub fn fail_gif(&self, reason: &'static str) {
+        count(&self.gifs_failed, reason);
+    }
+
     /// Counts a stream that was reset.
     pub fn refuse_stream(&self, reason: &'static str) {
         count(&self.streams_refused, reason);
@@ -122,6 +133,9 @@ impl P2pMetrics {
             gossip_sent: Counter::default(),
             gossip_refused: Family::default(),
             gossip_waiting_bytes: Gauge::default(),
+            gifs_asked: Counter::default(),
+            gifs_kept: Counter::default(),
+            gifs_failed: Family::default(),
             streams_refused: Family::default(),
         };
         let r = registry.sub_registry_with_prefix("p2p");
@@ -145,6 +159,9 @@ impl P2pMetrics {
         r.register("gossip_sent", "Messages queued for peers, once for each", m.gossip_sent.clone());
         r.register("gossip_refused", "Messages not passed on, by reason", m.gossip_refused.clone());
         r.register("gossip_waiting_bytes", "Bytes of messages that wait to be sent", m.gossip_waiting_bytes.clone());
+        r.register("gifs_asked", "Calls to the provider of GIFs", m.gifs_asked.clone());
+        r.register("gifs_kept", "Searches answered with what was found before", m.gifs_kept.clone());
+        r.register("gifs_failed", "Searches for GIFs gone wrong, by reason", m.gifs_failed.clone());
         r.register("streams_refused", "Streams reset unserved, by reason", m.streams_refused.clone());
         m
     }

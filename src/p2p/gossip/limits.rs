@@ -3,8 +3,6 @@
 use std::num::NonZeroU32;
 
 use governor::clock::DefaultClock;
-use libp2p::PeerId;
-use sha2::{Digest, Sha256};
 
 use crate::p2p::streams::Connection;
 use crate::security::limiter::{AddressLimiter, ConnectionLimiter, DigestKey, KeyedLimiter};
@@ -55,7 +53,7 @@ impl Rates {
     /// # Errors
     /// Which rate is used up, in one word for figures.
     pub fn take(&self, connection: &Connection, bytes: usize) -> Result<(), &'static str> {
-        let (peer, kib) = (key(&connection.peer), kib(bytes));
+        let (peer, kib) = (connection.peer_key(), kib(bytes));
         if let Some(address) = connection.address {
             self.address_messages.check(address).map_err(|_| "address_rate")?;
             if !self.address_kib.check_many(address, kib) {
@@ -86,13 +84,9 @@ pub fn kib(bytes: usize) -> NonZeroU32 {
     u32::try_from(bytes.div_ceil(1024)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
 }
 
-fn key(peer: &PeerId) -> DigestKey {
-    let digest: [u8; 32] = Sha256::digest(peer.to_bytes()).into();
-    DigestKey(std::array::from_fn(|at| digest[at]))
-}
-
 #[cfg(test)]
 pub mod tests {
+    use libp2p::PeerId;
     use libp2p::swarm::ConnectionId;
 
     use super::*;

@@ -10,9 +10,11 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use crate::security::address::AddressKey;
+use crate::security::limiter::DigestKey;
 use crate::wire::p2p::peer_record::LEGACY;
 
 use super::hold::Work;
@@ -107,6 +109,13 @@ impl Connection {
             waker.wake();
         }
         opened.await.unwrap_or(Err(OpenError::Closed))
+    }
+
+    /// What limits by peer go by.
+    #[must_use]
+    pub fn peer_key(&self) -> DigestKey {
+        let digest: [u8; 32] = Sha256::digest(self.peer.to_bytes()).into();
+        DigestKey(std::array::from_fn(|at| digest[at]))
     }
 
     /// Whether it has ended. What its peer said before may still be read.

@@ -35,10 +35,12 @@ pub enum Work {
     Rendezvous,
     /// Streams of gossip.
     Gossip,
+    /// Searches for GIFs.
+    Gif,
 }
 
 impl Work {
-    pub(super) const COUNT: usize = 3;
+    pub(super) const COUNT: usize = 4;
 }
 
 /// A request that is being served on a connection. They are bounded, so that one peer cannot have the relay work on any

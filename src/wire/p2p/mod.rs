@@ -8,6 +8,7 @@ pub mod cbor;
 pub mod circuit;
 pub mod delimited;
 pub mod envelope;
+pub mod gif;
 pub mod peer_record;
 pub mod pubsub;
 pub mod rendezvous;
