@@ -3,7 +3,9 @@
 use bolero::check;
 use waystation::wire::p2p::circuit::{HopRequest, MAX_PEER_BYTES, Status, read_hop, read_stop};
 use waystation::wire::p2p::delimited::Length;
+use waystation::wire::p2p::directory;
 use waystation::wire::p2p::rendezvous::{MAX_NAMESPACE_BYTES, MAX_RECORD_BYTES, NoRequest, Request, read};
+use waystation::wire::p2p::turn_credentials;
 
 use super::ITERATIONS;
 
@@ -62,5 +64,30 @@ fn rendezvous_request() {
             assert!(limit != Some(0) && cookie.is_none_or(|cookie| !cookie.is_empty()));
         }
         Err(NoRequest(answer)) => assert!(answer.is_none_or(|answer| answer.len() > 4)),
+    });
+}
+
+#[test]
+fn directory_request() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        use directory::Request;
+
+        let texts = match Request::read(input) {
+            Ok(Request::Register { display_name, relay_addr }) => [display_name, relay_addr],
+            Ok(Request::Search { query }) => [query, String::new()],
+            Ok(Request::Remove) => ["Remove".to_owned(), String::new()],
+            Err(_) => return,
+        };
+        // Nothing is made of nothing.
+        assert!(texts.iter().map(String::len).sum::<usize>() < input.len());
+    });
+}
+
+#[test]
+fn turn_credentials_request() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        if let Ok(request) = turn_credentials::Request::read(input) {
+            assert!(request.peer_id.len() < input.len());
+        }
     });
 }

@@ -44,6 +44,7 @@ impl Services {
             | Body::MailCopies(_)
             | Body::MailHolds(_) => self.mailbox.get(),
             Body::RendezvousPut(_) | Body::RendezvousPull(_) => self.rendezvous.get(),
+            Body::DirectoryPut(_) | Body::DirectoryPull(_) => self.directory.get(),
             _ => self.vault.get(),
         }
     }

@@ -23,6 +23,7 @@ mod setting;
 mod shown;
 mod sources;
 pub mod table;
+mod turn;
 mod values;
 mod vault;
 
@@ -51,6 +52,7 @@ pub use secret::Secret;
 pub use setting::{Alias, Kind, Meaning, Setting, Unit};
 pub use shown::Shown;
 pub use sources::{FILE_VARIABLE, Sources, process_environment};
+pub use turn::TurnConfig;
 pub use vault::VaultConfig;
 
 use values::Values;
@@ -90,6 +92,8 @@ pub struct Config {
     pub mailbox: MailboxConfig,
     /// The service for libp2p peers.
     pub p2p: P2pConfig,
+    /// TURN.
+    pub turn: TurnConfig,
     /// Noise, for the clients of mailboxes.
     pub noise: NoiseConfig,
     /// This node among others.
@@ -155,13 +159,14 @@ impl Config {
         let (federation, roots) = (FederationProof::read(&values), roots::read(&values));
         let admin = AdminConfig::read(&values);
         errors.extend(check::cluster(&values, !matches!(secret, Ok(None))));
-        match (secret, federation, roots, admin) {
-            (Ok(cluster), Ok(federation), Ok(roots), Ok(admin)) if errors.is_empty() => {
-                let from_files = FromFiles { cluster, federation, roots, admin };
+        let turn = TurnConfig::read(&values);
+        match (secret, federation, roots, admin, turn) {
+            (Ok(cluster), Ok(federation), Ok(roots), Ok(admin), Ok(turn)) if errors.is_empty() => {
+                let from_files = FromFiles { cluster, federation, roots, admin, turn };
                 Ok(Self::read(&values, from_files, sources.unknown_variables())?)
             }
-            (secret, federation, roots, admin) => {
-                errors.extend(secret.err().into_iter().chain(roots.err()));
+            (secret, federation, roots, admin, turn) => {
+                errors.extend(secret.err().into_iter().chain(roots.err()).chain(turn.err()));
                 errors.extend(federation.err().into_iter().chain(admin.err()).flatten());
                 Err(ConfigErrors(errors))
             }
@@ -201,6 +206,7 @@ impl Config {
             vault: VaultConfig::read(values)?,
             mailbox: MailboxConfig::read(values)?,
             p2p: P2pConfig::read(values)?,
+            turn: from_files.turn,
             noise: NoiseConfig::read(values)?,
             cluster: ClusterConfig::read(values, from_files.cluster)?,
             federation: FederationConfig::read(values, from_files.federation)?,
@@ -217,6 +223,7 @@ struct FromFiles {
     federation: FederationProof,
     roots: Arc<RootCertStore>,
     admin: AdminConfig,
+    turn: TurnConfig,
 }
 
 impl StorageBackend {

@@ -15,7 +15,9 @@ use crate::edge::{EdgeSettings, Parts};
 use crate::mailbox::{MailboxSettings, OffloadSettings};
 use crate::observe::metrics::Metrics;
 use crate::p2p::identity::dusk_files;
-use crate::p2p::{CircuitLimits, HostParts, HostSettings, KeyPlace, RendezvousLimits};
+use crate::p2p::{
+    CircuitLimits, DirectoryLimits, HostParts, HostSettings, KeyPlace, RendezvousLimits, TurnCredentialsSettings,
+};
 use crate::runtime::supervisor::Supervisor;
 use crate::security::admission::{Admission, AdmissionLimits};
 use crate::security::proxies::TrustedProxies;
@@ -199,7 +201,31 @@ fn host(config: &Config) -> HostSettings {
             tracked_addresses: config.limits.tracked_addresses,
             lists_all: p2p.lists_all,
         },
+        directory: DirectoryLimits {
+            bytes: p2p.directory_bytes,
+            life: p2p.directory_life,
+            requests_per_minute: p2p.address_rate,
+            requests_of_peer: p2p.peer_rate,
+            tracked: config.limits.tracked_addresses,
+            relays: p2p.directory_relays.clone(),
+        },
+        turn_credentials: turn_credentials(config),
     }
+}
+
+/// `None` if there is no TURN server.
+fn turn_credentials(config: &Config) -> Option<TurnCredentialsSettings> {
+    let (turn, p2p) = (&config.turn, &config.p2p);
+    let (secret, host) = turn.secret.clone().zip(turn.host.as_ref())?;
+    let (udp, tcp) = (with_port(host, turn.udp_port), with_port(host, turn.tcp_port));
+    Some(TurnCredentialsSettings {
+        secret,
+        uris: vec![format!("turn:{udp}"), format!("turn:{tcp}?transport=tcp")],
+        life: turn.credentials_life,
+        requests_per_minute: p2p.address_rate,
+        requests_of_peer: p2p.peer_rate,
+        tracked: config.limits.tracked_addresses,
+    })
 }
 
 pub fn edge(config: &Config) -> EdgeSettings {

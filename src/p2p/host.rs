@@ -9,7 +9,7 @@ use futures::StreamExt;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::identity::Keypair;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, Swarm, identify};
+use libp2p::{Multiaddr, PeerId, Swarm, identify};
 use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
@@ -21,12 +21,16 @@ use crate::store::{Records, StoreError};
 use crate::wire::p2p::peer_record::STANDARD;
 
 use super::addresses::{Addresses, FACT};
-use super::circuit::{CircuitLimits, CircuitParts, Circuits, HOP};
+use super::circuit::{CircuitLimits, CircuitParts, Circuits};
+use super::directory::{Directory, DirectoryLimits};
 use super::identity::{self, KeyError};
 use super::observed::Observed;
-use super::rendezvous::{RENDEZVOUS, Rendezvous, RendezvousLimits, RendezvousParts};
-use super::streams::{Connection, Door, Serve, ip_of};
+use super::rendezvous::{Rendezvous, RendezvousLimits};
+use super::served::Served;
+use super::spread::SpreadParts;
+use super::streams::{Door, ip_of};
 use super::swarm::{Spoken, SpokenEvent, SwarmError, swarm};
+use super::turn_credentials::{TurnCredentials, TurnCredentialsSettings};
 
 /// How long a port may take to be opened.
 const OPENING: Duration = Duration::from_secs(10);
@@ -65,6 +69,10 @@ pub struct HostSettings {
     pub circuits: CircuitLimits,
     /// Registrations.
     pub rendezvous: RendezvousLimits,
+    /// Profiles.
+    pub directory: DirectoryLimits,
+    /// Credentials for TURN, if there is a TURN server.
+    pub turn_credentials: Option<TurnCredentialsSettings>,
 }
 
 /// Why the relay does not listen.
@@ -109,7 +117,7 @@ pub struct HostParts {
     pub settings: HostSettings,
     /// Where its key is.
     pub key: KeyPlace,
-    /// Where registrations are kept.
+    /// Where registrations and profiles are kept.
     pub records: Arc<dyn Records>,
     /// The node's part in its cluster.
     pub cluster: Cluster,
@@ -151,14 +159,17 @@ impl Host {
         let key = key.open()?;
         let peer = key.public().to_peer_id();
         let addresses = Arc::new(Addresses::new(peer, &settings.external, cluster.view.clone()));
-        let rendezvous = Rendezvous::open(RendezvousParts {
-            limits: settings.rendezvous,
-            records,
+        let spread_parts = || SpreadParts {
+            records: records.clone(),
             cluster: cluster.clone(),
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),
-        })
-        .await?;
+        };
+        let rendezvous = Rendezvous::open(settings.rendezvous, spread_parts()).await?;
+        let directory = Directory::open(settings.directory, addresses.clone(), spread_parts()).await?;
+        let turn_credentials = settings.turn_credentials;
+        let turn_credentials =
+            turn_credentials.map(|settings| TurnCredentials::new(settings, metrics.clone(), supervisor.clone()));
         let circuits = Circuits::new(CircuitParts {
             key: key.clone(),
             limits: settings.circuits,
@@ -179,7 +190,7 @@ impl Host {
             let refused = Box::new(move |why| metrics.p2p.refuse_connection(why));
             Door { admission: admission.clone(), per_peer: settings.connections_per_peer, refused }
         };
-        let served = Arc::new(Served { circuits: circuits.clone(), rendezvous, metrics });
+        let served = Served { circuits: circuits.clone(), rendezvous, directory, turn_credentials, metrics };
         let mut swarm = swarm(&key, door, served, settings.idle)?;
         let listening = listen(&mut swarm, &settings.listen).await?;
         let (commands, wanted) = mpsc::channel(COMMANDS);
@@ -290,34 +301,6 @@ async fn listen(swarm: &mut Swarm<Spoken>, wanted: &[Multiaddr]) -> Result<Vec<M
         Err(_) => tracing::warn!("not all addresses of RELAY_P2P_LISTEN are in use on this machine"),
     }
     Ok(listening)
-}
-
-/// Who serves what.
-struct Served {
-    circuits: Circuits,
-    rendezvous: Rendezvous,
-    metrics: Arc<Metrics>,
-}
-
-impl Serve for Served {
-    fn stream(&self, connection: &Arc<Connection>, protocol: StreamProtocol, stream: Stream) {
-        if protocol == HOP {
-            self.circuits.serve(connection, stream);
-        } else if protocol == RENDEZVOUS {
-            self.rendezvous.serve(connection, stream);
-        }
-    }
-
-    fn opened(&self, connection: &Arc<Connection>) {
-        let total = self.metrics.p2p.connections.inc() + 1;
-        tracing::debug!("peer connected: {} (total connections: {total})", connection.peer);
-    }
-
-    fn closed(&self, connection: &Arc<Connection>) {
-        self.metrics.p2p.connections.dec();
-        tracing::debug!("peer disconnected: {}", connection.peer);
-        self.circuits.closed(connection);
-    }
 }
 
 /// The swarm's task.
