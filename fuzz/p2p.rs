@@ -3,9 +3,11 @@
 use bolero::check;
 use waystation::wire::p2p::circuit::{HopRequest, MAX_PEER_BYTES, Status, read_hop, read_stop};
 use waystation::wire::p2p::delimited::Length;
+use waystation::wire::p2p::directory;
 use waystation::wire::p2p::gif;
 use waystation::wire::p2p::pubsub::{self, MAX_RPC_BYTES};
 use waystation::wire::p2p::rendezvous::{MAX_NAMESPACE_BYTES, MAX_RECORD_BYTES, NoRequest, Request, read};
+use waystation::wire::p2p::turn_credentials;
 
 use super::ITERATIONS;
 
@@ -102,5 +104,30 @@ fn gif_answer() {
         let Ok(gifs) = gif::read_answer(input, 3) else { return };
         assert!(gifs.len() <= 3);
         assert!(gifs.iter().all(|gif| gif.url.starts_with("https://") && gif.preview.starts_with("https://")));
+    });
+}
+
+#[test]
+fn directory_request() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        use directory::Request;
+
+        let texts = match Request::read(input) {
+            Ok(Request::Register { display_name, relay_addr }) => [display_name, relay_addr],
+            Ok(Request::Search { query }) => [query, String::new()],
+            Ok(Request::Remove) => ["Remove".to_owned(), String::new()],
+            Err(_) => return,
+        };
+        // Nothing is made of nothing.
+        assert!(texts.iter().map(String::len).sum::<usize>() < input.len());
+    });
+}
+
+#[test]
+fn turn_credentials_request() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        if let Ok(request) = turn_credentials::Request::read(input) {
+            assert!(request.peer_id.len() < input.len());
+        }
     });
 }

@@ -47,6 +47,7 @@ impl Services {
             | Body::MailHolds(_) => self.mailbox.get(),
             Body::RendezvousPut(_) | Body::RendezvousPull(_) => self.rendezvous.get(),
             Body::PeerGossip(_) => self.gossip.get(),
+            Body::DirectoryPut(_) | Body::DirectoryPull(_) => self.directory.get(),
             _ => self.vault.get(),
         }
     }

@@ -25,6 +25,7 @@ mod setting;
 mod shown;
 mod sources;
 pub mod table;
+mod turn;
 mod values;
 mod vault;
 
@@ -55,6 +56,7 @@ pub use secret::Secret;
 pub use setting::{Alias, Kind, Meaning, Setting, Unit};
 pub use shown::Shown;
 pub use sources::{FILE_VARIABLE, Sources, process_environment};
+pub use turn::TurnConfig;
 pub use vault::VaultConfig;
 
 use values::Values;
@@ -96,6 +98,8 @@ pub struct Config {
     pub p2p: P2pConfig,
     /// The search for GIFs of libp2p peers.
     pub gif: GifConfig,
+    /// TURN.
+    pub turn: TurnConfig,
     /// Noise, for the clients of mailboxes.
     pub noise: NoiseConfig,
     /// This node among others.
@@ -161,13 +165,14 @@ impl Config {
         let (federation, roots) = (FederationProof::read(&values), roots::read(&values));
         let (admin, gif) = (AdminConfig::read(&values), GifConfig::read(&values));
         errors.extend(check::cluster(&values, !matches!(secret, Ok(None))));
-        match (secret, federation, roots, admin, gif) {
-            (Ok(cluster), Ok(federation), Ok(roots), Ok(admin), Ok(gif)) if errors.is_empty() => {
-                let from_files = FromFiles { cluster, federation, roots, admin, gif };
+        let turn = TurnConfig::read(&values);
+        match (secret, federation, roots, admin, gif, turn) {
+            (Ok(cluster), Ok(federation), Ok(roots), Ok(admin), Ok(gif), Ok(turn)) if errors.is_empty() => {
+                let from_files = FromFiles { cluster, federation, roots, admin, gif, turn };
                 Ok(Self::read(&values, from_files, sources.unknown_variables())?)
             }
-            (secret, federation, roots, admin, gif) => {
-                errors.extend(secret.err().into_iter().chain(roots.err()).chain(gif.err()));
+            (secret, federation, roots, admin, gif, turn) => {
+                errors.extend(secret.err().into_iter().chain(roots.err()).chain(gif.err()).chain(turn.err()));
                 errors.extend(federation.err().into_iter().chain(admin.err()).flatten());
                 Err(ConfigErrors(errors))
             }
@@ -208,6 +213,7 @@ impl Config {
             mailbox: MailboxConfig::read(values)?,
             p2p: P2pConfig::read(values)?,
             gif: from_files.gif,
+            turn: from_files.turn,
             noise: NoiseConfig::read(values)?,
             cluster: ClusterConfig::read(values, from_files.cluster)?,
             federation: FederationConfig::read(values, from_files.federation)?,
@@ -225,6 +231,7 @@ struct FromFiles {
     roots: Arc<RootCertStore>,
     admin: AdminConfig,
     gif: GifConfig,
+    turn: TurnConfig,
 }
 
 impl StorageBackend {

@@ -16,6 +16,7 @@ mod kinds;
 mod p2p;
 mod print;
 mod services;
+mod turn;
 
 use super::setting::Setting;
 
@@ -24,9 +25,10 @@ pub(super) use gossip::*;
 pub(super) use p2p::*;
 pub use print::{help, markdown};
 pub(super) use services::*;
+pub(super) use turn::*;
 
 /// The parts of the table.
-const PARTS: [&[&Setting]; 4] = [services::LISTED, p2p::LISTED, gossip::LISTED, gif::LISTED];
+const PARTS: [&[&Setting]; 5] = [services::LISTED, p2p::LISTED, gossip::LISTED, gif::LISTED, turn::LISTED];
 
 /// How many settings there are.
 const COUNT: usize = {
@@ -39,15 +41,15 @@ const COUNT: usize = {
 };
 
 static ALL: [&Setting; COUNT] = {
-    let mut all = [PARTS[0][0]; COUNT];
-    let (mut at, mut part, mut of_part) = (0, 0, 0);
+    let mut all = [services::LISTED[0]; COUNT];
+    let (mut part, mut at, mut of_part) = (0, 0, 0);
     while at < COUNT {
-        if of_part < PARTS[part].len() {
-            all[at] = PARTS[part][of_part];
-            (at, of_part) = (at + 1, of_part + 1);
-        } else {
+        if of_part == PARTS[part].len() {
             (part, of_part) = (part + 1, 0);
+            continue;
         }
+        all[at] = PARTS[part][of_part];
+        (at, of_part) = (at + 1, of_part + 1);
     }
     all
 };

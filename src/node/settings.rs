@@ -16,7 +16,8 @@ use crate::mailbox::{MailboxSettings, OffloadSettings};
 use crate::observe::metrics::Metrics;
 use crate::p2p::identity::dusk_files;
 use crate::p2p::{
-    CircuitLimits, GifLimits, GossipLimits, HostParts, HostSettings, KeyPlace, ProviderParts, RendezvousLimits,
+    CircuitLimits, DirectoryLimits, GifLimits, GossipLimits, HostParts, HostSettings, KeyPlace, ProviderParts,
+    RendezvousLimits, TurnCredentialsSettings,
 };
 use crate::runtime::supervisor::Supervisor;
 use crate::security::admission::{Admission, AdmissionLimits};
@@ -224,7 +225,31 @@ fn host(config: &Config) -> HostSettings {
             waiting_kib: p2p.gossip.queue_kib.get() as usize,
             tracked: config.limits.tracked_addresses,
         },
+        directory: DirectoryLimits {
+            bytes: p2p.directory_bytes,
+            life: p2p.directory_life,
+            requests_per_minute: p2p.address_rate,
+            requests_of_peer: p2p.peer_rate,
+            tracked: config.limits.tracked_addresses,
+            relays: p2p.directory_relays.clone(),
+        },
+        turn_credentials: turn_credentials(config),
     }
+}
+
+/// `None` if there is no TURN server.
+fn turn_credentials(config: &Config) -> Option<TurnCredentialsSettings> {
+    let (turn, p2p) = (&config.turn, &config.p2p);
+    let (secret, host) = turn.secret.clone().zip(turn.host.as_ref())?;
+    let (udp, tcp) = (with_port(host, turn.udp_port), with_port(host, turn.tcp_port));
+    Some(TurnCredentialsSettings {
+        secret,
+        uris: vec![format!("turn:{udp}"), format!("turn:{tcp}?transport=tcp")],
+        life: turn.credentials_life,
+        requests_per_minute: p2p.address_rate,
+        requests_of_peer: p2p.peer_rate,
+        tracked: config.limits.tracked_addresses,
+    })
 }
 
 pub fn edge(config: &Config) -> EdgeSettings {

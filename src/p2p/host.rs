@@ -1,13 +1,11 @@
 //! The relay as a libp2p peer: its ports, who connects, and what they are told of it.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::core::transport::{ListenerId, TransportError};
-use libp2p::identity::Keypair;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify};
 use tokio::sync::mpsc;
@@ -22,14 +20,17 @@ use crate::wire::p2p::peer_record::STANDARD;
 
 use super::addresses::{Addresses, FACT};
 use super::circuit::{CircuitLimits, CircuitParts, Circuits};
+use super::directory::{Directory, DirectoryLimits};
 use super::gif::{GifLimits, GifParts, Gifs, ProviderParts};
 use super::gossip::{Gossip, GossipLimits, GossipParts};
-use super::identity::{self, KeyError};
+use super::identity::{KeyError, KeyPlace};
 use super::observed::Observed;
-use super::rendezvous::{Rendezvous, RendezvousLimits, RendezvousParts};
+use super::rendezvous::{Rendezvous, RendezvousLimits};
 use super::served::Served;
+use super::spread::SpreadParts;
 use super::streams::{Door, ip_of};
 use super::swarm::{Spoken, SpokenEvent, SwarmError, swarm};
+use super::turn_credentials::{TurnCredentials, TurnCredentialsSettings};
 
 /// How long a port may take to be opened.
 const OPENING: Duration = Duration::from_secs(10);
@@ -76,6 +77,10 @@ pub struct HostSettings {
     pub gif_provider: Option<ProviderParts>,
     /// Searches for GIFs.
     pub gifs: GifLimits,
+    /// Profiles.
+    pub directory: DirectoryLimits,
+    /// Credentials for TURN, if there is a TURN server.
+    pub turn_credentials: Option<TurnCredentialsSettings>,
 }
 
 /// Why the relay does not listen.
@@ -103,27 +108,13 @@ pub enum HostError {
     },
 }
 
-/// Where the relay's key is.
-#[derive(Debug, Clone)]
-pub enum KeyPlace {
-    /// In the data directory, or, if there is none yet, where the Dusk relay would have it.
-    Kept {
-        /// The data directory.
-        folder: PathBuf,
-        /// Files that are looked for then.
-        fallbacks: Vec<PathBuf>,
-    },
-    /// Nowhere: it is made anew.
-    Memory,
-}
-
 /// What the relay is made of.
 pub struct HostParts {
     /// What is configured.
     pub settings: HostSettings,
     /// Where its key is.
     pub key: KeyPlace,
-    /// Where registrations are kept.
+    /// Where registrations and profiles are kept.
     pub records: Arc<dyn Records>,
     /// The node's part in its cluster.
     pub cluster: Cluster,
@@ -165,14 +156,17 @@ impl Host {
         let key = key.open()?;
         let peer = key.public().to_peer_id();
         let addresses = Arc::new(Addresses::new(peer, &settings.external, cluster.view.clone()));
-        let rendezvous = Rendezvous::open(RendezvousParts {
-            limits: settings.rendezvous,
-            records,
+        let spread_parts = || SpreadParts {
+            records: records.clone(),
             cluster: cluster.clone(),
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),
-        })
-        .await?;
+        };
+        let rendezvous = Rendezvous::open(settings.rendezvous, spread_parts()).await?;
+        let directory = Directory::open(settings.directory, addresses.clone(), spread_parts()).await?;
+        let turn_credentials = settings.turn_credentials;
+        let turn_credentials =
+            turn_credentials.map(|settings| TurnCredentials::new(settings, metrics.clone(), supervisor.clone()));
         let gossip = (!settings.topics.is_empty()).then(|| {
             Gossip::start(GossipParts {
                 topics: settings.topics,
@@ -209,8 +203,9 @@ impl Host {
             let refused = Box::new(move |why| metrics.p2p.refuse_connection(why));
             Door { admission: admission.clone(), per_peer: settings.connections_per_peer, refused }
         };
-        let served = Served { circuits: circuits.clone(), rendezvous, gossip, gifs, metrics };
-        let mut swarm = swarm(&key, door, served.offered(), Arc::new(served), settings.idle)?;
+        let served =
+            Served { circuits: circuits.clone(), rendezvous, directory, turn_credentials, gossip, gifs, metrics };
+        let mut swarm = swarm(&key, door, served, settings.idle)?;
         let listening = listen(&mut swarm, &settings.listen).await?;
         let (commands, wanted) = mpsc::channel(COMMANDS);
         let mut running = Running {
@@ -270,15 +265,6 @@ impl Host {
             if stop.run_until_cancelled(tokio::time::sleep(BETWEEN_SHARES)).await.is_none() {
                 return;
             }
-        }
-    }
-}
-
-impl KeyPlace {
-    fn open(&self) -> Result<Keypair, KeyError> {
-        match self {
-            Self::Kept { folder, fallbacks } => Ok(identity::kept(folder, fallbacks)?.0),
-            Self::Memory => Ok(Keypair::generate_ed25519()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who serves the streams that peers open.
+//! Who serves what peers open streams for.
 
 use std::sync::Arc;
 
@@ -7,26 +7,38 @@ use libp2p::{Stream, StreamProtocol};
 use crate::observe::metrics::Metrics;
 
 use super::circuit::{Circuits, HOP};
+use super::directory::{DIRECTORY, Directory};
 use super::gif::{GIF, Gifs};
 use super::gossip::{self, Gossip};
 use super::rendezvous::{RENDEZVOUS, Rendezvous};
 use super::streams::{Connection, Serve};
+use super::turn_credentials::{TURN_CREDENTIALS, TurnCredentials};
 
-/// Who serves what.
-pub(super) struct Served {
+/// The services of a node.
+pub struct Served {
+    /// Places and circuits.
     pub circuits: Circuits,
+    /// Registrations.
     pub rendezvous: Rendezvous,
-    /// If it is spoken.
+    /// Profiles.
+    pub directory: Directory,
+    /// Credentials for TURN, if there is a TURN server.
+    pub turn_credentials: Option<TurnCredentials>,
+    /// Gossip, if it is spoken.
     pub gossip: Option<Gossip>,
+    /// Searches for GIFs.
     pub gifs: Gifs,
+    /// The node's figures.
     pub metrics: Arc<Metrics>,
 }
 
 impl Served {
     /// The protocols of which peers may open streams.
+    #[must_use]
     pub fn offered(&self) -> Arc<[StreamProtocol]> {
+        let turn_credentials = self.turn_credentials.as_ref().map(|_| TURN_CREDENTIALS);
         let gossip = self.gossip.iter().flat_map(|_| gossip::PROTOCOLS);
-        [HOP, RENDEZVOUS, GIF].into_iter().chain(gossip).collect()
+        [HOP, RENDEZVOUS, DIRECTORY, GIF].into_iter().chain(turn_credentials).chain(gossip).collect()
     }
 }
 
@@ -36,6 +48,12 @@ impl Serve for Served {
             self.circuits.serve(connection, stream);
         } else if protocol == RENDEZVOUS {
             self.rendezvous.serve(connection, stream);
+        } else if protocol == DIRECTORY {
+            self.directory.serve(connection, stream);
+        } else if protocol == TURN_CREDENTIALS
+            && let Some(turn_credentials) = &self.turn_credentials
+        {
+            turn_credentials.serve(connection, stream);
         } else if protocol == GIF {
             self.gifs.serve(connection, stream);
         } else if let Some(gossip) = self.gossip.as_ref().filter(|_| gossip::PROTOCOLS.contains(&protocol)) {

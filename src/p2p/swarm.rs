@@ -7,9 +7,10 @@ use libp2p::core::Transport;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{StreamProtocol, Swarm, SwarmBuilder, autonat, identify, noise, ping, tcp, tls, yamux};
+use libp2p::{Swarm, SwarmBuilder, autonat, identify, noise, ping, tcp, tls, yamux};
 
-use super::streams::{Door, Serve, Streams};
+use super::served::Served;
+use super::streams::{Door, Streams};
 
 /// What identify says that is spoken: the name that the Dusk relay gives itself.
 const PROTOCOL_VERSION: &str = "/dusk/relay/1.0.0";
@@ -56,21 +57,14 @@ pub enum SwarmError {
     Tls(String),
 }
 
-/// A swarm that listens nowhere yet. Peers may open streams of the protocols in `offered`, which `serve` serves.
-/// Connections on which nothing happens are closed after `idle`.
-pub fn swarm(
-    key: &Keypair,
-    door: Door,
-    offered: Arc<[StreamProtocol]>,
-    serve: Arc<dyn Serve>,
-    idle: Duration,
-) -> Result<Swarm<Spoken>, SwarmError> {
+/// A swarm that listens nowhere yet. Connections on which nothing happens are closed after `idle`.
+pub fn swarm(key: &Keypair, door: Door, served: Served, idle: Duration) -> Result<Swarm<Spoken>, SwarmError> {
     let tcp = || tcp::Config::default().nodelay(true).listen_backlog(BACKLOG);
     let mut websocket = libp2p_websocket::Config::new(tcp::tokio::Transport::new(tcp()));
     websocket.set_max_data_size(MAX_WEBSOCKET_BYTES);
     let for_browsers = websocket.upgrade(Version::V1Lazy).authenticate(noise::Config::new(key)?).multiplex(multiplex());
     let spoken = Spoken {
-        streams: Streams::new(door, offered, serve),
+        streams: Streams::new(door, served.offered(), Arc::new(served)),
         identify: identify::Behaviour::new(
             identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
                 .with_agent_version(AGENT_VERSION.to_owned())

@@ -15,3 +15,4 @@ pub mod proxies;
 pub mod relay_certificate;
 pub mod reload;
 pub mod tls;
+pub mod turn_password;

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod agent;
 pub mod cluster;
 pub mod disk;
+pub mod dusk;
 pub mod far;
 pub mod front;
 pub mod gate;

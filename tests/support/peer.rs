@@ -174,6 +174,15 @@ impl TestPeer {
         answer
     }
 
+    /// Whether `other`, which it is connected with, takes streams of `protocol`.
+    pub async fn speaks(&self, other: PeerId, protocol: StreamProtocol) -> bool {
+        match in_time("a stream", self.streams.clone().open_stream(other, protocol)).await {
+            Ok(_) => true,
+            Err(libp2p_stream::OpenStreamError::UnsupportedProtocol(_)) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// A stream to `target` that is only opened.
     pub async fn stream(&self, target: PeerId) -> Stream {
         self.open(target, ECHO).await

@@ -93,7 +93,7 @@ settings! {
     OUTBOUND_CA_FILE = Setting::new(
         "RELAY_OUTBOUND_CA_FILE",
         Kind::Path,
-        "Certificates in PEM of authorities that push calls and traces over https trust besides the public ones",
+        "Certificates in PEM of authorities that push calls, searches for GIFs and traces over https trust besides the public ones",
     );
 
     MAX_CONNECTIONS = Setting::new(

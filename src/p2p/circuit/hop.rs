@@ -7,17 +7,18 @@ use std::time::Duration;
 use libp2p::{PeerId, Stream};
 
 use crate::p2p::framing;
+use crate::p2p::gauge;
 use crate::p2p::streams::{Connection, Serving};
 use crate::runtime::time;
 use crate::wire::p2p::circuit::{
     Granted, HopRequest, Limit, MAX_MESSAGE_BYTES, Status, hop_granted, hop_status, read_hop,
 };
 
+use super::Circuits;
 use super::connect::{Connected, Half};
 use super::reservations::NoPlace;
 use super::splice::splice;
 use super::voucher::voucher;
-use super::{Circuits, gauge};
 
 /// How long a peer may take to say what it wants, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use governor::clock::DefaultClock;
 use libp2p::{Stream, StreamProtocol};
 use moka::Expiry;
 use moka::sync::Cache;
@@ -22,11 +21,11 @@ use tokio::sync::{Semaphore, watch};
 use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
-use crate::security::limiter::{AddressLimiter, DigestKey, KeyedLimiter};
 use crate::security::outbound::Failure;
 use crate::wire::p2p::gif::{self, MAX_REQUEST_BYTES, Wanted};
 
 use super::framing;
+use super::rates::Rates;
 use super::streams::{Connection, Serving, Work};
 
 pub use limits::GifLimits;
@@ -53,9 +52,6 @@ const KEPT: (Duration, Duration) = (Duration::from_secs(600), Duration::from_sec
 /// What is charged for an answer that is kept, besides its bytes.
 const KEPT_BESIDE: usize = 256;
 
-/// How often rates that no longer limit anybody are forgotten.
-const SWEEP: Duration = Duration::from_secs(60);
-
 /// What the search for GIFs needs of its node.
 pub struct GifParts {
     /// Who has them; if nobody is named, nothing is found.
@@ -79,8 +75,7 @@ struct Inner {
     patience: Duration,
     kept: Cache<Wanted, Bytes>,
     under_way: Mutex<HashMap<Wanted, watch::Receiver<Option<Bytes>>>>,
-    requests: KeyedLimiter<DigestKey>,
-    address_requests: AddressLimiter,
+    rates: Rates,
     calls: Calls,
     places: Arc<Semaphore>,
     nothing: Bytes,
@@ -96,7 +91,7 @@ impl Gifs {
     /// If the TLS library refuses its set-up; nothing that an operator sets makes it do so.
     pub fn start(parts: GifParts) -> Result<Self, rustls::Error> {
         let GifParts { provider, limits, metrics, supervisor } = parts;
-        let clock = DefaultClock::default;
+        let per_minute = (limits.address_requests_per_minute, limits.requests_per_minute);
         let weigh = |_: &Wanted, answer: &Bytes| u32::try_from(answer.len() + KEPT_BESIDE).unwrap_or(u32::MAX);
         let kept = Cache::builder().max_capacity(limits.kept_bytes).weigher(weigh).expire_after(Lives).build();
         let inner = Inner {
@@ -104,8 +99,7 @@ impl Gifs {
             patience: limits.patience,
             kept,
             under_way: Mutex::default(),
-            requests: KeyedLimiter::new(limits.requests_per_minute, limits.tracked, clock()),
-            address_requests: AddressLimiter::new(limits.address_requests_per_minute, limits.tracked, clock()),
+            rates: Rates::start("GIF rates", per_minute, limits.tracked, &supervisor),
             calls: Calls::new(limits.calls_per_minute),
             places: Arc::new(Semaphore::new(MAX_CALLS)),
             nothing: gif::found(Vec::new()),
@@ -113,17 +107,7 @@ impl Gifs {
             metrics,
             supervisor,
         };
-        let this = Self { inner: Arc::new(inner) };
-        let (swept, stop) = (this.clone(), this.inner.supervisor.token());
-        this.inner.supervisor.spawn("gif upkeep", async move {
-            while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
-                swept.inner.requests.sweep();
-                swept.inner.address_requests.sweep();
-                swept.inner.kept.run_pending_tasks();
-            }
-            Ok::<(), std::convert::Infallible>(())
-        });
-        Ok(this)
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// A peer has opened a stream of [`GIF`].
@@ -161,10 +145,7 @@ impl Gifs {
         if inner.provider.is_none() {
             return Ok(inner.nothing.clone());
         }
-        if connection.address.is_some_and(|address| inner.address_requests.check(address).is_err()) {
-            return Err("address_rate");
-        }
-        inner.requests.check(connection.peer_key()).map_err(|_| "peer_rate")?;
+        inner.rates.check(connection)?;
         let mut found = self.look_for(wanted)?;
         let found = found.wait_for(Option::is_some).await.map(|found| found.clone()).ok().flatten();
         Ok(found.unwrap_or_else(|| inner.nothing.clone()))

@@ -42,7 +42,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Reply;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Offered> {
-        SubstreamProtocol::new(Offered { protocols: self.offered.clone(), told: 0 }, ())
+        SubstreamProtocol::new(Offered(self.offered.clone()), ())
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -90,28 +90,31 @@ impl ConnectionHandler for Handler {
     }
 }
 
-/// The protocols of which peers may open streams; as an iterator, those that have not been told yet.
-pub struct Offered {
-    protocols: Arc<[StreamProtocol]>,
-    told: usize,
-}
-
-impl Iterator for Offered {
-    type Item = StreamProtocol;
-
-    fn next(&mut self) -> Option<StreamProtocol> {
-        let next = self.protocols.get(self.told).cloned();
-        self.told += 1;
-        next
-    }
-}
+/// The protocols of which peers may open streams.
+pub struct Offered(Arc<[StreamProtocol]>);
 
 impl UpgradeInfo for Offered {
     type Info = StreamProtocol;
-    type InfoIter = Self;
+    type InfoIter = OneByOne;
 
-    fn protocol_info(&self) -> Self {
-        Self { protocols: self.protocols.clone(), told: 0 }
+    fn protocol_info(&self) -> OneByOne {
+        OneByOne { all: self.0.clone(), next: 0 }
+    }
+}
+
+/// These, without a list of them for each time that a connection is asked.
+pub struct OneByOne {
+    all: Arc<[StreamProtocol]>,
+    next: usize,
+}
+
+impl Iterator for OneByOne {
+    type Item = StreamProtocol;
+
+    fn next(&mut self) -> Option<StreamProtocol> {
+        let protocol = self.all.get(self.next).cloned();
+        self.next += 1;
+        protocol
     }
 }
 
