@@ -3,7 +3,11 @@
 use bolero::check;
 use waystation::wire::p2p::circuit::{HopRequest, MAX_PEER_BYTES, Status, read_hop, read_stop};
 use waystation::wire::p2p::delimited::Length;
+use waystation::wire::p2p::directory;
+use waystation::wire::p2p::gif;
+use waystation::wire::p2p::pubsub::{self, MAX_RPC_BYTES};
 use waystation::wire::p2p::rendezvous::{MAX_NAMESPACE_BYTES, MAX_RECORD_BYTES, NoRequest, Request, read};
+use waystation::wire::p2p::turn_credentials;
 
 use super::ITERATIONS;
 
@@ -62,5 +66,68 @@ fn rendezvous_request() {
             assert!(limit != Some(0) && cookie.is_none_or(|cookie| !cookie.is_empty()));
         }
         Err(NoRequest(answer)) => assert!(answer.is_none_or(|answer| answer.len() > 4)),
+    });
+}
+
+#[test]
+fn pubsub_rpc() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let Ok(told) = pubsub::read(input.to_vec().into()) else { return };
+        let bytes: usize = told.subscriptions.iter().map(|subscription| subscription.topic.len()).sum();
+        assert!(bytes + told.messages.iter().map(bytes::Bytes::len).sum::<usize>() <= input.len());
+    });
+}
+
+#[test]
+fn pubsub_message() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let Ok(message) = pubsub::read_message(input.to_vec().into()) else { return };
+        // What is passed on is no longer than what came, fits what peers read, and is read as the same.
+        let bytes = message.to_bytes();
+        assert!(bytes.len() <= input.len() && message.framed().len() <= MAX_RPC_BYTES + 3);
+        assert_eq!(pubsub::read_message(bytes), Ok(message));
+    });
+}
+
+#[test]
+fn gif_request() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let Ok(wanted) = gif::read(input) else { return };
+        assert!((1..=gif::MAX_FOUND).contains(&wanted.most));
+        assert!(wanted.query.is_none_or(|query| !query.is_empty() && query.len() <= gif::MAX_QUERY_BYTES));
+    });
+}
+
+#[test]
+fn gif_answer() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let Ok(gifs) = gif::read_answer(input, 3) else { return };
+        assert!(gifs.len() <= 3);
+        assert!(gifs.iter().all(|gif| gif.url.starts_with("https://") && gif.preview.starts_with("https://")));
+    });
+}
+
+#[test]
+fn directory_request() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        use directory::Request;
+
+        let texts = match Request::read(input) {
+            Ok(Request::Register { display_name, relay_addr }) => [display_name, relay_addr],
+            Ok(Request::Search { query }) => [query, String::new()],
+            Ok(Request::Remove) => ["Remove".to_owned(), String::new()],
+            Err(_) => return,
+        };
+        // Nothing is made of nothing.
+        assert!(texts.iter().map(String::len).sum::<usize>() < input.len());
+    });
+}
+
+#[test]
+fn turn_credentials_request() {
+    check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        if let Ok(request) = turn_credentials::Request::read(input) {
+            assert!(request.peer_id.len() < input.len());
+        }
     });
 }

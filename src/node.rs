@@ -6,6 +6,7 @@ mod identity;
 mod noise_key;
 mod regions;
 mod reload;
+mod remarks;
 mod settings;
 mod stores;
 
@@ -48,9 +49,6 @@ const SWEEP: (Duration, usize) = (Duration::from_secs(10), 1_000);
 
 /// How long a node that is given seeds waits for others before it serves alone: it may be the first one.
 const MEET_PATIENCE: Duration = Duration::from_secs(3);
-
-/// A setting of the original relay that does nothing here.
-const TLS_VERIFIED: &str = "RELAY_TLS_VERIFIED";
 
 /// How long the last traces may take to be sent.
 const TRACE_FLUSH: Duration = Duration::from_secs(3);
@@ -337,12 +335,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let node = identity::node_id(&config)?;
     let traces = Traces::start(&config.trace, &config.outbound_roots, &node)?;
     logs::init(&config.log, &traces)?;
-    for name in &config.unknown_variables {
-        tracing::warn!(%name, "this environment variable is no setting and has no effect");
-    }
-    if config.origins.contains_key(TLS_VERIFIED) {
-        tracing::info!("{TLS_VERIFIED} has no effect: this relay starts without it, whoever ends TLS in front of it");
-    }
+    remarks::log(&config);
     config.cluster.node_id = Some(node);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let node = Node::start(&config).await?;

@@ -24,8 +24,12 @@ pub struct Services {
     pub vault: Slot<dyn Frames>,
     /// Of mailboxes.
     pub mailbox: Slot<dyn Frames>,
-    /// Of libp2p peers.
-    pub p2p: Slot<dyn Frames>,
+    /// Of registrations of libp2p peers.
+    pub rendezvous: Slot<dyn Frames>,
+    /// Of the directory of libp2p peers.
+    pub directory: Slot<dyn Frames>,
+    /// Of gossip of libp2p peers.
+    pub gossip: Slot<dyn Frames>,
 }
 
 impl Services {
@@ -41,21 +45,27 @@ impl Services {
             | Body::MailHints(_)
             | Body::MailCopies(_)
             | Body::MailHolds(_) => self.mailbox.get(),
-            Body::RendezvousPut(_) | Body::RendezvousPull(_) => self.p2p.get(),
+            Body::RendezvousPut(_) | Body::RendezvousPull(_) => self.rendezvous.get(),
+            Body::PeerGossip(_) => self.gossip.get(),
+            Body::DirectoryPut(_) | Body::DirectoryPull(_) => self.directory.get(),
             _ => self.vault.get(),
         }
     }
 
     /// Those that there are.
     pub fn all(&self) -> impl Iterator<Item = Arc<dyn Frames>> {
-        [self.vault.get(), self.mailbox.get(), self.p2p.get()].into_iter().flatten()
+        [self.vault.get(), self.mailbox.get(), self.rendezvous.get(), self.directory.get(), self.gossip.get()]
+            .into_iter()
+            .flatten()
     }
 
     /// Lets go of all of them.
     pub fn clear(&self) {
         self.vault.clear();
         self.mailbox.clear();
-        self.p2p.clear();
+        self.rendezvous.clear();
+        self.directory.clear();
+        self.gossip.clear();
     }
 }
 

@@ -30,19 +30,33 @@ pub(super) fn send_queue(values: &Values) -> Result<(), ConfigError> {
 
 /// A secret, from its setting or from its file; white space around it does not count.
 pub(super) fn secret(values: &Values, direct: &Setting, file: &Setting) -> Result<Option<Secret>, ConfigError> {
-    let named = values.optional(file, parse::path)?;
-    match (values.optional(direct, |text| parse::secret(text.as_bytes()))?, named) {
-        (Some(_), Some(_)) => Err(ConfigError::TwoSecrets { direct: direct.name, file: file.name }),
-        (None, Some(path)) => {
-            secret_file(&path).map(Some).map_err(|reason| ConfigError::named_file(file, path, reason))
-        }
-        (direct, None) => Ok(direct),
-    }
+    direct_or_file(values, direct, file, parse::secret)
 }
 
-fn secret_file(path: &Path) -> Result<Secret, String> {
-    let bytes = file::read(path, MAX_SECRET_FILE_BYTES)?;
-    parse::secret(&bytes).ok_or_else(|| format!("must hold at least {} bytes", parse::MIN_SECRET_BYTES))
+/// The same of a token that somebody else has made, and that is as long as they like.
+pub(super) fn token(values: &Values, direct: &Setting, file: &Setting) -> Result<Option<Secret>, ConfigError> {
+    direct_or_file(values, direct, file, |bytes| {
+        let text = std::str::from_utf8(bytes.trim_ascii()).ok()?;
+        parse::token(text).filter(|token| !token.expose().is_empty())
+    })
+}
+
+fn direct_or_file(
+    values: &Values,
+    direct: &Setting,
+    file: &Setting,
+    parse: impl Fn(&[u8]) -> Option<Secret>,
+) -> Result<Option<Secret>, ConfigError> {
+    let read = |path: &Path| {
+        let bytes = file::read(path, MAX_SECRET_FILE_BYTES)?;
+        parse(&bytes).ok_or_else(|| format!("must hold {}", direct.kind))
+    };
+    let named = values.optional(file, parse::path)?;
+    match (values.optional(direct, |text| parse(text.as_bytes()))?, named) {
+        (Some(_), Some(_)) => Err(ConfigError::TwoSecrets { direct: direct.name, file: file.name }),
+        (None, Some(path)) => read(&path).map(Some).map_err(|reason| ConfigError::named_file(file, path, reason)),
+        (direct, None) => Ok(direct),
+    }
 }
 
 /// What is made of files that settings name, now and whenever they change.

@@ -150,6 +150,9 @@ pub enum ConfigError {
         "set RELAY_ADMIN_TLS_CERT and RELAY_ADMIN_TLS_KEY together; RELAY_ADMIN_TLS_CA comes besides them or not at all"
     )]
     HalfAdminTls,
+    /// Credentials for a TURN server that is nowhere.
+    #[error("set RELAY_TURN_PUBLIC_HOST: clients that get credentials for TURN must be told where it is")]
+    NeedsTurnHost,
     /// An address that says nothing about where others find this node.
     #[error("set RELAY_ADVERTISE_HOST: {setting} is an unspecified address, which other nodes cannot use")]
     NeedsAdvertiseHost {

@@ -101,8 +101,8 @@ fn claims(setting: &Setting, meaning: Meaning, text: &str) -> Result<Vec<(String
                 None => Err(format!("whole seconds, as many as {kind} are")),
             }
         }
-        (Meaning::DebugSwitch, _) => match parse::boolean(text) {
-            Some(true) => Ok(vec![(setting.key(), "debug".to_owned())]),
+        (Meaning::Switch(on), _) => match parse::boolean(text) {
+            Some(true) => Ok(vec![(setting.key(), on.to_owned())]),
             Some(false) => Ok(Vec::new()),
             None => Err(Kind::Boolean.to_string()),
         },

@@ -10,6 +10,8 @@ mod cluster;
 mod error;
 mod federation;
 mod federation_proof;
+mod gif;
+mod gossip;
 mod layer;
 mod limits;
 mod mailbox;
@@ -23,6 +25,7 @@ mod setting;
 mod shown;
 mod sources;
 pub mod table;
+mod turn;
 mod values;
 mod vault;
 
@@ -41,6 +44,8 @@ pub use cluster::ClusterConfig;
 pub use error::{ConfigError, ConfigErrors};
 pub use federation::{FederationConfig, PeerUrl};
 pub use federation_proof::{FederationProof, Pins, Reach};
+pub use gif::GifConfig;
+pub use gossip::GossipConfig;
 pub use limits::Limits;
 pub use mailbox::MailboxConfig;
 pub use operator::{MetricsConfig, NoiseConfig, RocksConfig};
@@ -51,6 +56,7 @@ pub use secret::Secret;
 pub use setting::{Alias, Kind, Meaning, Setting, Unit};
 pub use shown::Shown;
 pub use sources::{FILE_VARIABLE, Sources, process_environment};
+pub use turn::TurnConfig;
 pub use vault::VaultConfig;
 
 use values::Values;
@@ -90,6 +96,10 @@ pub struct Config {
     pub mailbox: MailboxConfig,
     /// The service for libp2p peers.
     pub p2p: P2pConfig,
+    /// The search for GIFs of libp2p peers.
+    pub gif: GifConfig,
+    /// TURN.
+    pub turn: TurnConfig,
     /// Noise, for the clients of mailboxes.
     pub noise: NoiseConfig,
     /// This node among others.
@@ -153,15 +163,16 @@ impl Config {
         errors.extend(federation::check_ratios(&values).err());
         let secret = check::secret(&values, &table::CLUSTER_SECRET, &table::CLUSTER_SECRET_FILE);
         let (federation, roots) = (FederationProof::read(&values), roots::read(&values));
-        let admin = AdminConfig::read(&values);
+        let (admin, gif) = (AdminConfig::read(&values), GifConfig::read(&values));
         errors.extend(check::cluster(&values, !matches!(secret, Ok(None))));
-        match (secret, federation, roots, admin) {
-            (Ok(cluster), Ok(federation), Ok(roots), Ok(admin)) if errors.is_empty() => {
-                let from_files = FromFiles { cluster, federation, roots, admin };
+        let turn = TurnConfig::read(&values);
+        match (secret, federation, roots, admin, gif, turn) {
+            (Ok(cluster), Ok(federation), Ok(roots), Ok(admin), Ok(gif), Ok(turn)) if errors.is_empty() => {
+                let from_files = FromFiles { cluster, federation, roots, admin, gif, turn };
                 Ok(Self::read(&values, from_files, sources.unknown_variables())?)
             }
-            (secret, federation, roots, admin) => {
-                errors.extend(secret.err().into_iter().chain(roots.err()));
+            (secret, federation, roots, admin, gif, turn) => {
+                errors.extend(secret.err().into_iter().chain(roots.err()).chain(gif.err()).chain(turn.err()));
                 errors.extend(federation.err().into_iter().chain(admin.err()).flatten());
                 Err(ConfigErrors(errors))
             }
@@ -201,6 +212,8 @@ impl Config {
             vault: VaultConfig::read(values)?,
             mailbox: MailboxConfig::read(values)?,
             p2p: P2pConfig::read(values)?,
+            gif: from_files.gif,
+            turn: from_files.turn,
             noise: NoiseConfig::read(values)?,
             cluster: ClusterConfig::read(values, from_files.cluster)?,
             federation: FederationConfig::read(values, from_files.federation)?,
@@ -217,6 +230,8 @@ struct FromFiles {
     federation: FederationProof,
     roots: Arc<RootCertStore>,
     admin: AdminConfig,
+    gif: GifConfig,
+    turn: TurnConfig,
 }
 
 impl StorageBackend {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use multiaddr::{Multiaddr, PeerId};
 
 use super::error::ConfigError;
+use super::gossip::GossipConfig;
 use super::parse;
 use super::table;
 use super::values::Values;
@@ -57,6 +58,16 @@ pub struct P2pConfig {
     pub registrations_bytes: usize,
     /// Whether all namespaces are told to whoever asks without one.
     pub lists_all: bool,
+    /// Gossip.
+    pub gossip: GossipConfig,
+    /// Memory for all profiles of the directory, in bytes.
+    pub directory_bytes: usize,
+    /// How long a profile lasts.
+    pub directory_life: Duration,
+    /// Relays outside of the cluster through which peers of the directory may be reached.
+    pub directory_relays: Vec<Multiaddr>,
+    /// Things asked for by one peer, per minute.
+    pub peer_rate: NonZeroU32,
 }
 
 impl P2pConfig {
@@ -88,6 +99,11 @@ impl P2pConfig {
             registrations_bytes: values.integer(&table::P2P_REGISTRATIONS_BYTES)?,
             lists_all: values.required(&table::P2P_LIST_ALL_NAMESPACES, parse::boolean)?,
             circuit_rate: NonZeroU32::new(values.integer(&table::P2P_CIRCUIT_RATE)?),
+            gossip: GossipConfig::read(values)?,
+            directory_bytes: values.integer(&table::P2P_DIRECTORY_BYTES)?,
+            directory_life: values.duration(&table::P2P_DIRECTORY_TTL_SECS)?,
+            directory_relays: values.optional(&table::P2P_DIRECTORY_RELAYS, parse::multiaddrs)?.unwrap_or_default(),
+            peer_rate: values.non_zero(&table::P2P_PEER_RATE_LIMIT)?,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! From the text of a setting to its value. Texts are trimmed and not empty; `None`: not accepted.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::federation::PeerUrl;
 use super::federation_proof::Pins;
 use super::secret::Secret;
+use crate::domain::limits::{MAX_TOPIC_BYTES, MAX_TOPICS};
 use crate::security::noise::StaticKey;
 
 /// Shortest shared secret, in bytes: 128 bits, if they are random.
@@ -19,6 +21,9 @@ pub const MIN_SECRET_BYTES: usize = 16;
 
 /// Longest host name, in bytes (RFC 1035, section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
+
+/// Says that there are no topics: an empty value is none at all.
+pub(super) const NO_TOPICS: &str = "none";
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
@@ -139,6 +144,17 @@ pub(super) fn multiaddrs(text: &str) -> Option<Vec<Multiaddr>> {
 
 pub(super) fn peer_ids(text: &str) -> Option<Vec<PeerId>> {
     items(text).map(|item| item.parse().ok()).collect()
+}
+
+/// Topics, each once; none, if the word says so.
+pub(super) fn topics(text: &str) -> Option<Vec<String>> {
+    if text == NO_TOPICS {
+        return Some(Vec::new());
+    }
+    let topics: Vec<_> = items(text).map(str::to_owned).collect();
+    let is_name = |topic: &String| topic.len() <= MAX_TOPIC_BYTES && topic != NO_TOPICS;
+    let differ = topics.iter().collect::<BTreeSet<_>>().len() == topics.len();
+    (topics.len() <= MAX_TOPICS && differ && topics.iter().all(is_name)).then_some(topics)
 }
 
 /// The keys that relays must have, `id=key` each; an id may have several.

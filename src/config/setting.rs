@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::parse;
+use super::parse::{self, NO_TOPICS};
+use crate::domain::limits::{MAX_TOPIC_BYTES, MAX_TOPICS};
 
 /// One setting. All of them are listed in [`table`](super::table).
 #[derive(Debug)]
@@ -39,8 +40,8 @@ pub enum Meaning {
     Host,
     /// The port part of a socket address.
     Port,
-    /// A boolean: true stands for the log level `debug`, false for nothing.
-    DebugSwitch,
+    /// A boolean: true stands for that value, false for none.
+    Switch(&'static str),
     /// Whole seconds, of a setting in milliseconds.
     Seconds,
 }
@@ -94,6 +95,8 @@ pub enum Kind {
     Multiaddrs,
     /// Ids of libp2p peers, with commas between.
     PeerIds,
+    /// Topics of gossip, with commas between, or the word that there are none.
+    Topics,
     /// The URL of a relay as its clients use it.
     ClientUrl,
     /// Bytes that nobody else may know.
@@ -185,10 +188,10 @@ impl Alias {
         Self { name, meaning: Meaning::Seconds }
     }
 
-    /// A name that turns debug logging on.
+    /// A switch that gives that value when it is on.
     #[must_use]
-    pub const fn debug_switch(name: &'static str) -> Self {
-        Self { name, meaning: Meaning::DebugSwitch }
+    pub const fn switch(name: &'static str, on: &'static str) -> Self {
+        Self { name, meaning: Meaning::Switch(on) }
     }
 }
 
@@ -220,6 +223,7 @@ impl Kind {
             Self::Pins => parse::pins(text).is_some(),
             Self::Multiaddrs => parse::multiaddrs(text).is_some(),
             Self::PeerIds => parse::peer_ids(text).is_some(),
+            Self::Topics => parse::topics(text).is_some(),
             Self::ClientUrl => parse::client_url(text).is_some(),
             Self::Secret => parse::secret(text.as_bytes()).is_some(),
             Self::Token => parse::token(text).is_some(),
@@ -232,7 +236,14 @@ impl Kind {
     pub const fn is_list(&self) -> bool {
         matches!(
             self,
-            Self::Networks | Self::Origins | Self::Seeds | Self::Peers | Self::Pins | Self::Multiaddrs | Self::PeerIds
+            Self::Networks
+                | Self::Origins
+                | Self::Seeds
+                | Self::Peers
+                | Self::Pins
+                | Self::Multiaddrs
+                | Self::PeerIds
+                | Self::Topics
         )
     }
 
@@ -252,7 +263,7 @@ impl Kind {
 impl fmt::Display for Alias {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.meaning {
-            Meaning::DebugSwitch => write!(f, "{}=true", self.name),
+            Meaning::Switch(_) => write!(f, "{}=true", self.name),
             Meaning::Seconds => write!(f, "{} in seconds", self.name),
             Meaning::Whole | Meaning::Host | Meaning::Port => f.write_str(self.name),
         }
@@ -281,6 +292,12 @@ impl fmt::Display for Kind {
             Self::Pins => f.write_str("relay ids, each with = and 64 hexadecimal digits, with commas between"),
             Self::Multiaddrs => f.write_str("addresses such as /ip4/0.0.0.0/tcp/4001, with commas between"),
             Self::PeerIds => f.write_str("peer ids such as 12D3KooW…, with commas between"),
+            Self::Topics => {
+                write!(
+                    f,
+                    "at most {MAX_TOPICS} names of at most {MAX_TOPIC_BYTES} bytes, with commas between, or {NO_TOPICS}"
+                )
+            }
             Self::ClientUrl => f.write_str("a ws, wss, http or https URL"),
             Self::Secret => write!(f, "at least {} bytes", parse::MIN_SECRET_BYTES),
             Self::Token => f.write_str("visible ASCII characters without spaces"),

@@ -10,27 +10,46 @@ macro_rules! settings {
     };
 }
 
+mod gif;
+mod gossip;
 mod kinds;
 mod p2p;
 mod print;
 mod services;
+mod turn;
 
 use super::setting::Setting;
 
+pub(super) use gif::*;
+pub(super) use gossip::*;
 pub(super) use p2p::*;
 pub use print::{help, markdown};
 pub(super) use services::*;
+pub(super) use turn::*;
+
+/// The parts of the table.
+const PARTS: [&[&Setting]; 5] = [services::LISTED, p2p::LISTED, gossip::LISTED, gif::LISTED, turn::LISTED];
 
 /// How many settings there are.
-const COUNT: usize = services::LISTED.len() + p2p::LISTED.len();
+const COUNT: usize = {
+    let (mut count, mut part) = (0, 0);
+    while part < PARTS.len() {
+        count += PARTS[part].len();
+        part += 1;
+    }
+    count
+};
 
 static ALL: [&Setting; COUNT] = {
     let mut all = [services::LISTED[0]; COUNT];
-    let mut at = 0;
+    let (mut part, mut at, mut of_part) = (0, 0, 0);
     while at < COUNT {
-        let of_services = services::LISTED.len();
-        all[at] = if at < of_services { services::LISTED[at] } else { p2p::LISTED[at - of_services] };
-        at += 1;
+        if of_part == PARTS[part].len() {
+            (part, of_part) = (part + 1, 0);
+            continue;
+        }
+        all[at] = PARTS[part][of_part];
+        (at, of_part) = (at + 1, of_part + 1);
     }
     all
 };

@@ -39,7 +39,7 @@ fn the_defaults_are_a_configuration() {
 #[test]
 fn every_alias_reaches_its_setting() {
     type Shown = fn(&Config) -> String;
-    let cases: [(&str, &str, Shown, &str); 18] = [
+    let cases: [(&str, &str, Shown, &str); 25] = [
         ("PORT", "9000", |c| c.listen.to_string(), "0.0.0.0:9000"),
         ("DCP_RELAY_PORT", "9000", |c| c.listen.to_string(), "0.0.0.0:9000"),
         ("HOST", "127.0.0.1", |c| c.listen.to_string(), "127.0.0.1:8080"),
@@ -57,13 +57,23 @@ fn every_alias_reaches_its_setting() {
         ("DUSK_RELAY_PORT", "9000", |c| c.p2p.listen[0].to_string(), "/ip4/0.0.0.0/tcp/9000"),
         ("DUSK_RELAY_EXTERNAL_ADDR", "/dns4/r/tcp/1", |c| c.p2p.external[0].to_string(), "/dns4/r/tcp/1"),
         ("DUSK_MAX_CONNECTIONS", "7", |c| c.p2p.max_connections.to_string(), "7"),
+        ("KLIPY_API_KEY", "k", |c| format!("{:?}", c.gif.key.as_ref().map(Secret::expose)), "Some([107])"),
+        ("KLIPY_TEST_KEY", "true", |c| c.gif.rate.to_string(), "100"),
+        ("DUSK_PEER_RELAYS", "/dns4/r/tcp/1", |c| c.p2p.directory_relays[0].to_string(), "/dns4/r/tcp/1"),
+        ("DUSK_TURN_PUBLIC_HOST", "t.example", |c| format!("{:?}", c.turn.host), "Some(\"t.example\")"),
+        ("DUSK_TURN_PUBLIC_IP", "192.0.2.1", |c| format!("{:?}", c.turn.host), "Some(\"192.0.2.1\")"),
+        ("DUSK_TURN_UDP_PORT", "7", |c| c.turn.udp_port.to_string(), "7"),
+        ("DUSK_TURN_TCP_PORT", "7", |c| c.turn.tcp_port.to_string(), "7"),
         ("DCP_EXPO_PUSH_URL", "http://p/x", |c| format!("{:?}", c.vault.push_url), "Some(http://p/x)"),
     ];
     for (name, value, shown, expected) in cases {
         assert_eq!(shown(&config(&[(name, value)])), expected, "{name}");
     }
+    // It needs a host beside it.
+    let secret = config(&[("DUSK_TURN_SECRET", "0123456789abcdef"), ("DUSK_TURN_PUBLIC_IP", "192.0.2.1")]).turn.secret;
+    assert!(secret.is_some_and(|secret| secret.expose() == b"0123456789abcdef"));
     let aliases = table::SETTINGS.iter().flat_map(|setting| setting.aliases);
-    assert_eq!(aliases.count(), cases.len(), "an alias has no case above");
+    assert_eq!(aliases.count(), cases.len() + 1, "an alias has no case above");
 }
 
 #[test]

@@ -29,3 +29,9 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Silence after which a vault is dropped: two heartbeats missed, and half of one for delay.
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Topics of the gossip of libp2p peers: a bit for each is kept of a peer.
+pub const MAX_TOPICS: usize = 32;
+
+/// Longest name of such a topic, in bytes.
+pub const MAX_TOPIC_BYTES: usize = 255;

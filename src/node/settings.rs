@@ -15,7 +15,10 @@ use crate::edge::{EdgeSettings, Parts};
 use crate::mailbox::{MailboxSettings, OffloadSettings};
 use crate::observe::metrics::Metrics;
 use crate::p2p::identity::dusk_files;
-use crate::p2p::{CircuitLimits, HostParts, HostSettings, KeyPlace, RendezvousLimits};
+use crate::p2p::{
+    CircuitLimits, DirectoryLimits, GifLimits, GossipLimits, HostParts, HostSettings, KeyPlace, ProviderParts,
+    RendezvousLimits, TurnCredentialsSettings,
+};
 use crate::runtime::supervisor::Supervisor;
 use crate::security::admission::{Admission, AdmissionLimits};
 use crate::security::proxies::TrustedProxies;
@@ -199,7 +202,54 @@ fn host(config: &Config) -> HostSettings {
             tracked_addresses: config.limits.tracked_addresses,
             lists_all: p2p.lists_all,
         },
+        gif_provider: config.gif.key.clone().map(|key| ProviderParts {
+            url: config.gif.url.clone(),
+            key,
+            roots: config.outbound_roots.clone(),
+        }),
+        gifs: GifLimits {
+            requests_per_minute: config.gif.peer_rate,
+            address_requests_per_minute: config.gif.address_rate,
+            calls_per_minute: config.gif.rate,
+            patience: config.gif.timeout,
+            kept_bytes: config.gif.cache_bytes,
+            tracked: config.limits.tracked_addresses,
+        },
+        topics: p2p.gossip.topics.clone(),
+        gossip: GossipLimits {
+            messages_per_minute: p2p.gossip.rate,
+            kib_per_minute: p2p.gossip.kib,
+            address_messages_per_minute: p2p.gossip.address_rate,
+            address_kib_per_minute: p2p.gossip.address_kib,
+            sent_kib_per_minute: p2p.gossip.send_kib,
+            waiting_kib: p2p.gossip.queue_kib.get() as usize,
+            tracked: config.limits.tracked_addresses,
+        },
+        directory: DirectoryLimits {
+            bytes: p2p.directory_bytes,
+            life: p2p.directory_life,
+            requests_per_minute: p2p.address_rate,
+            requests_of_peer: p2p.peer_rate,
+            tracked: config.limits.tracked_addresses,
+            relays: p2p.directory_relays.clone(),
+        },
+        turn_credentials: turn_credentials(config),
     }
+}
+
+/// `None` if there is no TURN server.
+fn turn_credentials(config: &Config) -> Option<TurnCredentialsSettings> {
+    let (turn, p2p) = (&config.turn, &config.p2p);
+    let (secret, host) = turn.secret.clone().zip(turn.host.as_ref())?;
+    let (udp, tcp) = (with_port(host, turn.udp_port), with_port(host, turn.tcp_port));
+    Some(TurnCredentialsSettings {
+        secret,
+        uris: vec![format!("turn:{udp}"), format!("turn:{tcp}?transport=tcp")],
+        life: turn.credentials_life,
+        requests_per_minute: p2p.address_rate,
+        requests_of_peer: p2p.peer_rate,
+        tracked: config.limits.tracked_addresses,
+    })
 }
 
 pub fn edge(config: &Config) -> EdgeSettings {

@@ -79,6 +79,22 @@ impl Addresses {
         fact
     }
 
+    /// Where clients dial this node that speak nothing but TCP, if it is reached so; else where it is reached first.
+    #[must_use]
+    pub fn to_dial(&self) -> Option<Multiaddr> {
+        let own = self.own.read();
+        own.iter().find(|address| is_plain_tcp(address)).or(own.first()).cloned()
+    }
+
+    /// Whether that peer is a node of the cluster, this one included.
+    #[must_use]
+    pub fn is_of_cluster(&self, peer: &PeerId) -> bool {
+        let view = self.view.borrow().clone();
+        let said = view.others().filter_map(|member| member.facts.extras.get(FACT));
+        let mut others = said.flat_map(|said| said.split(' ')).filter_map(|text| text.parse().ok());
+        *peer == self.me || others.any(|address: Multiaddr| address.iter().last() == Some(Protocol::P2p(*peer)))
+    }
+
     /// What a peer is told with its place: where this node is reached, and then others in service.
     #[must_use]
     pub fn of_cluster(&self) -> Vec<Multiaddr> {
@@ -103,6 +119,12 @@ fn of_relay(address: &Multiaddr, relay: PeerId) -> Multiaddr {
 fn is_of_a_relay(address: &Multiaddr) -> bool {
     let ends_in_a_peer = matches!(address.iter().last(), Some(Protocol::P2p(_)));
     ends_in_a_peer && !address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// Whether `address` is of TCP, with nothing between it and the peers' own handshake.
+fn is_plain_tcp(address: &Multiaddr) -> bool {
+    let mut from_tcp = address.iter().skip_while(|part| !matches!(part, Protocol::Tcp(_)));
+    from_tcp.next().is_some() && from_tcp.all(|part| matches!(part, Protocol::P2p(_)))
 }
 
 /// Who can dial an address, the most first.
@@ -131,7 +153,7 @@ fn reach(address: &Multiaddr) -> Reach {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::cluster::facts::Facts;
     use crate::cluster::view::Member;
@@ -148,6 +170,14 @@ mod tests {
         let (view, _) = View::assemble(member("me", ""), others);
         let given: Vec<_> = given.iter().map(|text| text.parse().unwrap()).collect();
         Addresses::new(PeerId::random(), &given, watch::channel(Arc::new(view)).1)
+    }
+
+    /// Of a node that is reached there, in a cluster with these.
+    pub fn addresses_of(me: PeerId, given: &[&str], others: &[PeerId]) -> Addresses {
+        let said = |id: &PeerId| member(&id.to_base58()[..40], &format!("/ip4/192.0.2.2/tcp/1/p2p/{id}"));
+        let (view, _) = View::assemble(member("me", ""), others.iter().map(said).collect::<Vec<_>>());
+        let given: Vec<_> = given.iter().map(|text| text.parse().unwrap()).collect();
+        Addresses::new(me, &given, watch::channel(Arc::new(view)).1)
     }
 
     fn bare(addresses: &[Multiaddr]) -> Vec<String> {

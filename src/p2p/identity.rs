@@ -80,6 +80,30 @@ fn decode(bytes: &[u8]) -> Option<Keypair> {
     (bytes.len() == KEY_BYTES && key.key_type() == KeyType::Ed25519).then_some(key)
 }
 
+/// Where the relay's key is.
+#[derive(Debug, Clone)]
+pub enum KeyPlace {
+    /// In the data directory, or, if there is none yet, where the Dusk relay would have it.
+    Kept {
+        /// The data directory.
+        folder: PathBuf,
+        /// Files that are looked for then.
+        fallbacks: Vec<PathBuf>,
+    },
+    /// Nowhere: it is made anew.
+    Memory,
+}
+
+impl KeyPlace {
+    /// The key.
+    pub(super) fn open(&self) -> Result<Keypair, KeyError> {
+        match self {
+            Self::Kept { folder, fallbacks } => Ok(kept(folder, fallbacks)?.0),
+            Self::Memory => Ok(Keypair::generate_ed25519()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

@@ -7,12 +7,11 @@ use libp2p::core::Transport;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{StreamProtocol, Swarm, SwarmBuilder, autonat, identify, noise, ping, tcp, tls, yamux};
+use libp2p::{Swarm, SwarmBuilder, autonat, identify, noise, ping, tcp, tls, yamux};
 
 use super::boxed::Boxed;
-use super::circuit;
-use super::rendezvous;
-use super::streams::{Door, Serve, Streams};
+use super::served::Served;
+use super::streams::{Door, Streams};
 
 /// What identify says that is spoken: the name that the Dusk relay gives itself.
 const PROTOCOL_VERSION: &str = "/dusk/relay/1.0.0";
@@ -37,9 +36,6 @@ const MAX_WEBSOCKET_BYTES: usize = 256 << 10;
 /// How long a connection may take for its handshakes.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// The protocols of which peers may open streams.
-pub static OFFERED: &[StreamProtocol] = &[circuit::HOP, rendezvous::RENDEZVOUS];
-
 /// What is spoken on every connection.
 #[derive(NetworkBehaviour)]
 pub struct Spoken {
@@ -63,18 +59,13 @@ pub enum SwarmError {
 }
 
 /// A swarm that listens nowhere yet. Connections on which nothing happens are closed after `idle`.
-pub fn swarm(
-    key: &Keypair,
-    door: Door,
-    serve: Arc<dyn Serve>,
-    idle: Duration,
-) -> Result<Swarm<Boxed<Spoken>>, SwarmError> {
+pub fn swarm(key: &Keypair, door: Door, served: Served, idle: Duration) -> Result<Swarm<Boxed<Spoken>>, SwarmError> {
     let tcp = || tcp::Config::default().nodelay(true).listen_backlog(BACKLOG);
     let mut websocket = libp2p_websocket::Config::new(tcp::tokio::Transport::new(tcp()));
     websocket.set_max_data_size(MAX_WEBSOCKET_BYTES);
     let for_browsers = websocket.upgrade(Version::V1Lazy).authenticate(noise::Config::new(key)?).multiplex(multiplex());
     let spoken = Boxed(Spoken {
-        streams: Streams::new(door, OFFERED, serve),
+        streams: Streams::new(door, served.offered(), Arc::new(served)),
         identify: identify::Behaviour::new(
             identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
                 .with_agent_version(AGENT_VERSION.to_owned())

@@ -94,6 +94,12 @@ impl<K: LimitKey, C: Clock> KeyedLimiter<K, C> {
         self.limiter.check_key(&key).map_err(refused)
     }
 
+    /// Takes so much at once from the budget of `key`; false, and it costs nothing, if there is less, or never so much.
+    #[must_use]
+    pub fn check_many(&self, key: K, how_many: NonZeroU32) -> bool {
+        matches!(self.limiter.check_key_n(&key, how_many), Ok(Ok(())))
+    }
+
     /// Forgets the keys whose budget is full again.
     pub fn sweep(&self) {
         self.limiter.retain_recent();
@@ -130,6 +136,12 @@ impl ConnectionLimiter {
     #[must_use]
     pub fn check(&self) -> bool {
         self.limiter.check().is_ok()
+    }
+
+    /// Takes so much at once from the budget; false, and it costs nothing, if there is less, or never so much.
+    #[must_use]
+    pub fn check_many(&self, how_many: NonZeroU32) -> bool {
+        matches!(self.limiter.check_n(how_many), Ok(Ok(())))
     }
 }
 
@@ -208,6 +220,19 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         assert!(limiter.check(key(1)).is_ok());
         assert!(limiter.check(key(1)).is_err());
+    }
+
+    #[test]
+    fn much_at_once_is_all_taken_or_nothing_is() {
+        let (limiter, clock) = limiter(60, 10);
+        let take = |n| limiter.check_many(key(1), NonZeroU32::new(n).unwrap());
+        assert!(take(50) && !take(11) && take(10) && !take(1));
+        clock.advance(Duration::from_secs(30));
+        assert!(!take(31) && take(30));
+        clock.advance(Duration::from_secs(600));
+        assert!(!take(61), "more than there ever is");
+        let one = ConnectionLimiter::new(NonZeroU32::new(3).unwrap());
+        assert!([2, 4, 2, 1].map(|n| one.check_many(NonZeroU32::new(n).unwrap())) == [true, false, false, true]);
     }
 
     #[test]

@@ -174,9 +174,33 @@ impl TestPeer {
         answer
     }
 
+    /// Whether `other`, which it is connected with, takes streams of `protocol`.
+    pub async fn speaks(&self, other: PeerId, protocol: StreamProtocol) -> bool {
+        match in_time("a stream", self.streams.clone().open_stream(other, protocol)).await {
+            Ok(_) => true,
+            Err(libp2p_stream::OpenStreamError::UnsupportedProtocol(_)) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// A stream to `target` that is only opened.
     pub async fn stream(&self, target: PeerId) -> Stream {
-        in_time("a stream", self.streams.clone().open_stream(target, ECHO)).await.unwrap()
+        self.open(target, ECHO).await
+    }
+
+    /// The same of another protocol.
+    pub async fn open(&self, target: PeerId, protocol: StreamProtocol) -> Stream {
+        self.try_open(target, protocol).await.unwrap()
+    }
+
+    /// The same, if `target` takes it.
+    pub async fn try_open(&self, target: PeerId, protocol: StreamProtocol) -> Option<Stream> {
+        in_time("a stream", self.streams.clone().open_stream(target, protocol)).await.ok()
+    }
+
+    /// Takes streams of a protocol, which nobody reads.
+    pub fn incoming(&self, protocol: StreamProtocol) -> libp2p_stream::IncomingStreams {
+        self.streams.clone().accept(protocol).unwrap()
     }
 
     /// Where it says that it is reached.

@@ -45,7 +45,7 @@ settings! {
     P2P_ADDRESS_RATE_LIMIT = Setting::new(
         "RELAY_P2P_ADDRESS_RATE_LIMIT",
         per_minute(100_000_000),
-        "Connections of libp2p peers from one address; and as many reservations and circuits asked for",
+        "Connections of libp2p peers from one address; and as many requests to each service",
     )
     .or("6000");
     P2P_TRUSTED_PEERS = Setting::new(
@@ -56,7 +56,7 @@ settings! {
     P2P_IDLE_TIMEOUT_SECS = Setting::new(
         "RELAY_P2P_IDLE_TIMEOUT_SECS",
         seconds(5, 86_400),
-        "After how long a connection of a libp2p peer that has neither a reservation nor a stream is closed",
+        "After how long a connection of a libp2p peer that has neither a reservation nor a stream, but for gossip, is closed",
     )
     .or("300");
     P2P_MAX_RESERVATIONS = Setting::new(
@@ -137,4 +137,28 @@ settings! {
         "Whether the peers of all namespaces are told to whoever asks without naming one",
     )
     .or("false");
+    P2P_DIRECTORY_BYTES = Setting::new(
+        "RELAY_P2P_DIRECTORY_BYTES",
+        bytes(4 * KIB, TIB),
+        "Memory for all profiles of the directory, 512 bytes each and 40 for each part of a name included",
+    )
+    .or("134217728");
+    P2P_DIRECTORY_TTL_SECS = Setting::new(
+        "RELAY_P2P_DIRECTORY_TTL_SECS",
+        seconds(3_600, 31_536_000),
+        "How long a profile in the directory lasts unless its peer registers again",
+    )
+    .or("2592000");
+    P2P_DIRECTORY_RELAYS = Setting::new(
+        "RELAY_P2P_DIRECTORY_RELAYS",
+        Kind::Multiaddrs,
+        "Relays outside of the cluster through which peers of the directory may be reached, each ending in /p2p/ and its id",
+    )
+    .aliases(&[Alias::whole("DUSK_PEER_RELAYS")]);
+    P2P_PEER_RATE_LIMIT = Setting::new(
+        "RELAY_P2P_PEER_RATE_LIMIT",
+        per_minute(1_000_000),
+        "Requests of one libp2p peer to the directory; and as many for TURN credentials",
+    )
+    .or("300");
 }

@@ -41,7 +41,7 @@ settings! {
     .or("268435456");
     LOG_LEVEL = Setting::new("RELAY_LOG_LEVEL", Kind::LogFilter, "What is logged")
         .or("info")
-        .aliases(&[Alias::whole("LOG_LEVEL"), Alias::whole("RUST_LOG"), Alias::debug_switch("DCP_RELAY_DEBUG")])
+        .aliases(&[Alias::whole("LOG_LEVEL"), Alias::whole("RUST_LOG"), Alias::switch("DCP_RELAY_DEBUG", "debug")])
         .flags(&[Alias::whole("--log-level")]);
     LOG_FORMAT = Setting::new("RELAY_LOG_FORMAT", choice(&["text", "json"]), "How log lines are written").or("text");
     OTLP_ENDPOINT = Setting::new("RELAY_OTLP_ENDPOINT", Kind::Url, "Where traces are sent, by OTLP over gRPC")
@@ -93,7 +93,7 @@ settings! {
     OUTBOUND_CA_FILE = Setting::new(
         "RELAY_OUTBOUND_CA_FILE",
         Kind::Path,
-        "Certificates in PEM of authorities that push calls and traces over https trust besides the public ones",
+        "Certificates in PEM of authorities that push calls, searches for GIFs and traces over https trust besides the public ones",
     );
 
     MAX_CONNECTIONS = Setting::new(

@@ -38,6 +38,36 @@ pub struct P2pMetrics {
     pub registrations_refused: Family<Reason, Counter>,
     /// Discoveries that were refused, by why.
     pub discoveries_refused: Family<Reason, Counter>,
+    /// Connections whose peers speak gossip.
+    pub gossip_peers: Gauge,
+    /// Their subscriptions to the relay's topics.
+    pub gossip_subscriptions: Gauge,
+    /// Messages that peers of this node were the first to bring.
+    pub gossip_taken: Counter,
+    /// Messages that were queued for peers of this node, once for each.
+    pub gossip_sent: Counter,
+    /// Messages that were not passed on, by why; most that came another way already are no fault.
+    pub gossip_refused: Family<Reason, Counter>,
+    /// Bytes of messages that wait to be sent, each counted once.
+    pub gossip_waiting_bytes: Gauge,
+    /// Calls to the provider of GIFs.
+    pub gifs_asked: Counter,
+    /// Searches for GIFs that were answered with what was found before.
+    pub gifs_kept: Counter,
+    /// Searches and calls that found nothing for another reason than that there is nothing, by why.
+    pub gifs_failed: Family<Reason, Counter>,
+    /// Profiles in the directory that this node knows, those taken back included.
+    pub profiles: Gauge,
+    /// What they are charged.
+    pub profile_bytes: Gauge,
+    /// Requests to the directory that were served, by what was asked: `register`, `search`, `remove`.
+    pub directory_requests: Family<Reason, Counter>,
+    /// Requests to the directory that were refused, by why.
+    pub directory_refused: Family<Reason, Counter>,
+    /// Credentials for TURN that were given.
+    pub turn_credentials: Counter,
+    /// Credentials for TURN that were not given, by why.
+    pub turn_credentials_refused: Family<Reason, Counter>,
     /// Streams of peers that were reset before they were served, by why.
     pub streams_refused: Family<Reason, Counter>,
 }
@@ -78,6 +108,31 @@ impl P2pMetrics {
         count(&self.discoveries_refused, reason);
     }
 
+    /// Counts a message of gossip that was not passed on.
+    pub fn refuse_gossip(&self, reason: &'static str) {
+        count(&self.gossip_refused, reason);
+    }
+
+    /// Counts a search for GIFs that went wrong.
+    pub fn fail_gif(&self, reason: &'static str) {
+        count(&self.gifs_failed, reason);
+    }
+
+    /// Counts a request to the directory that was served.
+    pub fn answer_directory(&self, kind: &'static str) {
+        count(&self.directory_requests, kind);
+    }
+
+    /// Counts a request to the directory that was refused.
+    pub fn refuse_directory(&self, reason: &'static str) {
+        count(&self.directory_refused, reason);
+    }
+
+    /// Counts credentials that were not given.
+    pub fn refuse_turn_credentials(&self, reason: &'static str) {
+        count(&self.turn_credentials_refused, reason);
+    }
+
     /// Counts a stream that was reset.
     pub fn refuse_stream(&self, reason: &'static str) {
         count(&self.streams_refused, reason);
@@ -99,6 +154,21 @@ impl P2pMetrics {
             registration_bytes: Gauge::default(),
             registrations_refused: Family::default(),
             discoveries_refused: Family::default(),
+            gossip_peers: Gauge::default(),
+            gossip_subscriptions: Gauge::default(),
+            gossip_taken: Counter::default(),
+            gossip_sent: Counter::default(),
+            gossip_refused: Family::default(),
+            gossip_waiting_bytes: Gauge::default(),
+            gifs_asked: Counter::default(),
+            gifs_kept: Counter::default(),
+            gifs_failed: Family::default(),
+            profiles: Gauge::default(),
+            profile_bytes: Gauge::default(),
+            directory_requests: Family::default(),
+            directory_refused: Family::default(),
+            turn_credentials: Counter::default(),
+            turn_credentials_refused: Family::default(),
             streams_refused: Family::default(),
         };
         let r = registry.sub_registry_with_prefix("p2p");
@@ -116,6 +186,21 @@ impl P2pMetrics {
         r.register("registration_bytes", "Bytes that they are charged", m.registration_bytes.clone());
         r.register("registrations_refused", "Registrations not taken, by reason", m.registrations_refused.clone());
         r.register("discoveries_refused", "Discoveries refused, by reason", m.discoveries_refused.clone());
+        r.register("gossip_peers", "Connections whose peers speak gossip", m.gossip_peers.clone());
+        r.register("gossip_subscriptions", "Their subscriptions to our topics", m.gossip_subscriptions.clone());
+        r.register("gossip_taken", "Messages first brought by peers here", m.gossip_taken.clone());
+        r.register("gossip_sent", "Messages queued for peers, once for each", m.gossip_sent.clone());
+        r.register("gossip_refused", "Messages not passed on, by reason", m.gossip_refused.clone());
+        r.register("gossip_waiting_bytes", "Bytes of messages that wait to be sent", m.gossip_waiting_bytes.clone());
+        r.register("gifs_asked", "Calls to the provider of GIFs", m.gifs_asked.clone());
+        r.register("gifs_kept", "Searches answered with what was found before", m.gifs_kept.clone());
+        r.register("gifs_failed", "Searches for GIFs gone wrong, by reason", m.gifs_failed.clone());
+        r.register("profiles", "Profiles in the directory known at this node", m.profiles.clone());
+        r.register("profile_bytes", "Bytes that they are charged", m.profile_bytes.clone());
+        r.register("directory_requests", "Requests to the directory served, by kind", m.directory_requests.clone());
+        r.register("directory_refused", "Requests to the directory refused, by reason", m.directory_refused.clone());
+        r.register("turn_credentials", "Credentials for TURN given", m.turn_credentials.clone());
+        r.register("turn_credentials_refused", "Credentials not given, by reason", m.turn_credentials_refused.clone());
         r.register("streams_refused", "Streams reset unserved, by reason", m.streams_refused.clone());
         m
     }

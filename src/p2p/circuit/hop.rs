@@ -7,17 +7,18 @@ use std::time::Duration;
 use libp2p::{PeerId, Stream};
 
 use crate::observe::metrics::P2pMetrics;
-use crate::p2p::framing::{self, FrameError};
+use crate::p2p::framing;
+use crate::p2p::gauge;
 use crate::p2p::streams::{Connection, Serving};
 use crate::runtime::time;
 use crate::wire::p2p::circuit::{
     Granted, HopRequest, Limit, MAX_MESSAGE_BYTES, Status, hop_granted, hop_status, read_hop,
 };
 
+use super::Circuits;
 use super::connect::Connected;
 use super::reservations::NoPlace;
 use super::voucher::voucher;
-use super::{Circuits, gauge};
 
 /// How long a peer may take to say what it wants, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,11 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Circuits {
     /// Serves one stream, until its request is answered, or the circuit that it has become has ended.
     pub(super) async fn hop(&self, connection: &Arc<Connection>, mut stream: Stream, serving: Serving) {
-        let request = match tokio::time::timeout(PATIENCE, framing::read(&mut stream, MAX_MESSAGE_BYTES)).await {
+        let request = match framing::request(framing::read(&mut stream, MAX_MESSAGE_BYTES), PATIENCE).await {
             Ok(Ok(message)) => read_hop(&message),
-            Ok(Err(FrameError::Length(_))) => Err(Status::MalformedMessage),
-            Ok(Err(FrameError::Stream(_))) => return self.inner.metrics.p2p.refuse_stream("broken"),
-            Err(_) => return self.inner.metrics.p2p.refuse_stream("slow"),
+            Ok(Err(_)) => Err(Status::MalformedMessage),
+            Err(why) => return self.inner.metrics.p2p.refuse_stream(why),
         };
         match request {
             Ok(HopRequest::Reserve) => {

@@ -35,6 +35,7 @@ use crate::security::address::AddressKey;
 use crate::security::limiter::AddressLimiter;
 
 use super::addresses::Addresses;
+use super::gauge;
 use super::streams::{Connection, Serving, Work};
 
 pub use limits::CircuitLimits;
@@ -242,8 +243,4 @@ impl Circuits {
 /// A peer among all that can be addressed.
 fn principal(peer: &PeerId) -> Principal {
     Principal::peer(&peer.to_base58())
-}
-
-fn gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -14,11 +14,8 @@ pub const DEFAULT_TTL: Duration = Duration::from_secs(2 * 3600);
 /// Most that one answer tells of (specification, "Recommendations").
 pub const MAX_FOUND: usize = 1_000;
 
-/// Most bytes that all registrations of one peer are charged, and the part of a node's memory for registrations that those
-/// which came from one address may fill.
+/// Most bytes that all registrations of one peer are charged.
 pub const PEER_BYTES: usize = 256 << 10;
-/// See [`PEER_BYTES`].
-pub const ADDRESS_SHARE: usize = 8;
 
 /// The bounds on registrations of a node.
 #[derive(Debug, Clone, Copy)]

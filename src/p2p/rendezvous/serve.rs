@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::Stream;
 
-use crate::p2p::framing::{self, FrameError};
+use crate::p2p::framing;
 use crate::p2p::streams::Connection;
 use crate::runtime::time;
 use crate::wire::p2p::rendezvous::{
@@ -25,11 +25,10 @@ impl Rendezvous {
     /// Serves one stream: one request, and its answer if it has one.
     pub(super) async fn answer(&self, connection: &Arc<Connection>, mut stream: Stream) {
         let metrics = &self.inner.metrics.p2p;
-        let request = match tokio::time::timeout(PATIENCE, framing::read(&mut stream, MAX_REQUEST_BYTES)).await {
+        let request = match framing::request(framing::read(&mut stream, MAX_REQUEST_BYTES), PATIENCE).await {
             Ok(Ok(message)) => read(&message),
-            Ok(Err(FrameError::Length(_))) => Err(NoRequest(None)),
-            Ok(Err(FrameError::Stream(_))) => return metrics.refuse_stream("broken"),
-            Err(_) => return metrics.refuse_stream("slow"),
+            Ok(Err(_)) => Err(NoRequest(None)),
+            Err(why) => return metrics.refuse_stream(why),
         };
         let answer = match request {
             Ok(request) => self.answered(connection, request).await,
@@ -98,14 +97,14 @@ impl Rendezvous {
         let inner = &self.inner;
         let registration = {
             // Under one lock, or two at once could take the last place.
-            let mut book = inner.book.lock();
+            let mut book = inner.spread.book();
             let registration = Registration {
                 namespace: namespace.into(),
                 peer: connection.peer,
                 record: Bytes::copy_from_slice(&record),
                 ttl,
                 until: time::now().plus(Duration::from_secs(ttl)),
-                stamp: inner.cluster.claims.next_epoch(book.newest()),
+                stamp: inner.spread.next_stamp(&book),
                 form,
                 account: connection.address,
             };
@@ -115,22 +114,22 @@ impl Rendezvous {
             }
             registration
         };
-        self.keep_and_tell(&registration).await.map_err(|_| said(Status::InternalError))?;
+        self.inner.spread.keep_and_tell(&registration).await.map_err(|_| said(Status::InternalError))?;
         tracing::debug!("peer {} registered under namespace '{namespace}'", connection.peer);
         Ok(ttl)
     }
 
     async fn unregister(&self, connection: &Connection, namespace: &str) {
         let gone = {
-            let mut book = self.inner.book.lock();
-            let stamp = self.inner.cluster.claims.next_epoch(book.newest());
-            let known = book.of(namespace, &connection.peer).filter(|known| known.stands());
+            let mut book = self.inner.spread.book();
+            let stamp = self.inner.spread.next_stamp(&book);
+            let known = book.of(&(namespace.into(), connection.peer)).filter(|known| known.stands());
             let gone = known.map(|known| Registration { record: Bytes::new(), stamp, ..(**known).clone() });
             gone.filter(|gone| book.put(gone.clone()))
         };
         if let Some(gone) = gone {
             // Not answered: what was not made durable is found until it ends if this node starts again before that.
-            self.keep_and_tell(&gone).await.unwrap_or_default();
+            self.inner.spread.keep_and_tell(&gone).await.unwrap_or_default();
         }
     }
 
@@ -151,7 +150,7 @@ impl Rendezvous {
         };
         let most = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(MAX_FOUND).min(MAX_FOUND);
         let (page, cookie) =
-            self.inner.book.lock().page(namespace, connection.record_form(), cookie, most, time::now());
+            self.inner.spread.book().page(namespace, connection.record_form(), cookie, most, time::now());
         tracing::debug!("served {} registrations to peer {}", page.len(), connection.peer);
         let found = page.into_iter().map(|registration| Found {
             namespace: registration.namespace.to_string(),

@@ -85,7 +85,7 @@ struct Refused(&'static str);
 /// The streams of all connections.
 pub struct Streams {
     door: Door,
-    offered: &'static [StreamProtocol],
+    offered: Arc<[StreamProtocol]>,
     serve: Arc<dyn Serve>,
     /// Of connections that stand, and of those that are being made over TCP.
     permits: HashMap<ConnectionId, Permit>,
@@ -99,7 +99,7 @@ pub struct Streams {
 
 impl Streams {
     /// Of the protocols in `offered`, which `serve` serves.
-    pub fn new(door: Door, offered: &'static [StreamProtocol], serve: Arc<dyn Serve>) -> Self {
+    pub fn new(door: Door, offered: Arc<[StreamProtocol]>, serve: Arc<dyn Serve>) -> Self {
         let (permits, connections, by_peer) = (HashMap::new(), HashMap::new(), HashMap::new());
         let (beginning, dialling) = (Beginning::default(), HashSet::new());
         Self { door, offered, serve, permits, beginning, dialling, connections, by_peer }
@@ -133,11 +133,7 @@ impl Streams {
     }
 
     /// One more connection, if its peer may have it; the peer may open streams of these protocols.
-    fn enter(
-        &mut self,
-        connection: Connection,
-        offered: &'static [StreamProtocol],
-    ) -> Result<Handler, ConnectionDenied> {
+    fn enter(&mut self, connection: Connection, offered: Arc<[StreamProtocol]>) -> Result<Handler, ConnectionDenied> {
         let (id, peer) = (connection.id, connection.peer);
         if self.by_peer.get(&peer).is_some_and(|open| *open >= self.door.per_peer) {
             return self.refuse("peer");
@@ -182,7 +178,7 @@ impl NetworkBehaviour for Streams {
         if self.beginning.leave(id) {
             self.admit(id, remote)?;
         }
-        self.enter(Connection::incoming(peer, id, remote), self.offered)
+        self.enter(Connection::incoming(peer, id, remote), self.offered.clone())
     }
 
     /// The relay dials nobody but to tell peers whether they can be reached: where the peer is connected from, and nowhere
@@ -218,7 +214,7 @@ impl NetworkBehaviour for Streams {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.dialling.remove(&id);
         // It is there to show that the peer can be reached, and for nothing else.
-        self.enter(Connection::outgoing(peer, id, remote), &[])
+        self.enter(Connection::outgoing(peer, id, remote), Arc::default())
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

@@ -11,9 +11,11 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use crate::security::address::AddressKey;
+use crate::security::limiter::DigestKey;
 use crate::wire::p2p::peer_record::LEGACY;
 
 use super::hold::Work;
@@ -133,6 +135,13 @@ impl Connection {
     /// What is to be carried on from now on.
     pub(super) fn newly_carried(&self) -> Vec<Carried> {
         std::mem::take(&mut self.wanted.lock().carried)
+    }
+
+    /// What limits by peer go by.
+    #[must_use]
+    pub fn peer_key(&self) -> DigestKey {
+        let digest: [u8; 32] = Sha256::digest(self.peer.to_bytes()).into();
+        DigestKey(std::array::from_fn(|at| digest[at]))
     }
 
     /// Whether it has ended. What its peer said before may still be read.

@@ -19,13 +19,13 @@ use super::{Connection, OpenError, Serve};
 /// One connection's part.
 pub struct Handler {
     connection: Arc<Connection>,
-    offered: &'static [StreamProtocol],
+    offered: Arc<[StreamProtocol]>,
     serve: Arc<dyn Serve>,
     carried: FuturesUnordered<Carried>,
 }
 
 impl Handler {
-    pub(super) fn new(connection: Arc<Connection>, offered: &'static [StreamProtocol], serve: Arc<dyn Serve>) -> Self {
+    pub(super) fn new(connection: Arc<Connection>, offered: Arc<[StreamProtocol]>, serve: Arc<dyn Serve>) -> Self {
         Self { connection, offered, serve, carried: FuturesUnordered::new() }
     }
 }
@@ -45,7 +45,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Reply;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Offered> {
-        SubstreamProtocol::new(Offered(self.offered), ())
+        SubstreamProtocol::new(Offered(self.offered.clone()), ())
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -96,14 +96,30 @@ impl ConnectionHandler for Handler {
 }
 
 /// The protocols of which peers may open streams.
-pub struct Offered(&'static [StreamProtocol]);
+pub struct Offered(Arc<[StreamProtocol]>);
 
 impl UpgradeInfo for Offered {
     type Info = StreamProtocol;
-    type InfoIter = std::iter::Cloned<std::slice::Iter<'static, StreamProtocol>>;
+    type InfoIter = OneByOne;
 
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.iter().cloned()
+    fn protocol_info(&self) -> OneByOne {
+        OneByOne { all: self.0.clone(), next: 0 }
+    }
+}
+
+/// These, without a list of them for each time that a connection is asked.
+pub struct OneByOne {
+    all: Arc<[StreamProtocol]>,
+    next: usize,
+}
+
+impl Iterator for OneByOne {
+    type Item = StreamProtocol;
+
+    fn next(&mut self) -> Option<StreamProtocol> {
+        let protocol = self.all.get(self.next).cloned();
+        self.next += 1;
+        protocol
     }
 }
 

@@ -33,10 +33,18 @@ pub enum Work {
     Circuit,
     /// Requests about registrations.
     Rendezvous,
+    /// Streams of gossip.
+    Gossip,
+    /// Searches for GIFs.
+    Gif,
+    /// Requests to the directory.
+    Directory,
+    /// Requests for credentials for TURN.
+    TurnCredentials,
 }
 
 impl Work {
-    pub(super) const COUNT: usize = 2;
+    pub(super) const COUNT: usize = 6;
 }
 
 /// A request that is being served on a connection. They are bounded, so that one peer cannot have the relay work on any

@@ -5,20 +5,14 @@
 //! Calls are made by one worker behind a bounded queue, never by whoever accepts a request. A call that fails is
 //! not repeated: the request itself waits for the vault in any case.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use moka::sync::Cache;
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -28,6 +22,7 @@ use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::time;
+use crate::security::outbound::{self, Failure, OutboundClient};
 
 /// Accepted requests that may wait for their push call.
 pub const PUSH_QUEUE: usize = 1_000;
@@ -84,7 +79,7 @@ impl Push {
         let worker = Worker {
             url: service.url,
             pairing,
-            client: Client::builder(TokioExecutor::new()).build(connector(service.roots)?),
+            client: outbound::client(service.roots, PUSH_TIMEOUT)?,
             tokens: Cache::builder().max_capacity(REMEMBERED_VAULTS).time_to_live(REMEMBERED).build(),
             metrics: metrics.clone(),
         };
@@ -112,7 +107,7 @@ impl Push {
 struct Worker {
     url: Uri,
     pairing: Pairing,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: OutboundClient,
     tokens: Cache<VaultId, Arc<[String]>>,
     metrics: Arc<Metrics>,
 }
@@ -162,30 +157,6 @@ impl Worker {
         self.tokens.insert(vault.clone(), tokens.clone());
         Ok(tokens)
     }
-}
-
-/// Why a call was not made, or not taken.
-struct Failure {
-    /// One word, for the figures.
-    reason: &'static str,
-    /// The error and what caused it, for the log.
-    cause: String,
-}
-
-impl Failure {
-    fn new(reason: &'static str, error: &(dyn Error + 'static)) -> Self {
-        let chain = std::iter::successors(Some(error), |error| (**error).source());
-        Self { reason, cause: chain.map(ToString::to_string).collect::<Vec<_>>().join(": ") }
-    }
-}
-
-/// Connects by `http`, and by `https` to whoever has a certificate that one of `roots` stands behind.
-fn connector(roots: Arc<RootCertStore>) -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
-    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build())
 }
 
 /// One message a token, in Expo's format.

@@ -1,7 +1,7 @@
 //! Framing of libp2p messages: an unsigned varint with the length, then so many bytes.
 
-/// Longest length of a message that is read here, as a varint: two bytes say up to 16,383.
-pub const MAX_PREFIX_BYTES: usize = 2;
+/// Longest length of a message that is read here, as a varint: three bytes say up to 2,097,151.
+const MAX_PREFIX_BYTES: usize = 3;
 
 /// Why a length is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +24,7 @@ pub struct Length {
 }
 
 impl Length {
-    /// Of a message of at most `most` bytes; less than 16,384.
+    /// Of a message of at most `most` bytes; less than 2 MiB.
     #[must_use]
     pub fn at_most(most: usize) -> Self {
         Self { value: 0, bytes: 0, most }
@@ -41,7 +41,10 @@ impl Length {
             return Err(LengthError::TooLong);
         }
         if byte & 0x80 != 0 {
-            return if self.bytes < MAX_PREFIX_BYTES { Ok(None) } else { Err(LengthError::TooLong) };
+            // One byte more says at least so much more.
+            let least = 1 << (7 * self.bytes);
+            let goes_on = self.bytes < MAX_PREFIX_BYTES && least <= self.most;
+            return if goes_on { Ok(None) } else { Err(LengthError::TooLong) };
         }
         if byte == 0 && self.bytes > 1 {
             return Err(LengthError::NotShortest);
@@ -80,14 +83,18 @@ mod tests {
         assert_eq!(read(&[0x80, 0x80, 0x01], 4096), Err(LengthError::TooLong));
         assert_eq!(read(&[0x82, 0x00], 4096), Err(LengthError::NotShortest));
         assert_eq!(read(&[0x82], 4096), Ok(None));
+        assert_eq!(read(&[0x80, 0x80, 0x04], 65_536), Ok(Some(65_536)));
+        assert_eq!(read(&[0x81, 0x80, 0x04], 65_536), Err(LengthError::TooLong));
+        assert_eq!(read(&[0x80, 0x80, 0x80], 65_536), Err(LengthError::TooLong));
+        assert_eq!(read(&[0x80, 0x80, 0x00], 65_536), Err(LengthError::NotShortest));
     }
 
     proptest! {
         #[test]
-        fn what_prost_writes_is_read(length in 0usize..=4096) {
+        fn what_prost_writes_is_read(length in 0usize..=70_000) {
             let mut prefix = Vec::new();
             prost::encode_length_delimiter(length, &mut prefix).unwrap();
-            prop_assert_eq!(read(&prefix, 4096), Ok(Some(length)));
+            prop_assert_eq!(read(&prefix, 70_000), Ok(Some(length)));
         }
     }
 }

@@ -182,6 +182,6 @@ proptest! {
         }
         one.expire(Millis(u64::MAX), 999);
         prop_assert_eq!(one.size(), (0, 0));
-        prop_assert!(one.namespaces.is_empty() && one.of_peers.is_empty() && one.ends.is_empty() && one.found[0].is_empty());
+        prop_assert!(one.is_bare() && one.index.namespaces.is_empty() && one.index.found[0].is_empty());
     }
 }
