@@ -4,6 +4,7 @@ use bolero::check;
 use waystation::wire::p2p::circuit::{HopRequest, MAX_PEER_BYTES, Status, read_hop, read_stop};
 use waystation::wire::p2p::delimited::Length;
 use waystation::wire::p2p::rendezvous::{MAX_NAMESPACE_BYTES, MAX_RECORD_BYTES, NoRequest, Request, read};
+use waystation::wire::p2p::yamux::{HEADER_BYTES, Header};
 
 use super::ITERATIONS;
 
@@ -62,5 +63,21 @@ fn rendezvous_request() {
             assert!(limit != Some(0) && cookie.is_none_or(|cookie| !cookie.is_empty()));
         }
         Err(NoRequest(answer)) => assert!(answer.is_none_or(|answer| answer.len() > 4)),
+    });
+}
+
+#[test]
+fn yamux_frame() {
+    check!().with_iterations(ITERATIONS).with_type::<[u8; HEADER_BYTES]>().cloned().for_each(|bytes| {
+        let (most, whole) = (1 << 20, Header::new(bytes));
+        let (mut bodies, mut flags, mut left) = (0, 0, Some(whole));
+        while let Some(header) = left {
+            let (part, more) = header.split(most);
+            assert!(part.body() <= most, "a part is small");
+            bodies += u64::from(part.body());
+            flags |= part.bytes()[3];
+            left = more;
+        }
+        assert_eq!((bodies, flags), (u64::from(whole.body()), bytes[3]), "the parts are the whole");
     });
 }

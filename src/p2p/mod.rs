@@ -8,6 +8,7 @@ pub mod circuit;
 mod framing;
 mod host;
 pub mod identity;
+mod multiplex;
 mod observed;
 pub mod rendezvous;
 pub mod streams;

@@ -10,6 +10,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::{StreamProtocol, Swarm, SwarmBuilder, autonat, identify, noise, ping, tcp, tls, yamux};
 
 use super::circuit;
+use super::multiplex::Multiplex;
 use super::rendezvous;
 use super::streams::{Door, Serve, Streams};
 
@@ -97,10 +98,10 @@ pub fn swarm(key: &Keypair, door: Door, serve: Arc<dyn Serve>, idle: Duration) -
     Ok(swarm)
 }
 
-fn multiplex() -> yamux::Config {
+fn multiplex() -> Multiplex {
     let mut config = yamux::Config::default();
     config.set_max_num_streams(MAX_STREAMS);
-    config
+    Multiplex(config)
 }
 
 /// Tells peers whether they can be reached, and asks nobody whether this relay can.

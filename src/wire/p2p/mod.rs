@@ -10,3 +10,4 @@ pub mod envelope;
 pub mod peer_record;
 pub mod rendezvous;
 pub mod voucher;
+pub mod yamux;
