@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 TORTURE_ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build where test torture lint format-check bench fuzz clean
+.PHONY: help run demo build where test torture interop lint format-check bench fuzz clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,13 @@ test: ## build and pass every test
 
 torture: ## kill a relay, and two of a cluster's three in turn, TORTURE_ROUNDS (50) times and miss no blob; TORTURE_SEED repeats
 	TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(PREPARE) cargo test --test it mailbox_torture -- --nocapture --test-threads 1
+
+interop: tests/interop/node_modules/.package-lock.json ## have js-libp2p dial through a cluster; needs Node 20 or newer, and npm
+	$(PREPARE) sh -c 'cargo build && exec node tests/interop/main.js "$$CARGO_TARGET_DIR/debug/waystation"'
+
+# npm writes this file last.
+tests/interop/node_modules/.package-lock.json: tests/interop/package-lock.json
+	cd tests/interop && npm ci && touch node_modules/.package-lock.json
 
 format-check: ## check that the code is formatted
 	cargo fmt --check

@@ -8,6 +8,7 @@ use waystation::wire::p2p::gif;
 use waystation::wire::p2p::pubsub::{self, MAX_RPC_BYTES};
 use waystation::wire::p2p::rendezvous::{MAX_NAMESPACE_BYTES, MAX_RECORD_BYTES, NoRequest, Request, read};
 use waystation::wire::p2p::turn_credentials;
+use waystation::wire::p2p::yamux::{HEADER_BYTES, Header};
 
 use super::ITERATIONS;
 
@@ -129,5 +130,21 @@ fn turn_credentials_request() {
         if let Ok(request) = turn_credentials::Request::read(input) {
             assert!(request.peer_id.len() < input.len());
         }
+    });
+}
+
+#[test]
+fn yamux_frame() {
+    check!().with_iterations(ITERATIONS).with_type::<[u8; HEADER_BYTES]>().cloned().for_each(|bytes| {
+        let (most, whole) = (1 << 20, Header::new(bytes));
+        let (mut bodies, mut flags, mut left) = (0, 0, Some(whole));
+        while let Some(header) = left {
+            let (part, more) = header.split(most);
+            assert!(part.body() <= most, "a part is small");
+            bodies += u64::from(part.body());
+            flags |= part.bytes()[3];
+            left = more;
+        }
+        assert_eq!((bodies, flags), (u64::from(whole.body()), bytes[3]), "the parts are the whole");
     });
 }

@@ -14,6 +14,7 @@ pub mod gif;
 pub mod gossip;
 mod host;
 pub mod identity;
+mod multiplex;
 mod observed;
 mod parts;
 mod peers;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::cluster::membership::Membership;
 use crate::security::admission::Admission;
-use crate::wire::p2p::peer_record::STANDARD;
+use crate::wire::p2p::peer_record::{LEGACY, STANDARD};
 
 use super::addresses::{Addresses, FACT};
 use super::boxed::Boxed;
@@ -120,9 +120,8 @@ impl Running {
             }
             SwarmEvent::Behaviour(SpokenEvent::Identify(identify::Event::Received { info, connection_id, .. })) => {
                 let Some(connection) = self.swarm.behaviour().0.streams.of(connection_id).cloned() else { return };
-                if ["js-libp2p", "go-libp2p"].iter().any(|other| info.agent_version.contains(other)) {
-                    connection.signs_in(STANDARD);
-                }
+                let standard = ["js-libp2p", "go-libp2p"].iter().any(|other| info.agent_version.contains(other));
+                connection.seems_to_sign_in(if standard { STANDARD } else { LEGACY });
                 let from = connection.address.and_then(|_| ip_of(&connection.remote));
                 if from.is_some_and(|from| self.observed.seen(&info.observed_addr, from, &self.listening)) {
                     self.reached_at().await;

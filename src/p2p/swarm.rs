@@ -10,6 +10,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::{Swarm, SwarmBuilder, autonat, identify, noise, ping, tcp, tls, yamux};
 
 use super::boxed::Boxed;
+use super::multiplex::Multiplex;
 use super::served::Served;
 use super::streams::{Door, Streams};
 
@@ -94,10 +95,10 @@ pub fn swarm(key: &Keypair, door: Door, served: Served, idle: Duration) -> Resul
     Ok(swarm)
 }
 
-fn multiplex() -> yamux::Config {
+fn multiplex() -> Multiplex {
     let mut config = yamux::Config::default();
     config.set_max_num_streams(MAX_STREAMS);
-    config
+    Multiplex(config)
 }
 
 /// Tells peers whether they can be reached, and asks nobody whether this relay can.

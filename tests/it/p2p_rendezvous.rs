@@ -1,10 +1,13 @@
 //! Rendezvous, as stock peers see it: register at one node, be found at another.
 
+use libp2p::core::PeerRecord;
 use libp2p::{PeerId, StreamProtocol};
 
 use crate::p2p_circuits::{P2P, relay, relay_id, with};
 use crate::support::peer::TestPeer;
 use crate::support::{TestNode, within};
+
+const RENDEZVOUS: StreamProtocol = StreamProtocol::new("/rendezvous/1.0.0");
 
 /// A peer with a place at the node: what a record needs is an address at which its peer is reached.
 async fn placed(node: &TestNode) -> TestPeer {
@@ -137,8 +140,6 @@ async fn all_namespaces_are_told_only_where_the_operator_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_request_is_answered_or_reset() {
-    const RENDEZVOUS: StreamProtocol = StreamProtocol::new("/rendezvous/1.0.0");
-
     let node = TestNode::start(P2P).await;
     let (peer, at) = (placed(&node).await, relay_id(&node));
     for (said, answer) in [
@@ -153,4 +154,40 @@ async fn what_is_no_request_is_answered_or_reset() {
         assert!(said_back.get(1..).unwrap_or_default().starts_with(answer), "{said:x?} {said_back:x?}");
         assert_eq!(said_back.is_empty(), answer.is_empty(), "{said:x?} {said_back:x?}");
     }
+}
+
+/// Peers of other implementations sign records in the form of the specification, and read no other. What they are is known
+/// once they have answered to identify, which takes them longer than to ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_before_it_has_said_what_it_is_is_told_what_it_can_read() {
+    let node = TestNode::start(P2P).await;
+    let (at, address) = (relay_id(&node), relay(&node));
+    let target = TestPeer::start_as("js-libp2p/3.0.0");
+    target.dial(&address, at).await.unwrap();
+    let record = PeerRecord::new_interop(&target.key, vec![address.clone()]).unwrap();
+    let record = record.into_signed_envelope().into_protobuf_encoding();
+    let register = [&[0x08, 0x00][..], &field(2, &[field(1, b"x"), field(2, &record)].concat())].concat();
+    let registered = target.say(at, RENDEZVOUS, &framed(&register)).await;
+    assert!(registered.get(1..).unwrap_or_default().starts_with(&[0x08, 0x01, 0x1a]), "{registered:x?}");
+
+    let discover = framed(&[&[0x08, 0x03][..], &field(5, &field(1, b"x"))].concat());
+    for _ in 0..20 {
+        let asks = TestPeer::start_as("js-libp2p/3.0.0");
+        asks.dial(&address, at).await.unwrap();
+        let told = asks.say(at, RENDEZVOUS, &discover).await;
+        assert!(told.windows(record.len()).any(|part| part == record), "{told:x?}");
+    }
+}
+
+/// A field of bytes in protobuf.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2][..], &framed(bytes)].concat()
+}
+
+/// These bytes with their length before them.
+fn framed(bytes: &[u8]) -> Vec<u8> {
+    let mut framed = Vec::new();
+    prost::encode_length_delimiter(bytes.len(), &mut framed).unwrap();
+    framed.extend(bytes);
+    framed
 }

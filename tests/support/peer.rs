@@ -7,6 +7,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::core::Transport;
 use libp2p::core::transport::ListenerId;
 use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::rendezvous::{Cookie, Namespace};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
@@ -49,6 +50,8 @@ pub type Discovered = (Vec<PeerId>, Option<Cookie>);
 pub struct TestPeer {
     /// Its id.
     pub id: PeerId,
+    /// Its key.
+    pub key: Keypair,
     commands: mpsc::UnboundedSender<Command>,
     streams: libp2p_stream::Control,
     reached: Arc<Mutex<HashSet<Multiaddr>>>,
@@ -64,7 +67,13 @@ impl Drop for TestPeer {
 impl TestPeer {
     /// A peer that nobody knows yet; it echoes what it is sent.
     pub fn start() -> Self {
-        let swarm = SwarmBuilder::with_new_identity()
+        Self::start_as("rust-libp2p")
+    }
+
+    /// The same, of an implementation of that name.
+    pub fn start_as(agent: &str) -> Self {
+        let key = Keypair::generate_ed25519();
+        let swarm = SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
             .with_tcp(
                 tcp::Config::default().nodelay(true),
@@ -84,7 +93,9 @@ impl TestPeer {
             .unwrap()
             .with_behaviour(|key, relay| Client {
                 relay,
-                identify: identify::Behaviour::new(identify::Config::new("/test".into(), key.public())),
+                identify: identify::Behaviour::new(
+                    identify::Config::new("/test".into(), key.public()).with_agent_version(agent.to_owned()),
+                ),
                 ping: ping::Behaviour::default(),
                 rendezvous: rendezvous::client::Behaviour::new(key.clone()),
                 streams: libp2p_stream::Behaviour::new(),
@@ -102,7 +113,7 @@ impl TestPeer {
             }
         });
         let running = vec![tokio::spawn(run(swarm, wanted, Arc::clone(&reached))), echo];
-        Self { id, commands, streams, reached, running }
+        Self { id, key, commands, streams, reached, running }
     }
 
     /// Takes a place at `relay`.

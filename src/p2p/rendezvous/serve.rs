@@ -69,7 +69,7 @@ impl Rendezvous {
             }
             Request::Discover { namespace, limit, cookie } => {
                 let done = match rate {
-                    Ok(()) => self.discover(connection, namespace.as_deref(), limit, cookie.as_deref()),
+                    Ok(()) => self.discover(connection, namespace.as_deref(), limit, cookie.as_deref()).await,
                     Err(_) => Err(Status::Unavailable),
                 };
                 Some(done.unwrap_or_else(|status| {
@@ -133,7 +133,7 @@ impl Rendezvous {
         }
     }
 
-    fn discover(
+    async fn discover(
         &self,
         connection: &Connection,
         namespace: Option<&str>,
@@ -149,8 +149,8 @@ impl Rendezvous {
             Err(BadCookie::OtherNamespace) => return Err(Status::InvalidCookie),
         };
         let most = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(MAX_FOUND).min(MAX_FOUND);
-        let (page, cookie) =
-            self.inner.spread.book().page(namespace, connection.record_form(), cookie, most, time::now());
+        let form = connection.record_form().await;
+        let (page, cookie) = self.inner.spread.book().page(namespace, form, cookie, most, time::now());
         tracing::debug!("served {} registrations to peer {}", page.len(), connection.peer);
         let found = page.into_iter().map(|registration| Found {
             namespace: registration.namespace.to_string(),

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use libp2p::multiaddr::Protocol;
@@ -12,7 +13,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::security::address::AddressKey;
 use crate::security::limiter::DigestKey;
@@ -22,6 +23,9 @@ use super::hold::Work;
 
 /// Streams that may wait on one connection to be opened.
 const MAX_WANTED: usize = 256;
+
+/// How long a peer may take to say what it is, before it is taken for one that does not.
+const INTRODUCTION: Duration = Duration::from_secs(2);
 
 /// Why a stream was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -57,8 +61,8 @@ pub struct Connection {
     pub relayed: bool,
     pub(super) holds: AtomicUsize,
     pub(super) serving: [AtomicUsize; Work::COUNT],
-    /// In which form the peer signs peer records, as far as it has shown: see [`crate::wire::p2p::peer_record::FORMS`].
-    record_form: AtomicUsize,
+    /// In which form the peer signs peer records, once it has shown that: see [`crate::wire::p2p::peer_record::FORMS`].
+    record_form: watch::Sender<Option<usize>>,
     wanted: Mutex<Wanted>,
 }
 
@@ -88,7 +92,7 @@ impl Connection {
             relayed: remote.iter().any(|part| part == Protocol::P2pCircuit),
             holds: AtomicUsize::new(0),
             serving: Default::default(),
-            record_form: AtomicUsize::new(LEGACY),
+            record_form: watch::Sender::new(None),
             wanted: Mutex::default(),
         }
     }
@@ -150,15 +154,30 @@ impl Connection {
         self.wanted.lock().closed
     }
 
-    /// The peer signs peer records in the form of that number, and reads no others.
+    /// The peer has signed a peer record in the form of that number, and reads no others.
     pub fn signs_in(&self, form: usize) {
-        self.record_form.store(form, Ordering::Relaxed);
+        self.record_form.send_replace(Some(form));
     }
 
-    /// In which form it is told the records of others.
-    #[must_use]
-    pub fn record_form(&self) -> usize {
-        self.record_form.load(Ordering::Relaxed)
+    /// By what it says that it is, the peer signs in the form of that number. What it has shown counts for more.
+    pub fn seems_to_sign_in(&self, form: usize) {
+        self.record_form.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert(form);
+            first
+        });
+    }
+
+    /// In which form it is told the records of others. Peers may ask before they have said what they are: that is waited
+    /// for, but not for long.
+    pub async fn record_form(&self) -> usize {
+        let mut known = self.record_form.subscribe();
+        let shown = tokio::time::timeout(INTRODUCTION, known.wait_for(Option::is_some)).await;
+        if let Ok(Ok(form)) = shown {
+            return form.unwrap_or(LEGACY);
+        }
+        self.seems_to_sign_in(LEGACY);
+        LEGACY
     }
 
     /// The next stream to be opened; if there is none, `waker` is woken when there is, or when a hold ends.

@@ -15,3 +15,4 @@ pub mod pubsub;
 pub mod rendezvous;
 pub mod turn_credentials;
 pub mod voucher;
+pub mod yamux;
