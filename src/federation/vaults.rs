@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::peer::Peer;
 use super::proto::{Vault, frame};
 use super::{Federation, Inner, callers, ways};
+use crate::cluster::links::asks;
 use crate::cluster::proto::{Principal, frame::Body, reply};
 use crate::cluster::regions::{Caller, Regions};
 use crate::domain::ids::NodeId;
@@ -36,7 +37,7 @@ pub fn asked(inner: &Arc<Inner>, caller: u64, state: &callers::Caller, ask: u64,
 /// Refuses a question of somebody who asks too much at a time.
 pub fn busy(inner: &Inner, state: &callers::Caller, ask: u64) {
     inner.metrics.drop_one("federation", "busy");
-    state.reply(ask, reply::Body::Failed("busy".to_owned())).unwrap_or_default();
+    state.reply(ask, asks::busy()).unwrap_or_default();
 }
 
 /// A peer tells something about a vault.

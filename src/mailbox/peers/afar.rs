@@ -130,7 +130,7 @@ impl MailboxService {
     async fn pass_on(&self, node: &NodeId, question: Body) -> reply::Body {
         let Some(run) = self.run_of(node) else { return reply::Body::Failed("that node is gone".to_owned()) };
         let answer = self.inner.cluster.links.ask(&run, question, PATIENCE).await;
-        answer.unwrap_or_else(|error| reply::Body::Failed(error.to_string()))
+        answer.unwrap_or_else(reply::Body::from)
     }
 
     /// What is known of these messages in this cluster.

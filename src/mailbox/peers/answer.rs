@@ -8,6 +8,7 @@ use super::convert;
 use super::todo::{Asker, Audience};
 use crate::cluster::Frames;
 use crate::cluster::links::Holder;
+use crate::cluster::links::asks::busy;
 use crate::cluster::proto::{
     Done, MailAck, MailDone, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailMoved, MailMoving, MailNotice,
     MailWaiting, PullPage, PullRequest, frame::Body, reply,
@@ -92,7 +93,7 @@ impl MailboxService {
             }),
             Err(_) => {
                 self.inner.metrics.drop_one("mailbox", "busy");
-                reply(reply::Body::Failed("busy".to_owned()));
+                reply(busy());
             }
         }
     }

@@ -370,7 +370,7 @@ fn heard(answer: Result<reply::Body, AskError>) -> Result<(), LinkRefused> {
     match answer {
         Ok(_) => Ok(()),
         Err(AskError::Refused(refused)) => Err(refused),
-        Err(AskError::TimedOut | AskError::Broken | AskError::Failed(_)) => Err(LinkRefused::Full),
+        Err(AskError::TimedOut | AskError::Broken | AskError::Busy | AskError::Failed(_)) => Err(LinkRefused::Full),
     }
 }
 
