@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
@@ -23,6 +23,9 @@ use crate::runtime::slot::Slot;
 
 /// How long a peer may take to say who owns a name. Whoever it does not say it of is taken to own nothing there.
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// The pause before a peer that has too much to do is asked again.
+pub const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// A cluster that this node calls, by where the operator says that it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,27 +153,44 @@ impl Afar {
         self.out.is_filled()
     }
 
-    /// The keys that own these in other clusters, as far as those that can be asked say in time.
-    pub async fn owners(&self, principals: &[Principal]) -> Vec<Option<Bytes>> {
-        let asked = self.peers().into_iter().map(|peer| async move { self.owners_at(&peer, principals).await });
-        let mut owners = vec![None; principals.len()];
-        for answer in join_all(asked).await.into_iter().flatten() {
-            for (owner, key) in owners.iter_mut().zip(answer) {
-                *owner = owner.take().or(key);
+    /// A peer that says that a key owns a name, and the key, as far as those that can be asked say in time.
+    ///
+    /// # Errors
+    /// [`AskError::Busy`] if none says so and one has too much to do to say: the name may be owned there.
+    pub async fn owner(&self, principal: &Principal) -> Result<Option<(PeerName, Bytes)>, AskError> {
+        let asked = self.peers().into_iter().map(|peer| async move {
+            let owners = self.owners_at(&peer, std::slice::from_ref(principal)).await?;
+            Ok(owners.into_iter().next().flatten().map(|key| (peer, key)))
+        });
+        let mut owner = Ok(None);
+        for said in join_all(asked).await {
+            match said {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Err(AskError::Busy) => owner = Err(AskError::Busy),
+                Ok(None) | Err(_) => {}
             }
         }
-        owners
+        owner
     }
 
-    /// The keys that own these at one peer; `None` if it does not say in time.
-    pub async fn owners_at(&self, peer: &PeerName, principals: &[Principal]) -> Option<Vec<Option<Bytes>>> {
-        let principals = principals.iter().map(convert::principal).collect();
-        let asked = self.out.get()?.ask(peer, None, Body::OwnersQuery(OwnersQuery { principals }), PATIENCE);
-        match asked.await {
-            Ok(reply::Body::Owners(found)) => {
-                Some(found.keys.into_iter().map(|key| Some(key).filter(|key| !key.is_empty())).collect())
+    /// The keys that own these at one peer. One that has too much to do is asked again, as long as it may take.
+    ///
+    /// # Errors
+    /// [`AskError`] if it does not say in time.
+    pub async fn owners_at(&self, peer: &PeerName, names: &[Principal]) -> Result<Vec<Option<Bytes>>, AskError> {
+        let out = self.out.get().ok_or(LinkRefused::Gone)?;
+        let query = OwnersQuery { principals: names.iter().map(convert::principal).collect() };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match out.ask(peer, None, Body::OwnersQuery(query.clone()), left).await {
+                Ok(reply::Body::Owners(found)) => {
+                    return Ok(found.keys.into_iter().map(|key| Some(key).filter(|key| !key.is_empty())).collect());
+                }
+                Ok(_) => return Err(AskError::Failed("it says something else".to_owned())),
+                Err(AskError::Busy) if Instant::now() + BUSY_PAUSE < until => tokio::time::sleep(BUSY_PAUSE).await,
+                Err(error) => return Err(error),
             }
-            _ => None,
         }
     }
 

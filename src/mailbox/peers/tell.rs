@@ -246,7 +246,7 @@ impl MailboxService {
             tellings.note_told_purges(to, meeting);
         }
         if let Audience::Peer(peer) = to {
-            self.decide_again(peer).await;
+            self.decide_again(peer).await?;
         }
         // Asked, because one that is starting hears nothing yet.
         let anew = MailInterest { anew: true, ..MailInterest::default() };

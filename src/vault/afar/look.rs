@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use smallvec::SmallVec;
 use tokio::time::timeout;
@@ -14,7 +13,7 @@ use crate::cluster::ends::End;
 use crate::cluster::links::{AskError, LinkRefused};
 use crate::cluster::presence::Located;
 use crate::cluster::proto::{self, Locate, frame::Body, reply};
-use crate::cluster::regions::{Caller, PeerName, Regions};
+use crate::cluster::regions::{BUSY_PAUSE, Caller, PeerName, Regions};
 use crate::domain::ids::{NodeRun, VaultId};
 use crate::domain::principal::{Kind, Principal, Standing};
 use crate::observe::metrics::{PeerLabel, count};
@@ -28,6 +27,16 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// How often it is looked at whether a link stands again.
 const RELINKED: Duration = Duration::from_millis(50);
 
+/// What a peer says of a vault.
+enum Word {
+    /// That it has it, and how firmly.
+    Has(Standing),
+    HasNot,
+    /// That it has too much to do to say; or it has been asked too much to be asked that as well.
+    Later,
+    Nothing,
+}
+
 impl VaultService {
     /// A peer that says that a key owns a name, and the key, as far as those that can be asked say. Of a name that is
     /// bound in this cluster none is asked: this cluster has judged, and no other can take it away.
@@ -35,16 +44,18 @@ impl VaultService {
     /// Nothing shows that the peer tells the truth: a key and its signature of the name are made in a moment, by
     /// whoever is asked for it. It is believed because who is refused wrongly can be let in once the peer is removed,
     /// and who is let in wrongly stays.
-    pub(in crate::vault) async fn owner_afar(&self, principal: &Principal) -> Option<(PeerName, Bytes)> {
+    ///
+    /// # Errors
+    /// [`AskError::Busy`] if a peer has too much to do to say.
+    pub(in crate::vault) async fn owner_afar(
+        &self,
+        principal: &Principal,
+    ) -> Result<Option<(PeerName, Bytes)>, AskError> {
         let cluster = &self.inner.cluster;
         if !cluster.afar.is_federated() || cluster.claims.is_owned(principal).await == Ok(true) {
-            return None;
+            return Ok(None);
         }
-        let asked = cluster.afar.peers().into_iter().map(|peer| async move {
-            let owners = cluster.afar.owners_at(&peer, std::slice::from_ref(principal)).await?;
-            Some((peer, owners.into_iter().next().flatten()?))
-        });
-        join_all(asked).await.into_iter().flatten().next()
+        cluster.afar.owner(principal).await
     }
 
     /// A vault is refused because a peer says that another key owns its name: whoever runs this cluster can tell which
@@ -98,20 +109,21 @@ impl VaultService {
         }
         let ask = |peer: PeerName| {
             let out = out.clone();
-            async move { (timeout(PATIENCE, self.ask_peer(&*out, &peer, vault)).await.unwrap_or(None), peer) }
+            async move { (self.ask_peer(&*out, &peer, vault).await, peer) }
         };
         let mut asked: FuturesUnordered<_> = peers.into_iter().map(ask).collect();
-        let mut best = None;
-        while let Some((answer, peer)) = asked.next().await {
-            match answer {
-                Some(Some(standing)) => {
+        let (mut best, mut busy) = (None, false);
+        while let Some((word, peer)) = asked.next().await {
+            match word {
+                Word::Has(standing) => {
                     let is_sure = !afar.doubts.lock().about(&peer, time::now());
                     best = best.max(Some((standing > Standing::Waiting, is_sure, standing, peer)));
                 }
-                absent => {
-                    if absent.is_none() {
-                        self.inner.metrics.federation.silent.inc();
-                    }
+                // It is asked for the vault again the next time.
+                Word::Later => busy = true,
+                Word::HasNot => self.is_absent_at(vault, &peer),
+                Word::Nothing => {
+                    self.inner.metrics.federation.silent.inc();
                     self.is_absent_at(vault, &peer);
                 }
             }
@@ -119,21 +131,34 @@ impl VaultService {
                 break;
             }
         }
-        count(lookups, if best.is_some() { "found" } else { "absent" });
+        let outcome = match (&best, busy) {
+            (Some(_), _) => "found",
+            (None, true) => "busy",
+            (None, false) => "absent",
+        };
+        count(lookups, outcome);
         best.map(|(_, _, standing, peer)| (standing, peer))
     }
 
-    /// What the peer says: how firmly it has the vault, or that it has not; nothing if it does not say.
-    async fn ask_peer(&self, out: &dyn Regions, peer: &PeerName, vault: &VaultId) -> Option<Option<Standing>> {
+    /// What the peer says in time. One that has too much to do is asked again meanwhile.
+    async fn ask_peer(&self, out: &dyn Regions, peer: &PeerName, vault: &VaultId) -> Word {
+        let until = Instant::now() + PATIENCE;
         let places = self.inner.afar.questions_to(peer);
-        let _place = places.acquire().await.ok()?;
+        // Who could not even be asked has not been silent.
+        let Ok(Ok(_place)) = timeout(PATIENCE, places.acquire()).await else { return Word::Later };
         let locate = Locate { principal: Some(convert::principal(&Principal::vault(vault.as_str()))) };
+        let may_pause = |pause| Instant::now() + pause < until;
         loop {
-            match out.ask(peer, None, Body::Locate(locate.clone()), PATIENCE).await {
-                Ok(reply::Body::Located(located)) => return Some(convert::standing_from(located.standing())),
+            let left = until.saturating_duration_since(Instant::now());
+            match out.ask(peer, None, Body::Locate(locate.clone()), left).await {
+                Ok(reply::Body::Located(located)) => {
+                    return convert::standing_from(located.standing()).map_or(Word::HasNot, Word::Has);
+                }
                 // Its link has just ended: whichever node answers next is asked.
-                Err(AskError::Refused(LinkRefused::Gone)) => tokio::time::sleep(RELINKED).await,
-                _ => return None,
+                Err(AskError::Refused(LinkRefused::Gone)) if may_pause(RELINKED) => tokio::time::sleep(RELINKED).await,
+                Err(AskError::Busy) if may_pause(BUSY_PAUSE) => tokio::time::sleep(BUSY_PAUSE).await,
+                Err(AskError::Busy) => return Word::Later,
+                Ok(_) | Err(_) => return Word::Nothing,
             }
         }
     }
