@@ -90,7 +90,7 @@ async fn an_upgrade_that_is_broken_off_is_no_format_and_begins_again() {
         assert_eq!(upgrade(&half, directory.path(), &rebuilds), Err(StoreError::Stopped));
         assert_eq!(half.format().unwrap(), UPGRADING);
         drop(half);
-        assert!(matches!(verify(directory.path(), |_| true), Err(StoreError::WrongFormat { .. })));
+        assert_eq!(verify(directory.path(), |_| true).unwrap().damage.len(), 1, "it is of no format");
         assert_eq!(by_age(directory.path()).await, mailboxes);
         assert_eq!(verify(directory.path(), |_| true).unwrap().damage, Vec::<String>::new());
     }
