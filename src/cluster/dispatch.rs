@@ -10,7 +10,7 @@ use crate::domain::ids::NodeRun;
 use crate::runtime::slot::Slot;
 use crate::runtime::supervisor::Supervisor;
 
-use super::links::Dispatch;
+use super::links::{Dispatch, asks};
 use super::view::View;
 use super::{Cluster, convert};
 
@@ -104,7 +104,7 @@ impl Dispatcher {
             }),
             Err(_) => {
                 self.cluster.metrics.drop_one("dispatch", "busy");
-                links.reply(&from, ask, reply::Body::Failed("busy".to_owned()));
+                links.reply(&from, ask, asks::busy());
             }
         }
     }

@@ -6,10 +6,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 
 use super::convert;
 use super::ends::VaultsAfar;
@@ -23,12 +25,29 @@ use crate::domain::offload::Room;
 use crate::domain::principal::{Principal, Standing};
 use crate::runtime::slot::Slot;
 
-/// How long a peer may take to say who owns a name, or where somebody is. Whoever it does not say it of is taken to own
-/// nothing there.
-pub const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long a peer may take to say who owns a name, or whether it has somebody. Inside a cluster nobody is absent on silence;
+/// a peer that is silent is taken to have, and to own, nothing, or one that is down would keep every client from hearing that
+/// somebody is absent.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// How often it is looked whether a link stands again.
 const RELINKED: Duration = Duration::from_millis(50);
+
+/// What a peer says of somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// That it has them, and how firmly.
+    Has(Standing),
+    /// That it has not.
+    HasNot,
+    /// That it has too much to do to say; or it has been asked too much to be asked that as well.
+    Later,
+    /// Nothing, in time.
+    Nothing,
+}
+
+/// The pause before a peer that has too much to do is asked again.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// A cluster that this node calls, by where the operator says that it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,41 +184,68 @@ impl Afar {
         self.out.is_filled()
     }
 
-    /// How firmly a peer has a vault or a libp2p peer, `None` if it has not, as it says; nothing if it does not say.
-    /// One whose link has just ended is waited for. Without an end of its own.
-    pub async fn standing_at(&self, peer: &PeerName, whom: &Principal) -> Option<Option<Standing>> {
+    /// What a peer says in time of a vault, or of a libp2p peer, once there is one of `places` to ask it. One that has too
+    /// much to do is asked again meanwhile, and one whose link has just ended is waited for.
+    pub async fn word_of(&self, peer: &PeerName, whom: &Principal, places: &Semaphore) -> Word {
+        let until = Instant::now() + PATIENCE;
+        // Who could not even be asked has not been silent.
+        let Ok(Ok(_place)) = timeout(PATIENCE, places.acquire()).await else { return Word::Later };
+        let Some(out) = self.out.get() else { return Word::Nothing };
         let locate = Locate { principal: Some(convert::principal(whom)) };
+        let may_pause = |pause| Instant::now() + pause < until;
         loop {
-            match self.out.get()?.ask(peer, None, Body::Locate(locate.clone()), PATIENCE).await {
-                Ok(reply::Body::Located(located)) => return Some(convert::standing_from(located.standing())),
+            let left = until.saturating_duration_since(Instant::now());
+            match out.ask(peer, None, Body::Locate(locate.clone()), left).await {
+                Ok(reply::Body::Located(located)) => {
+                    return convert::standing_from(located.standing()).map_or(Word::HasNot, Word::Has);
+                }
                 // Whichever node answers next is asked.
-                Err(AskError::Refused(LinkRefused::Gone)) => tokio::time::sleep(RELINKED).await,
-                _ => return None,
+                Err(AskError::Refused(LinkRefused::Gone)) if may_pause(RELINKED) => sleep(RELINKED).await,
+                Err(AskError::Busy) if may_pause(BUSY_PAUSE) => sleep(BUSY_PAUSE).await,
+                Err(AskError::Busy) => return Word::Later,
+                Ok(_) | Err(_) => return Word::Nothing,
             }
         }
     }
 
-    /// The keys that own these in other clusters, as far as those that can be asked say in time.
-    pub async fn owners(&self, principals: &[Principal]) -> Vec<Option<Bytes>> {
-        let asked = self.peers().into_iter().map(|peer| async move { self.owners_at(&peer, principals).await });
-        let mut owners = vec![None; principals.len()];
-        for answer in join_all(asked).await.into_iter().flatten() {
-            for (owner, key) in owners.iter_mut().zip(answer) {
-                *owner = owner.take().or(key);
+    /// A peer that says that a key owns a name, and the key, as far as those that can be asked say in time.
+    ///
+    /// # Errors
+    /// [`AskError::Busy`] if none says so and one has too much to do to say: the name may be owned there.
+    pub async fn owner(&self, principal: &Principal) -> Result<Option<(PeerName, Bytes)>, AskError> {
+        let asked = self.peers().into_iter().map(|peer| async move {
+            let owners = self.owners_at(&peer, std::slice::from_ref(principal)).await?;
+            Ok(owners.into_iter().next().flatten().map(|key| (peer, key)))
+        });
+        let mut owner = Ok(None);
+        for said in join_all(asked).await {
+            match said {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Err(AskError::Busy) => owner = Err(AskError::Busy),
+                Ok(None) | Err(_) => {}
             }
         }
-        owners
+        owner
     }
 
-    /// The keys that own these at one peer; `None` if it does not say in time.
-    pub async fn owners_at(&self, peer: &PeerName, principals: &[Principal]) -> Option<Vec<Option<Bytes>>> {
-        let principals = principals.iter().map(convert::principal).collect();
-        let asked = self.out.get()?.ask(peer, None, Body::OwnersQuery(OwnersQuery { principals }), PATIENCE);
-        match asked.await {
-            Ok(reply::Body::Owners(found)) => {
-                Some(found.keys.into_iter().map(|key| Some(key).filter(|key| !key.is_empty())).collect())
+    /// The keys that own these at one peer. One that has too much to do is asked again, as long as it may take.
+    ///
+    /// # Errors
+    /// [`AskError`] if it does not say in time.
+    pub async fn owners_at(&self, peer: &PeerName, names: &[Principal]) -> Result<Vec<Option<Bytes>>, AskError> {
+        let out = self.out.get().ok_or(LinkRefused::Gone)?;
+        let query = OwnersQuery { principals: names.iter().map(convert::principal).collect() };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match out.ask(peer, None, Body::OwnersQuery(query.clone()), left).await {
+                Ok(reply::Body::Owners(found)) => {
+                    return Ok(found.keys.into_iter().map(|key| Some(key).filter(|key| !key.is_empty())).collect());
+                }
+                Ok(_) => return Err(AskError::Failed("it says something else".to_owned())),
+                Err(AskError::Busy) if Instant::now() + BUSY_PAUSE < until => sleep(BUSY_PAUSE).await,
+                Err(error) => return Err(error),
             }
-            _ => None,
         }
     }
 

@@ -164,7 +164,10 @@ impl Federation for Service {
         let (_, party) = self.admit(hello, &asker, true).await?;
         let place = self.place("circuits", &self.inner.callers.circuits, &party)?;
         asker.admission.admit(PART_LIMIT, &self.inner.callers.reading, &party);
-        Ok(Response::new(circuits::answer(&self.inner, place, asker.origin.shown, part, calls)?))
+        // What is still to be sent when a circuit has ended is its caller's as well.
+        let place = Arc::new(place);
+        let answer = circuits::answer(&self.inner, (party, place.clone()), asker.origin.shown, part, calls)?;
+        Ok(until_sent(answer, place))
     }
 }
 
@@ -253,6 +256,9 @@ fn asked(inner: &Arc<Inner>, caller: u64, Frame { ask, body }: Frame) {
             };
             if !state.may_ask(ask) {
                 return vaults::busy(inner, &state, ask);
+            }
+            if ask == 0 && matches!(body, frame::Body::OwnersQuery(_)) {
+                return inner.metrics.drop_one("federation", "unfit_frame");
             }
             if let frame::Body::OwnersQuery(query) = body {
                 return inner.supervisor.spawn_quiet(answer_owners(inner.clone(), caller, ask, query));

@@ -200,6 +200,7 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
             }
             unfit = &mut lapsed => {
                 inner.refuse(unfit.reason, &unfit.detail);
+                peer.distrust();
                 return Err(unfit.into());
             }
             () = &mut reports => return Err(CallError::Closed),

@@ -22,7 +22,7 @@ use crate::cluster::links::{FarHalf, Reach};
 use crate::cluster::presence::Located;
 use crate::cluster::proto::{self, CircuitOpen, CircuitPart, Locate, circuit_part::Part, reply};
 use crate::cluster::regions::{Caller, Regions};
-use crate::cluster::shares::Place;
+use crate::cluster::shares::{Party, Place};
 use crate::domain::principal::{Kind, Principal};
 use crate::security::peer_tls::Shown;
 
@@ -43,7 +43,13 @@ pub async fn open(inner: &Arc<Inner>, peer: &Arc<Peer>, open: CircuitOpen) -> Re
     let others = window.0.outgoing(parts).map(|part| CircuitCall { hello: None, part: Some(part) });
     let codec = PeerCodec::<CircuitCall, CircuitPart>::default();
     let mut answer = grpc.streaming(Request::new(first.chain(others)), CIRCUIT, codec).await?.into_inner();
-    let ended = peer.ended.clone().cancelled_owned();
+    let (ended, distrusted) = (peer.ended.clone(), peer.trust());
+    let ended = async move {
+        tokio::select! {
+            () = ended.cancelled() => {}
+            () = distrusted.cancelled() => {}
+        }
+    };
     let answered = status(&mut answer).await?;
     Ok(answered.map(|()| half(window, sender, answer, ended, (), &inner.supervisor)))
 }
@@ -51,7 +57,7 @@ pub async fn open(inner: &Arc<Inner>, peer: &Arc<Peer>, open: CircuitOpen) -> Re
 /// A caller wants its half of a circuit connected to one in this cluster; `place` is given back at the end.
 pub fn answer(
     inner: &Arc<Inner>,
-    place: Place,
+    (party, place): (Party, Arc<Place>),
     shown: Shown,
     first: Option<CircuitPart>,
     calls: Streaming<CircuitCall>,
@@ -73,7 +79,7 @@ pub fn answer(
         }
     };
     let half = half(window, sender, incoming, lapsed, place, &inner.supervisor);
-    exchange.circuit(Reach::Cluster, open, half);
+    exchange.circuit(Reach::Cluster(party), open, half);
     Ok(outgoing.map(Ok).boxed())
 }
 

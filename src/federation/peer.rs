@@ -30,6 +30,8 @@ pub struct Peer {
     pub ending: CancellationToken,
     /// Cancelled when it is not called any more.
     pub ended: CancellationToken,
+    /// Cancelled, and replaced, when what it showed on its link is no longer good.
+    trust: Mutex<CancellationToken>,
     /// What it was asked: nobody else can answer that.
     pub asks: Asks,
     added: bool,
@@ -116,7 +118,8 @@ impl Peer {
     ) -> Self {
         let (ending, ended) = (CancellationToken::new(), CancellationToken::new());
         let state = Mutex::new(State { since: time::now(), ..State::default() });
-        let this = Self { name, url, ending, ended, asks: Asks::default(), added, state, changes, metrics };
+        let (trust, asks) = (Mutex::default(), Asks::default());
+        let this = Self { name, url, ending, ended, trust, asks, added, state, changes, metrics };
         this.metrics.federation.up.get_or_create(&this.label()).set(0);
         this
     }
@@ -149,6 +152,16 @@ impl Peer {
             state.unlink();
         });
         self.metrics.federation.up.get_or_create(&self.label()).set(0);
+    }
+
+    /// Cancelled once what it shows now is no longer good.
+    pub fn trust(&self) -> CancellationToken {
+        self.trust.lock().clone()
+    }
+
+    /// What it showed is no longer good.
+    pub fn distrust(&self) {
+        std::mem::take(&mut *self.trust.lock()).cancel();
     }
 
     /// Why its link has ended, or was not made.

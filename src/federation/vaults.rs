@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::peer::Peer;
 use super::proto::{Vault, frame};
 use super::{Federation, Inner, callers, circuits, ways};
+use crate::cluster::links::asks;
 use crate::cluster::proto::{Principal, frame::Body, reply};
 use crate::cluster::regions::{Caller, Regions};
 use crate::domain::ids::NodeId;
@@ -28,6 +29,8 @@ pub fn asked(inner: &Arc<Inner>, caller: u64, state: &callers::Caller, ask: u64,
     };
     let body = vault.frame.and_then(|frame| frame.body).filter(|body| is_of_caller(body) && has_short_names(body));
     match (body, inner.cluster.afar.vault.get()) {
+        // Nobody waits for an answer, and nothing bounds how many such there are.
+        (Some(Body::Locate(_)), _) if ask == 0 => refuse("unfit_frame"),
         (Some(Body::Locate(locate)), _) if circuits::is_of_peer(&locate) => {
             circuits::locate(inner, caller, ask, &locate)
         }
@@ -39,7 +42,7 @@ pub fn asked(inner: &Arc<Inner>, caller: u64, state: &callers::Caller, ask: u64,
 /// Refuses a question of somebody who asks too much at a time.
 pub fn busy(inner: &Inner, state: &callers::Caller, ask: u64) {
     inner.metrics.drop_one("federation", "busy");
-    state.reply(ask, reply::Body::Failed("busy".to_owned())).unwrap_or_default();
+    state.reply(ask, asks::busy()).unwrap_or_default();
 }
 
 /// A peer tells something about a vault.

@@ -14,6 +14,7 @@ use super::inflow::PeerCodec;
 use super::peer::Peer;
 use super::proto::{Mail, PullRequest, frame};
 use super::{Federation, Inner, call, circuits, offload, vaults};
+use crate::cluster::links::asks::said;
 use crate::cluster::links::{AskError, FarHalf, LinkRefused};
 use crate::cluster::proto::{self, CircuitOpen, MailMoving, PullPage, frame::Body, reply};
 use crate::cluster::regions::{Answers, Caller, PeerName, Regions};
@@ -54,8 +55,7 @@ impl Regions for Federation {
         async move {
             let answer = asked?;
             match tokio::time::timeout(patience, answer).await {
-                Ok(Ok(reply::Body::Failed(reason))) => Err(AskError::Failed(reason)),
-                Ok(Ok(body)) => Ok(body),
+                Ok(Ok(answer)) => said(answer),
                 Ok(Err(_)) | Err(_) => Err(AskError::TimedOut),
             }
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::timeout;
@@ -16,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 
 use crate::cluster::links::FarHalf;
+use crate::cluster::links::circuits::PART_LIMIT;
 use crate::cluster::proto::{CircuitPart, circuit_part::Part};
 use crate::runtime::supervisor::Supervisor;
 
@@ -23,7 +25,7 @@ use crate::runtime::supervisor::Supervisor;
 const BYTES: usize = 512 << 10;
 const PART_COST: usize = 256;
 
-/// How long what was said last may take to be taken once its circuit has ended here.
+/// How long what was said last may stand still once its circuit has ended here.
 const LINGER: Duration = Duration::from_secs(60);
 
 /// What has been taken is said once it is so much.
@@ -151,6 +153,17 @@ async fn with_room(
     next.take()
 }
 
+/// The same part, so that what it keeps in memory is not much more than it counts for: bytes are a piece of the message that
+/// they came in, which has what its sender likes besides.
+fn compact(mut part: CircuitPart) -> CircuitPart {
+    if let Some(Part::Data(bytes)) = &mut part.part
+        && bytes.len() < PART_LIMIT / 4
+    {
+        *bytes = Bytes::copy_from_slice(bytes);
+    }
+    part
+}
+
 fn cost(part: &CircuitPart) -> usize {
     match &part.part {
         Some(Part::Data(bytes)) => bytes.len() + PART_COST,
@@ -169,18 +182,25 @@ pub fn half(
     supervisor: &Supervisor,
 ) -> FarHalf {
     let (sender, heard) = mpsc::unbounded_channel();
-    let hearing = window.clone();
+    let (hearing, stop) = (window.clone(), supervisor.token());
     supervisor.spawn_quiet(async move {
         let _guard = guard;
         let has_gone = async {
             sender.closed().await;
-            // What was said before has still to be taken.
-            timeout(LINGER, hearing.said_all.cancelled()).await.unwrap_or_default();
+            // What was said before has still to be taken, and is, as long as there is ever more room.
+            let mut room = hearing.room.available_permits();
+            while timeout(LINGER, hearing.said_all.cancelled()).await.is_err() {
+                let before = std::mem::replace(&mut room, hearing.room.available_permits());
+                if room == before {
+                    break;
+                }
+            }
         };
         tokio::select! {
             () = hear(&hearing, incoming, &sender) => {}
             () = has_gone => {}
             () = end => {}
+            () = stop.cancelled() => {}
         }
     });
     let heard = UnboundedReceiverStream::new(heard).inspect(move |part| {
@@ -199,7 +219,7 @@ async fn hear(
     sender: &mpsc::UnboundedSender<Result<CircuitPart, Status>>,
 ) {
     while let Some(part) = incoming.next().await {
-        let part = match part {
+        let part = match part.map(compact) {
             Ok(part) if !window.comes(&part) => {
                 Err(Status::invalid_argument("more of a circuit than there is room for"))
             }
@@ -218,7 +238,6 @@ async fn hear(
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use futures::future::{join, poll_immediate};
     use futures::{AsyncReadExt, AsyncWriteExt};
 

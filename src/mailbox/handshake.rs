@@ -16,6 +16,7 @@ use super::MailboxService;
 use super::channel::Channel;
 use super::session::{Identity, Over, Session};
 use crate::cluster::claims::{ClaimError, Proof};
+use crate::cluster::links::{AskError, LinkRefused};
 use crate::cluster::regions::PeerName;
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::MailboxKey;
@@ -62,8 +63,11 @@ impl MailboxService {
             let token = Principal::mailbox_token(&who.routing_id);
             // Of a name that is owned here, no other cluster decides.
             let is_here = claims.is_owned(&token).await.unwrap_or_default();
-            if !is_here && self.owner_afar(&token).await.is_some_and(|owner| owner != proof.key) {
-                return Err(Refused("key_mismatch"));
+            if !is_here {
+                let owner = self.inner.cluster.afar.owner(&token).await.map_err(|_| Refused("unavailable"))?;
+                if owner.is_some_and(|(_, owner)| owner != proof.key) {
+                    return Err(Refused("key_mismatch"));
+                }
             }
             claims.claim(&token, &proof, true).await.map_err(refused)?;
         }
@@ -116,8 +120,14 @@ impl MailboxService {
     async fn is_claimed(&self, principal: &Principal) -> Option<bool> {
         let begun = Instant::now();
         loop {
-            if let Ok(owned) = self.inner.cluster.claims.is_owned(principal).await {
-                return Some(owned || self.owner_afar(principal).await.is_some());
+            match self.inner.cluster.claims.is_owned(principal).await {
+                Ok(true) => return Some(true),
+                // A peer that has too much to do has not said that nobody owns it there.
+                Ok(false) => match self.inner.cluster.afar.owner(principal).await {
+                    Ok(owner) => return Some(owner.is_some()),
+                    Err(error) => tracing::debug!(%error, "it cannot be found out yet whether a name is owned"),
+                },
+                Err(_) => {}
             }
             if begun.elapsed() >= PATIENCE {
                 return None;
@@ -126,19 +136,22 @@ impl MailboxService {
         }
     }
 
-    /// The key that owns a name in another cluster, as far as those that can be asked say.
-    async fn owner_afar(&self, principal: &Principal) -> Option<Bytes> {
-        self.inner.cluster.afar.owners(std::slice::from_ref(principal)).await.into_iter().next().flatten()
-    }
-
     /// A peer can be asked again: takes from the sessions without proof what is owned there.
-    pub(super) async fn decide_again(&self, peer: &PeerName) {
+    ///
+    /// # Errors
+    /// [`LinkRefused::Full`] if it has too much to do: it is to be asked once more.
+    pub(super) async fn decide_again(&self, peer: &PeerName) -> Result<(), LinkRefused> {
         for part in 0..self.inner.sessions.parts() {
             let mut sessions = self.inner.sessions.in_part(part);
             sessions.retain(|session| session.who.key.is_none());
             for some in sessions.chunks(NAMES / 2) {
                 let names: Vec<_> = some.iter().flat_map(|session| names(&session.who)).collect();
-                let Some(owners) = self.inner.cluster.afar.owners_at(peer, &names).await else { return };
+                let owners = match self.inner.cluster.afar.owners_at(peer, &names).await {
+                    Ok(owners) => owners,
+                    Err(AskError::Busy) => return Err(LinkRefused::Full),
+                    // It is taken to own nothing.
+                    Err(_) => return Ok(()),
+                };
                 for (name, owner) in names.iter().zip(owners) {
                     if let Some(owner) = owner {
                         self.owned_afar(name, &owner);
@@ -146,6 +159,7 @@ impl MailboxService {
                 }
             }
         }
+        Ok(())
     }
 
     /// A name has, as far as this node knows, another owner than before.

@@ -235,6 +235,14 @@ impl MailboxService {
         })
     }
 
+    /// Does something beside, until the node stops. It must be such that nothing is lost if it is broken off anywhere.
+    pub(super) fn until_stopped(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.inner.supervisor.token();
+        self.inner.supervisor.spawn_quiet(async move {
+            stop.run_until_cancelled(work).await;
+        });
+    }
+
     /// Finishes the work of a session whose connection has gone.
     pub(super) fn finish(&self, session: &Arc<Session>, mut working: Working) {
         if session.lane.is_idle() {

@@ -193,6 +193,7 @@ fn host(config: &Config) -> HostSettings {
             duration: p2p.circuit_duration,
             bytes: p2p.circuit_bytes,
             rate: p2p.circuit_rate,
+            idle: None,
         },
         rendezvous: RendezvousLimits {
             per_peer: p2p.peer_max_registrations,

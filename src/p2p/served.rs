@@ -13,7 +13,7 @@ use super::gif::{GIF, Gifs};
 use super::gossip::{self, Gossip};
 use super::peers::Peers;
 use super::rendezvous::{RENDEZVOUS, Rendezvous};
-use super::streams::{Connection, Serve};
+use super::streams::{Carried, Connection, Serve};
 use super::turn_credentials::{TURN_CREDENTIALS, TurnCredentials};
 
 /// The services of a node.
@@ -63,6 +63,10 @@ impl Serve for Served {
         } else if let Some(gossip) = self.gossip.as_ref().filter(|_| gossip::PROTOCOLS.contains(&protocol)) {
             gossip.serve(connection, protocol, stream);
         }
+    }
+
+    fn outlive(&self, work: Carried) {
+        self.circuits.go_on_with(work);
     }
 
     fn opened(&self, connection: &Arc<Connection>) {

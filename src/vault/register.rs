@@ -41,7 +41,8 @@ impl VaultService {
             nonce_until: verified.signed_at.plus(NONCE_MEMORY),
         };
         let principal = Principal::vault(verified.vault_id.as_str());
-        if let Some((peer, owner)) = self.owner_afar(&principal).await
+        // A peer that has too much to do has not said that nobody owns it there.
+        if let Some((peer, owner)) = self.owner_afar(&principal).await.map_err(|_| NotRegistered::Unavailable)?
             && owner != proof.key
         {
             self.is_refused_by(&peer);

@@ -1,12 +1,14 @@
 //! Offers of blobs that are broken off, lost or damaged: nothing is lost, and nothing is kept twice for long.
 
 use tempfile::TempDir;
+use waystation::cluster::proto::frame::Body;
+use waystation::cluster::regions::PeerName;
 use waystation::observe::metrics::Reason;
 
 use super::federation_offload::{BODY, NOTHING_STAYS, STORAGE, acknowledge, blobs, fill, read};
 use crate::support::cluster::figure_is;
 use crate::support::offers::Offers;
-use crate::support::regions::{FEDERATION_SECRET, linked, regions_with};
+use crate::support::regions::{FEDERATION_SECRET, linked, peer_of, regions_with};
 use crate::support::{Process, TestMailbox, TestNode, free_port, id, until};
 
 /// Two linked clusters of one node each; the first moves everything that it gets.
@@ -136,6 +138,59 @@ async fn what_is_acknowledged_while_the_peer_is_away_does_not_come_back_with_it(
     for node in [&us, &eu] {
         TestMailbox::plain(node.public, &id('b')).await.settle().await;
     }
+}
+
+/// Has the first message that is told to be done with, and no other, meet a failure each time.
+fn fail_for_one(offers: &Offers) {
+    let mut first = None;
+    offers.fail(move |body| match body {
+        Body::MailAck(ack) => *first.get_or_insert(ack.message) == ack.message,
+        _ => false,
+    });
+}
+
+#[tokio::test]
+async fn a_peer_that_cannot_hear_of_one_message_that_is_done_with_hears_of_the_others() {
+    let (us, eu) = two().await;
+    let offers = Offers::of(&us, |_| (), |_| ());
+    fill(&us, 0, 6).await;
+    until("they have moved", || blobs(&us) == 0 && blobs(&eu) == 6).await;
+    let mut recipient = TestMailbox::plain(us.public, &id('b')).await;
+    let seen = read(&mut recipient, 6).await;
+    offers.ask_only(|_| false);
+    acknowledge(&mut recipient, &seen).await;
+    drop(recipient);
+    assert_eq!(blobs(&eu), 6);
+    fail_for_one(&offers);
+    offers.ask_only(|_| true);
+    until("it hears of the others", || blobs(&eu) == 1).await;
+    offers.fail(|_| false);
+    until("it hears of that one as well", || blobs(&eu) == 0).await;
+}
+
+#[tokio::test]
+async fn a_note_is_settled_but_for_the_message_that_the_peer_cannot_hear_of() {
+    let (us, eu) = two().await;
+    let offers = Offers::of(&us, |_| (), |answers| answers.clear());
+    // In one offer.
+    offers.seem_full(&[PeerName(peer_of(&us).url.into())]);
+    fill(&us, 0, 6).await;
+    offers.seem_full(&[]);
+    until("all are there, and here too", || blobs(&us) == 6 && blobs(&eu) == 6).await;
+    let mut recipient = TestMailbox::plain(us.public, &id('b')).await;
+    let seen = read(&mut recipient, 6).await;
+    offers.ask_only(|_| false);
+    acknowledge(&mut recipient, &seen).await;
+    drop(recipient);
+    until("all are done with here", || blobs(&us) == 0).await;
+    assert_eq!(blobs(&eu), 6);
+    fail_for_one(&offers);
+    offers.ask_only(|_| true);
+    offers.mend();
+    until("it hears of the others", || blobs(&eu) == 1).await;
+    assert_eq!(notes(&us), 1);
+    offers.fail(|_| false);
+    until("it hears of that one as well", || blobs(&eu) == 0 && notes(&us) == 0).await;
 }
 
 /// A node of its own cluster, as a process that keeps what it stores.

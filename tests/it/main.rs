@@ -26,6 +26,7 @@ mod dcp_limits;
 mod dcp_pairing;
 mod dcp_vault;
 mod federation_bounds;
+mod federation_busy;
 mod federation_drain;
 mod federation_failover;
 mod federation_hostile;

@@ -16,6 +16,7 @@ use waystation::domain::offload::Room;
 
 use super::TestNode;
 
+type Fails = dyn FnMut(&Body) -> bool + Send;
 type Change = dyn FnMut(&mut Vec<MailMoving>) + Send;
 type Lose = dyn FnMut(&mut Vec<MailMoved>) + Send;
 
@@ -23,6 +24,7 @@ type Lose = dyn FnMut(&mut Vec<MailMoved>) + Send;
 pub struct Offers {
     real: Arc<dyn Regions>,
     is_asked: Mutex<fn(&Body) -> bool>,
+    fails: Mutex<Box<Fails>>,
     there: Mutex<Box<Change>>,
     back: Arc<Mutex<Box<Lose>>>,
     /// Peers that take whatever they are offered or asked, and say nothing.
@@ -46,6 +48,7 @@ impl Offers {
         let this = Arc::new(Self {
             real,
             is_asked: Mutex::new(|_| true),
+            fails: Mutex::new(Box::new(|_| false)),
             there,
             back,
             silent: Mutex::default(),
@@ -75,6 +78,11 @@ impl Offers {
     /// Only such questions are asked from now on; others are not answered.
     pub fn ask_only(&self, is_asked: fn(&Body) -> bool) {
         *self.is_asked.lock() = is_asked;
+    }
+
+    /// Such questions are answered with a failure from now on.
+    pub fn fail(&self, fails: impl FnMut(&Body) -> bool + Send + 'static) {
+        *self.fails.lock() = Box::new(fails);
     }
 
     /// That peer says nothing any more.
@@ -124,6 +132,9 @@ impl Regions for Offers {
     ) -> BoxFuture<'static, Result<reply::Body, AskError>> {
         if !(self.is_asked.lock())(&body) {
             return async { Err(AskError::TimedOut) }.boxed();
+        }
+        if (self.fails.lock())(&body) {
+            return async { Err(AskError::Failed("as the test wants it".to_owned())) }.boxed();
         }
         if self.silent.lock().contains(peer) {
             return tokio::time::sleep(patience).map(|()| Err(AskError::TimedOut)).boxed();

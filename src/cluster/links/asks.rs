@@ -10,7 +10,40 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::AskError;
 use crate::cluster::proto::reply;
+
+/// What whoever has too much to do answers. Nodes of every release say it so.
+const BUSY: &str = "busy";
+
+/// That somebody has too much to do to say anything of what they were asked.
+#[must_use]
+pub fn busy() -> reply::Body {
+    reply::Body::Failed(BUSY.to_owned())
+}
+
+/// What an answer says, unless that is that there is none.
+///
+/// # Errors
+/// [`AskError::Busy`], [`AskError::Failed`].
+pub fn said(answer: reply::Body) -> Result<reply::Body, AskError> {
+    match answer {
+        reply::Body::Failed(reason) if reason == BUSY => Err(AskError::Busy),
+        reply::Body::Failed(reason) => Err(AskError::Failed(reason)),
+        answer => Ok(answer),
+    }
+}
+
+impl From<AskError> for reply::Body {
+    /// For whoever the question was passed on for.
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Busy => busy(),
+            AskError::Failed(reason) => Self::Failed(reason),
+            AskError::Refused(_) | AskError::TimedOut | AskError::Broken => Self::Failed(error.to_string()),
+        }
+    }
+}
 
 /// The open questions of one node. Bounded by its askers: a question is forgotten when its asker stops waiting.
 #[derive(Default)]
@@ -76,5 +109,15 @@ mod tests {
         asks.close(first.get(), done.clone());
         assert_eq!(answer.await, Ok(done));
         assert!(asks.waiting.lock().is_empty());
+    }
+
+    #[test]
+    fn who_is_busy_has_neither_failed_nor_said_anything_and_that_survives_being_passed_on() {
+        assert_eq!(said(busy()), Err(AskError::Busy));
+        assert_eq!(said(AskError::Busy.into()), Err(AskError::Busy));
+        assert_eq!(said(reply::Body::Failed("no".to_owned())), Err(AskError::Failed("no".to_owned())));
+        assert!(matches!(said(AskError::TimedOut.into()), Err(AskError::Failed(_))));
+        let done = reply::Body::Done(Done::default());
+        assert_eq!(said(done.clone()), Ok(done));
     }
 }

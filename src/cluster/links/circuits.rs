@@ -22,6 +22,7 @@ use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::cluster::proto::{CircuitEnd, CircuitOpen, CircuitPart, circuit_part::Part};
+use crate::cluster::shares::Party;
 use crate::domain::ids::NodeRun;
 
 use super::client::{circuits_channel, hello};
@@ -39,12 +40,12 @@ pub const PART_LIMIT: usize = PART_BYTES + 1024;
 pub const PARTS: usize = 2;
 
 /// How far a circuit that comes from elsewhere may be handed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
     /// Not at all: it comes from a node of this cluster.
     Node,
-    /// To the node of this cluster that holds its target: it comes from another cluster.
-    Cluster,
+    /// To the node of this cluster that holds its target: it comes from another cluster, of which this party calls.
+    Cluster(Party),
 }
 
 /// Who has the other halves of circuits that begin elsewhere. Called as they come; must not block.

@@ -77,9 +77,23 @@ pub enum AskError {
     /// The link broke: it may have taken the question with it.
     #[error("the link to that node broke before it answered")]
     Broken,
-    /// The node answered that it could not.
+    /// The node has too much to do: it has said nothing of what it was asked.
+    #[error("that node has too much to do")]
+    Busy,
+    /// The node answered that it could not: that concerns what it was asked, and nothing else.
     #[error("that node failed: {0}")]
     Failed(String),
+}
+
+impl AskError {
+    /// Whether nobody has answered at all: whoever was asked is not likely to answer anything else now.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::TimedOut | Self::Broken => true,
+            Self::Busy | Self::Failed(_) => false,
+        }
+    }
 }
 
 /// Who is told of what arrives. Called in the order of arrival; must not block.
@@ -272,8 +286,7 @@ impl Links {
         tokio::select! {
             biased;
             answer = answer => match answer {
-                Ok(reply::Body::Failed(reason)) => Err(AskError::Failed(reason)),
-                Ok(body) => Ok(body),
+                Ok(answer) => asks::said(answer),
                 Err(_) => Err(AskError::TimedOut),
             },
             Some(()) = broken => Err(AskError::Broken),

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
+use crate::cluster::links::{AskError, LinkRefused};
 use crate::cluster::proto::{MailKnown, frame::Body, reply};
 use crate::cluster::regions::PeerName;
 use crate::domain::mailbox::{MailboxKey, MessageKey};
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
-use crate::mailbox::flow::Whereabouts;
 use crate::mailbox::peers::{ack, convert};
 use crate::store::{Elsewhere, MAX_MESSAGES, StoreError};
 
@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Mailboxes that one peer is asked about at one time.
 const AT_ONCE: usize = 16;
 
+/// A message of a mailbox that is done with.
+type Done = (MailboxKey, MessageKey);
+
 /// A walk rests so many times as long as its last step took.
 const REST: u32 = 4;
 
@@ -29,8 +32,9 @@ impl MailboxService {
     /// A message whose blob was moved is done with, which is durable: tells whoever has it.
     pub(in crate::mailbox) fn pass_on_done(&self, mailbox: MailboxKey, message: MessageKey, place: Bytes, tell: Tell) {
         let this = self.clone();
-        self.inner.supervisor.spawn_quiet(async move {
-            if this.tell_place(&place, mailbox, message, tell).await
+        // What is not told now is told when it is followed.
+        self.until_stopped(async move {
+            if this.tell_place(&place, mailbox, message, tell).await.is_ok()
                 && let Err(error) = this.settle_moved(vec![(mailbox, message)]).await
             {
                 this.store_failed("settle", &error);
@@ -39,7 +43,7 @@ impl MailboxService {
     }
 
     /// Walks along all that lies elsewhere, and forgets what is done with of what lies at a place, until whoever has it
-    /// does not say.
+    /// does not answer.
     ///
     /// # Errors
     /// When the store fails.
@@ -65,49 +69,60 @@ impl MailboxService {
     }
 
     /// Those of a part that lie at a place and are done with, as far as whoever has them says so now.
-    async fn done_at(&self, place: &Bytes, part: Vec<Elsewhere>, silent: &AtomicBool) -> Vec<(MailboxKey, MessageKey)> {
+    async fn done_at(&self, place: &Bytes, part: Vec<Elsewhere>, silent: &AtomicBool) -> Vec<Done> {
         let mut asked: BTreeMap<(bool, MailboxKey), Vec<MessageKey>> = BTreeMap::new();
         for Elsewhere { mailbox, id, owed, .. } in part.into_iter().filter(|one| one.place == *place) {
             asked.entry((owed, mailbox)).or_default().push(id.message());
         }
         let asked = asked.into_iter().map(|((owed, mailbox), messages)| async move {
-            // Who does not say one thing says no other now.
-            let said = match owed {
-                _ if silent.load(Ordering::Relaxed) => None,
-                true => self.tell_all(place, mailbox, messages).await,
-                false => self.ask_done(place, mailbox, messages).await,
+            let (done, is_silent) = match owed {
+                // Who does not answer one question answers no other now.
+                _ if silent.load(Ordering::Relaxed) => return stream::iter(Vec::new()),
+                true => self.tell_each(place, messages.into_iter().map(|message| (mailbox, message))).await,
+                false => match self.ask_done(place, mailbox, messages).await {
+                    Ok(done) => (done.into_iter().map(|message| (mailbox, message)).collect(), false),
+                    // What cannot be said of these now may be said of others.
+                    Err(error) => (Vec::new(), error.is_silence()),
+                },
             };
-            silent.fetch_or(said.is_none(), Ordering::Relaxed);
-            said.unwrap_or_default().into_iter().map(move |message| (mailbox, message))
+            silent.fetch_or(is_silent, Ordering::Relaxed);
+            stream::iter(done)
         });
-        stream::iter(asked).buffer_unordered(AT_ONCE).flat_map(stream::iter).collect().await
+        stream::iter(asked).buffer_unordered(AT_ONCE).flatten().collect().await
     }
 
-    /// Tells whoever has these that they are done with; those of which they have heard, or `None` if of none.
-    async fn tell_all(&self, place: &Bytes, mailbox: MailboxKey, messages: Vec<MessageKey>) -> Option<Vec<MessageKey>> {
-        let mut told = Vec::new();
-        for message in messages {
-            // Who does not hear one hears no other now.
-            if !self.tell_place(place, mailbox, message, Tell::Nothing).await {
-                break;
+    /// Tells whoever has these that they are done with, until it does not answer: those of which it has heard, and whether
+    /// it does not answer.
+    pub(super) async fn tell_each(&self, place: &Bytes, items: impl Iterator<Item = Done>) -> (Vec<Done>, bool) {
+        let mut heard = Vec::new();
+        for (mailbox, message) in items {
+            match self.tell_place(place, mailbox, message, Tell::Nothing).await {
+                Ok(()) => heard.push((mailbox, message)),
+                Err(error) if error.is_silence() => return (heard, true),
+                // That concerns this one.
+                Err(error) => tracing::debug!(%error, "a message that is done with could not be told where it lies"),
             }
-            told.push(message);
         }
-        Some(told).filter(|told| !told.is_empty())
+        (heard, false)
     }
 
-    /// Asks a peer which of these are done with there; `None` if it does not say.
-    async fn ask_done(&self, place: &Bytes, mailbox: MailboxKey, messages: Vec<MessageKey>) -> Option<Vec<MessageKey>> {
+    /// Asks a peer which of these are done with there.
+    async fn ask_done(
+        &self,
+        place: &Bytes,
+        mailbox: MailboxKey,
+        messages: Vec<MessageKey>,
+    ) -> Result<Vec<MessageKey>, AskError> {
         // Other nodes of this cluster say so by themselves.
-        let Some(peer) = peer_at(place) else { return Some(Vec::new()) };
+        let Some(peer) = peer_at(place) else { return Ok(Vec::new()) };
         let known = MailKnown { mailbox: convert::mailbox(&mailbox), messages: convert::messages(&messages) };
-        let out = self.inner.cluster.afar.out.get()?;
-        match out.ask(&peer, None, Body::MailKnown(known), PATIENCE).await {
-            Ok(reply::Body::MailDone(known)) => {
+        let out = self.inner.cluster.afar.out.get().ok_or(LinkRefused::Gone)?;
+        match out.ask(&peer, None, Body::MailKnown(known), PATIENCE).await? {
+            reply::Body::MailDone(known) => {
                 let done = convert::messages_from(&known.messages);
-                Some(done.into_iter().filter(|message| messages.contains(message)).collect())
+                Ok(done.into_iter().filter(|message| messages.contains(message)).collect())
             }
-            _ => None,
+            _ => Err(says_something_else()),
         }
     }
 
@@ -119,30 +134,31 @@ impl MailboxService {
         Ok(())
     }
 
-    /// Tells whoever has a message that it is done with; false if they are not known to have heard.
-    async fn tell_place(&self, place: &Bytes, mailbox: MailboxKey, message: MessageKey, tell: Tell) -> bool {
-        match peer_at(place) {
-            Some(peer) => self.tell_peer(&peer, mailbox, message, tell).await,
-            // At another node of this cluster.
-            None => {
-                let heard = self.acknowledge_near(mailbox, message, tell).await;
-                self.others().into_iter().all(|run| heard.by(&Whereabouts::Near(run.node)))
-            }
-        }
-    }
-
-    /// Tells a peer that a message is done with; false if it is not known to have heard.
-    pub(super) async fn tell_peer(
+    /// Tells whoever has a message that it is done with.
+    ///
+    /// # Errors
+    /// [`AskError`] if they are not known to have heard.
+    async fn tell_place(
         &self,
-        peer: &PeerName,
+        place: &Bytes,
         mailbox: MailboxKey,
         message: MessageKey,
         tell: Tell,
-    ) -> bool {
-        let Some(out) = self.inner.cluster.afar.out.get() else { return false };
-        let told = out.ask(peer, None, ack(mailbox, message, tell), PATIENCE).await;
-        matches!(told, Ok(reply::Body::Done(_)))
+    ) -> Result<(), AskError> {
+        let Some(peer) = peer_at(place) else {
+            // At another node of this cluster.
+            return self.acknowledge_near(mailbox, message, tell).await.by_all(&self.others());
+        };
+        let out = self.inner.cluster.afar.out.get().ok_or(LinkRefused::Gone)?;
+        match out.ask(&peer, None, ack(mailbox, message, tell), PATIENCE).await? {
+            reply::Body::Done(_) => Ok(()),
+            _ => Err(says_something_else()),
+        }
     }
+}
+
+fn says_something_else() -> AskError {
+    AskError::Failed("it says something else".to_owned())
 }
 
 /// The peer of the place of a blob that was moved.

@@ -10,7 +10,6 @@ use crate::cluster::proto::{MailMoveOutcome, MailMoved};
 use crate::cluster::regions::PeerName;
 use crate::domain::mailbox::{BlobId, charge};
 use crate::mailbox::MailboxService;
-use crate::mailbox::acks::Tell;
 use crate::store::{Carried, Left, Moving, StoreError};
 
 /// How long a peer may take for a batch.
@@ -76,7 +75,7 @@ impl MailboxService {
         }
         let place = Bytes::copy_from_slice(peer.0.as_bytes());
         let left = self.inner.store.moved(moved.clone(), place, self.moment()).await?;
-        let (mut count, mut bytes, mut answers) = (0, 0, !broken_off);
+        let (mut count, mut bytes, mut gone) = (0, 0, Vec::<Item>::new());
         for (moving, left) in moved.iter().zip(left) {
             match left {
                 Left::Moved => {
@@ -87,15 +86,12 @@ impl MailboxService {
                 }
                 Left::Before => {}
                 // Done with here, while it was on its way.
-                Left::Gone => {
-                    let (mailbox, message) = (moving.mailbox, moving.id.message());
-                    answers = answers && self.tell_peer(&peer, mailbox, message, Tell::Nothing).await;
-                    if !answers {
-                        open.push((moving.mailbox, moving.id));
-                    }
-                }
+                Left::Gone => gone.push((moving.mailbox, moving.id)),
             }
         }
+        // Who has not answered for all of the offer is told with the rest of the note.
+        let unheard = if broken_off { gone } else { self.tell_peer(&peer, gone).await.0 };
+        open.extend(unheard);
         (sent.blobs, sent.bytes) = (count, bytes);
         let metrics = &self.inner.metrics;
         metrics.mailbox.blobs.dec_by(i64::try_from(count).unwrap_or(i64::MAX));

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::notes::{Item, Note};
 use crate::cluster::regions::PeerName;
 use crate::mailbox::MailboxService;
-use crate::mailbox::acks::Tell;
 use crate::store::{Carried, Known, StoreError};
 
 impl MailboxService {
@@ -70,7 +71,7 @@ impl MailboxService {
 
     /// Settles one, as far as the peer answers; false if it does not.
     async fn settle_note(&self, note: Note) -> Result<bool, StoreError> {
-        let (mut open, mut blobs, mut answers) = (Vec::<Item>::new(), Vec::new(), true);
+        let (mut open, mut blobs, mut gone) = (Vec::<Item>::new(), Vec::new(), Vec::<Item>::new());
         for (mailbox, id) in note.items.iter().copied() {
             match self.whereabouts_of((mailbox, id)).await? {
                 Here::Waits(blob) => {
@@ -78,14 +79,12 @@ impl MailboxService {
                     blobs.push(*blob);
                 }
                 Here::Nothing => {}
-                Here::Gone => {
-                    answers = answers && self.tell_peer(&note.peer, mailbox, id.message(), Tell::Nothing).await;
-                    if !answers {
-                        open.push((mailbox, id));
-                    }
-                }
+                Here::Gone => gone.push((mailbox, id)),
             }
         }
+        let (unheard, is_silent) = self.tell_peer(&note.peer, gone).await;
+        open.extend(unheard);
+        let mut answers = !is_silent;
         // A blob that waits may be another of its message than the one that was offered.
         let is_open =
             |(mailbox, id): &Item| open.iter().any(|(of, other)| of == mailbox && other.message() == id.message());
@@ -100,6 +99,15 @@ impl MailboxService {
             answers = !sent.broken_off;
         }
         Ok(answers)
+    }
+
+    /// Tells a peer that these are done with: those of which it has not heard, and whether it does not answer.
+    pub(super) async fn tell_peer(&self, peer: &PeerName, mut items: Vec<Item>) -> (Vec<Item>, bool) {
+        let place = Bytes::copy_from_slice(peer.0.as_bytes());
+        let messages = items.iter().map(|(mailbox, id)| (*mailbox, id.message()));
+        let (heard, is_silent) = self.tell_each(&place, messages).await;
+        items.retain(|(mailbox, id)| !heard.contains(&(*mailbox, id.message())));
+        (items, is_silent)
     }
 
     async fn whereabouts_of(&self, (mailbox, id): Item) -> Result<Here, StoreError> {

@@ -11,13 +11,14 @@ use super::tell::Change;
 use super::todo::{Asker, Audience};
 use crate::cluster::convert::principal_from;
 use crate::cluster::proto::{
-    MailDone, MailInterest, MailKnown, MailMoved, MailMoving, PullPage, PullRequest, frame::Body, reply,
+    MailInterest, MailKnown, MailMoved, MailMoving, PullPage, PullRequest, frame::Body, reply,
 };
 use crate::cluster::regions::{Caller, FromRegions, PeerName};
 use crate::domain::ids::NodeId;
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
 use crate::mailbox::flow::Whereabouts;
+use crate::mailbox::noting::Noter;
 use crate::mailbox::offload::Origin;
 use crate::store::{MAX_MESSAGES, StoreError};
 
@@ -40,7 +41,7 @@ impl FromRegions for MailboxService {
             match node {
                 Some(node) if node == this.inner.cluster.me.node => this.answer(body).await,
                 Some(node) => Ok(this.pass_on(&node, body).await),
-                None => this.answer_for_all(body).await,
+                None => this.answer_for_all(caller, body).await,
             }
         });
     }
@@ -130,7 +131,7 @@ impl MailboxService {
     async fn pass_on(&self, node: &NodeId, question: Body) -> reply::Body {
         let Some(run) = self.run_of(node) else { return reply::Body::Failed("that node is gone".to_owned()) };
         let answer = self.inner.cluster.links.ask(&run, question, PATIENCE).await;
-        answer.unwrap_or_else(|error| reply::Body::Failed(error.to_string()))
+        answer.unwrap_or_else(reply::Body::from)
     }
 
     /// What is known of these messages in this cluster.
@@ -138,13 +139,10 @@ impl MailboxService {
         let Some(mailbox) = convert::mailbox_from(&known.mailbox) else { return Ok(nonsense()) };
         let mut messages = convert::messages_from(&known.messages);
         messages.truncate(MAX_MESSAGES);
-        let known = self.known(mailbox, messages).await?;
-        let messages = known.done.iter().map(|message| convert::message(*message)).collect();
-        let waiting = known.waiting.into_iter().map(|(_, place)| convert::place(place)).collect();
-        Ok(reply::Body::MailDone(MailDone { messages, waiting }))
+        Ok(reply::Body::MailDone(self.known(mailbox, messages).await?.into()))
     }
 
-    async fn answer_for_all(&self, question: Body) -> Result<reply::Body, StoreError> {
+    async fn answer_for_all(&self, caller: Caller, question: Body) -> Result<reply::Body, StoreError> {
         match question {
             Body::MailAck(ack) => {
                 let (mailbox, message) = (convert::mailbox_from(&ack.mailbox), convert::message_from(ack.message));
@@ -155,9 +153,11 @@ impl MailboxService {
                     self.acknowledge_near(mailbox, message, tell)
                 );
                 let met = here?.and(near.met);
-                if !met.is_something() {
+                let party = self.inner.cluster.afar.out.get().and_then(|out| out.party(caller));
+                // Whoever has hung up does not hear that it was heard.
+                if let Some(party) = party.filter(|_| !met.is_something()) {
                     // A node that is away may hold it.
-                    let unheard = self.unheard_near(mailbox, &near).await?;
+                    let unheard = self.unheard_near(mailbox, &near, Noter::afar(&party)).await?;
                     if !unheard.is_empty() {
                         self.note_done(mailbox, message, &unheard).await?;
                     }

@@ -8,8 +8,9 @@ use super::convert;
 use super::todo::{Asker, Audience};
 use crate::cluster::Frames;
 use crate::cluster::links::Holder;
+use crate::cluster::links::asks::busy;
 use crate::cluster::proto::{
-    Done, MailAck, MailDone, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailMoved, MailMoving, MailNotice,
+    Done, MailAck, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailMoved, MailMoving, MailNotice,
     MailWaiting, PullPage, PullRequest, frame::Body, reply,
 };
 use crate::cluster::view::View;
@@ -92,7 +93,7 @@ impl MailboxService {
             }),
             Err(_) => {
                 self.inner.metrics.drop_one("mailbox", "busy");
-                reply(reply::Body::Failed("busy".to_owned()));
+                reply(busy());
             }
         }
     }
@@ -197,10 +198,7 @@ impl MailboxService {
         let Some(mailbox) = convert::mailbox_from(&known.mailbox) else { return Ok(nonsense()) };
         let mut messages = convert::messages_from(&known.messages);
         messages.truncate(MAX_MESSAGES);
-        let known = self.known_here(mailbox, messages).await?;
-        let messages = known.done.iter().map(|message| convert::message(*message)).collect();
-        let waiting = known.waiting.into_iter().map(|(_, place)| convert::place(place)).collect();
-        Ok(reply::Body::MailDone(MailDone { messages, waiting }))
+        Ok(reply::Body::MailDone(self.known_here(mailbox, messages).await?.into()))
     }
 
     /// What this node holds of what is asked for.
@@ -210,7 +208,10 @@ impl MailboxService {
     pub(super) async fn answer_pull(&self, request: &PullRequest) -> Result<PullPage, StoreError> {
         let Some(mailbox) = convert::mailbox_from(&request.mailbox) else { return Ok(PullPage::default()) };
         if !request.at.is_empty() {
-            return self.answer_pull_at(mailbox, request.at.iter().filter_map(convert::place_from)).await;
+            // Whoever names places need not say how many bytes.
+            let most = if request.bytes == 0 { usize::MAX } else { request.bytes as usize };
+            let places = request.at.iter().filter_map(convert::place_from);
+            return self.answer_pull_at(mailbox, places, most.min(MAX_PAGE_BLOB_BYTES)).await;
         }
         let limit = PageLimit {
             blobs: (request.blobs as usize).clamp(1, MAX_PAGE_BLOBS),
@@ -225,10 +226,19 @@ impl MailboxService {
         &self,
         mailbox: MailboxKey,
         places: impl Iterator<Item = Place>,
+        most: usize,
     ) -> Result<PullPage, StoreError> {
-        let mut page = PullPage::default();
+        let (mut page, mut bytes) = (PullPage::default(), 0);
         for place in places.take(MAX_AT) {
-            page.blobs.extend(self.at(mailbox, place).await?.map(convert::blob));
+            // A page like any other: a few large blobs would be more than the asker reads, and than one may have here.
+            page.more = bytes >= most;
+            if page.more {
+                break;
+            }
+            if let Some(blob) = self.at(mailbox, place).await? {
+                bytes += blob.body.len();
+                page.blobs.push(convert::blob(blob));
+            }
         }
         Ok(page)
     }

@@ -183,7 +183,7 @@ impl MailboxService {
         owed: Owed,
     ) -> Option<Met> {
         let ack = ack(session.mailbox(owed.over)?, owed.message, session.tells(owed));
-        met(self.ask_holder(session, holder, ack).await)
+        met(self.ask_holder(session, holder, ack).await).ok()
     }
 
     /// Deletes a message at all other live nodes of this cluster.
@@ -197,9 +197,12 @@ impl MailboxService {
         let told = others.iter().map(|run| self.inner.cluster.links.ask(run, ack(mailbox, message, tell), PATIENCE));
         let mut heard = Heard::default();
         for (run, answer) in others.iter().zip(join_all(told).await) {
-            if let Some(there) = met(answer) {
-                heard.met = heard.met.and(there);
-                heard.nodes.push(run.node.clone());
+            match met(answer) {
+                Ok(there) => {
+                    heard.met = heard.met.and(there);
+                    heard.nodes.push(run.node.clone());
+                }
+                Err(error) => heard.not_by(error),
             }
         }
         heard
@@ -217,7 +220,7 @@ impl MailboxService {
         let peers = out.peers();
         let told = peers.iter().map(|peer| out.ask(peer, None, ack(mailbox, message, tell), PATIENCE_AFAR));
         for (peer, answer) in peers.iter().zip(join_all(told).await) {
-            if let Some(there) = met(answer) {
+            if let Ok(there) = met(answer) {
                 heard.met = heard.met.and(there);
                 heard.peers.push(peer.clone());
             }
@@ -233,6 +236,8 @@ pub(in crate::mailbox) struct Heard {
     pub met: Met,
     nodes: SmallVec<[NodeId; 4]>,
     peers: SmallVec<[PeerName; 1]>,
+    /// Why a node of this cluster has not; silence before anything else.
+    unheard: Option<AskError>,
 }
 
 impl Heard {
@@ -242,6 +247,23 @@ impl Heard {
         match holder {
             Whereabouts::Near(node) => self.nodes.contains(node),
             Whereabouts::Afar(peer, _) => self.peers.contains(peer),
+        }
+    }
+
+    /// Whether all these nodes of this cluster have heard it.
+    ///
+    /// # Errors
+    /// [`AskError`] if one has not: silence if any of those that were told was silent.
+    pub fn by_all(self, nodes: &[NodeRun]) -> Result<(), AskError> {
+        match nodes.iter().all(|run| self.nodes.contains(&run.node)) {
+            true => Ok(()),
+            false => Err(self.unheard.unwrap_or(LinkRefused::Gone.into())),
+        }
+    }
+
+    fn not_by(&mut self, error: AskError) {
+        if self.unheard.as_ref().is_none_or(|known| !known.is_silence()) {
+            self.unheard = Some(error);
         }
     }
 }
@@ -256,18 +278,15 @@ pub(in crate::mailbox) fn ack(mailbox: MailboxKey, message: MessageKey, tell: Te
     })
 }
 
-/// What an acknowledgment met where it was told; `None` if that is not said.
-fn met(answer: Result<reply::Body, AskError>) -> Option<Met> {
-    match answer {
-        Ok(reply::Body::Done(done)) => Some(Met { deleted: done.count, done: done.yes }),
-        _ => None,
+/// What an acknowledgment met where it was told.
+fn met(answer: Result<reply::Body, AskError>) -> Result<Met, AskError> {
+    match answer? {
+        reply::Body::Done(done) => Ok(Met { deleted: done.count, done: done.yes }),
+        _ => Err(AskError::Failed("it says something else".to_owned())),
     }
 }
 
 /// How many were deleted.
 pub(super) fn counted(answer: Result<reply::Body, AskError>) -> Result<u64, AskError> {
-    match answer? {
-        reply::Body::Done(done) => Ok(done.count),
-        _ => Err(AskError::Failed("it says something else".to_owned())),
-    }
+    Ok(met(answer)?.deleted)
 }

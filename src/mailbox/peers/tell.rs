@@ -212,7 +212,7 @@ impl MailboxService {
         for to in telling.introduce {
             let this = self.clone();
             // Who does not answer holds up nobody else.
-            self.inner.supervisor.spawn_quiet(async move { this.introduce_until_heard(&to).await });
+            self.until_stopped(async move { this.introduce_until_heard(&to).await });
         }
         if telling.wakes.is_empty() {
             return;
@@ -246,7 +246,7 @@ impl MailboxService {
             tellings.note_told_purges(to, meeting);
         }
         if let Audience::Peer(peer) = to {
-            self.decide_again(peer).await;
+            self.decide_again(peer).await?;
         }
         // Asked, because one that is starting hears nothing yet.
         let anew = MailInterest { anew: true, ..MailInterest::default() };
@@ -370,7 +370,7 @@ fn heard(answer: Result<reply::Body, AskError>) -> Result<(), LinkRefused> {
     match answer {
         Ok(_) => Ok(()),
         Err(AskError::Refused(refused)) => Err(refused),
-        Err(AskError::TimedOut | AskError::Broken | AskError::Failed(_)) => Err(LinkRefused::Full),
+        Err(AskError::TimedOut | AskError::Broken | AskError::Busy | AskError::Failed(_)) => Err(LinkRefused::Full),
     }
 }
 

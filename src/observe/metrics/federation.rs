@@ -33,7 +33,8 @@ pub struct FederationMetrics {
     pub frames_received: Counter,
     /// Bytes of frames that wait to be sent to other clusters.
     pub queued_bytes: Gauge,
-    /// Vaults that peers were asked for, by what came of it: `found`, `absent`, or `known` to be absent.
+    /// Vaults that peers were asked for, by what came of it: `found`, `absent`, `known` to be absent, or `busy`: one had
+    /// too much to do to say, and no other has it.
     pub lookups: Family<Reason, Counter>,
     /// Peers that did not say in time whether they have a vault.
     pub silent: Counter,

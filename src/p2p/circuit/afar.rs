@@ -1,23 +1,22 @@
 //! Peers that have their places in other clusters: who says so is asked for the circuit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::future::{FusedFuture, OptionFuture};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use libp2p::PeerId;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use crate::cluster::absences::Absences;
-use crate::cluster::proto::CircuitOpen;
-use crate::cluster::regions::{PATIENCE, PeerName};
+use crate::cluster::regions::{PeerName, Word};
 use crate::observe::metrics::count;
 use crate::runtime::time;
 use crate::wire::p2p::circuit::Status;
 
-use super::connect::{FAR_PATIENCE, Half, refused};
+use super::connect::{FAR_PATIENCE, Half, open, refused};
 use super::hop::NotConnected;
 use super::{Circuits, principal};
 
@@ -55,47 +54,57 @@ impl Circuits {
             count(&figures.lookups, "known");
             return None;
         }
-        let ask = |cluster: PeerName| async move { (self.has_it(&cluster, &target).await, cluster) };
+        let whom = principal(&target);
+        let ask = |cluster: PeerName| {
+            let (places, whom) = (afar.questions_to(&cluster), &whom);
+            async move { (self.inner.cluster.afar.word_of(&cluster, whom, &places).await, cluster) }
+        };
         let mut asked: FuturesUnordered<_> = clusters.into_iter().map(ask).collect();
-        let mut connected = None;
-        while let Some((has_it, cluster)) = asked.next().await {
-            match has_it {
-                Some(true) => {
-                    connected = Some(self.at_cluster(&cluster, source, target).await);
+        // The others are heard while one connects: what is asked must not wait for that.
+        let (mut have_it, mut connecting, mut connected) = (VecDeque::new(), OptionFuture::default(), None);
+        loop {
+            if connecting.is_terminated()
+                && let Some(cluster) = have_it.pop_front()
+            {
+                connecting = Some(self.at_cluster(cluster, source, target).boxed().fuse()).into();
+            }
+            tokio::select! {
+                Some((word, cluster)) = asked.next() => match word {
+                    Word::Has(_) => have_it.push_back(cluster),
+                    Word::HasNot => self.is_absent_at(&target, &cluster),
+                    Word::Later => {}
+                    Word::Nothing => drop(figures.silent.inc()),
+                },
+                Some(half) = &mut connecting => {
+                    connected = Some(half);
                     if matches!(connected, Some(Ok(_))) {
                         break;
                     }
                 }
-                Some(false) => {
-                    if !afar.absences.lock().note(&target, &cluster, time::now()) {
-                        self.inner.metrics.drop_one("circuits", "absences");
-                    }
-                }
-                None => drop(figures.silent.inc()),
+                else => break,
             }
         }
         count(&figures.lookups, if connected.is_some() { "found" } else { "absent" });
         connected
     }
 
-    /// Whether the cluster has the peer, if it says so in time.
-    async fn has_it(&self, cluster: &PeerName, peer: &PeerId) -> Option<bool> {
-        let places = self.inner.afar.questions_to(cluster);
-        let asking = async {
-            let _place = places.acquire().await.ok()?;
-            self.inner.cluster.afar.standing_at(cluster, &principal(peer)).await
-        };
-        timeout(PATIENCE, asking).await.ok().flatten().map(|standing| standing.is_some())
+    /// The cluster is not asked for the peer for a while.
+    fn is_absent_at(&self, peer: &PeerId, cluster: &PeerName) {
+        if !self.inner.afar.absences.lock().note(peer, cluster, time::now()) {
+            self.inner.metrics.drop_one("circuits", "absences");
+        }
     }
 
-    async fn at_cluster(&self, cluster: &PeerName, source: PeerId, target: PeerId) -> Result<Half, NotConnected> {
+    async fn at_cluster(&self, cluster: PeerName, source: PeerId, target: PeerId) -> Result<Half, NotConnected> {
         let gone = (Status::ConnectionFailed, "region_failed");
-        let open = CircuitOpen { hello: None, source: source.to_bytes().into(), target: target.to_bytes().into() };
-        let asked = self.inner.cluster.afar.out.get().ok_or(gone)?.circuit(cluster, open, FAR_PATIENCE);
+        let asked = self.inner.cluster.afar.out.get().ok_or(gone)?;
+        let asked = asked.circuit(&cluster, open(source, target), FAR_PATIENCE);
         match asked.await {
             Ok(answered) => answered.map(|half| Half::Afar(Box::new(half))).map_err(refused),
             Err(error) => {
                 tracing::debug!(peer = %cluster, %error, "a circuit was not connected");
+                // Whatever it says: who asks again meanwhile need not wait for it.
+                self.is_absent_at(&target, &cluster);
                 Err(gone)
             }
         }

@@ -17,7 +17,7 @@ use crate::wire::p2p::circuit::{MAX_MESSAGE_BYTES, Status, read_stop, stop_conne
 
 use super::hop::{Ending, NotConnected, peer};
 use super::limits::CircuitLimits;
-use super::quota::Circuit;
+use super::quota::{Circuit, Origin};
 use super::splice::{End, splice};
 use super::{Circuits, STOP, principal};
 
@@ -26,6 +26,10 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long another node may take to reach it.
 pub(super) const FAR_PATIENCE: Duration = Duration::from_secs(12);
+
+/// After how long a circuit from another cluster ends on which nothing moves: those have so many places together, and peers
+/// that have a use for one say something now and then.
+const CROSSED_IDLE: Duration = Duration::from_secs(600);
 
 /// Why a peer is not connected whose node has just gone.
 const LOST: &str = "lost";
@@ -105,9 +109,10 @@ impl Circuits {
         if inner.draining.load(Ordering::Relaxed) {
             return Err((Status::ResourceLimitExceeded, "draining"));
         }
-        let place = inner.quota.enter(&limits, self.ends(source, target, account));
+        let place =
+            inner.quota.enter(&limits, self.ends(source, target, account.map_or(Origin::Counted, Origin::Address)));
         let place = place.map_err(|full| (Status::ResourceLimitExceeded, full.word()))?;
-        let half = match self.in_cluster(source, target, &limits).await {
+        let half = match self.in_cluster(open(source, target), source, target, &limits).await {
             // Who is about to come back may have come to another cluster.
             Err(not @ ((Status::NoReservation, _) | (_, LOST))) => self.afar(source, target).await.unwrap_or(Err(not)),
             connected => connected,
@@ -116,9 +121,15 @@ impl Circuits {
     }
 
     /// The half that leads to the target, if it has its place in this cluster.
-    async fn in_cluster(&self, source: PeerId, target: PeerId, limits: &CircuitLimits) -> Result<Half, NotConnected> {
+    async fn in_cluster(
+        &self,
+        open: CircuitOpen,
+        source: PeerId,
+        target: PeerId,
+        limits: &CircuitLimits,
+    ) -> Result<Half, NotConnected> {
         match self.stop(source, target, limits).await {
-            Err((Status::NoReservation, _)) => self.elsewhere(source, target).await,
+            Err((Status::NoReservation, _)) => self.elsewhere(&open, target).await,
             here => here,
         }
     }
@@ -147,20 +158,20 @@ impl Circuits {
 
     /// Has the node that holds the target connect the circuit. What presence says may have changed meanwhile: a node
     /// that does not hold it is believed, and the target looked up once more.
-    async fn elsewhere(&self, source: PeerId, target: PeerId) -> Result<Half, NotConnected> {
+    async fn elsewhere(&self, open: &CircuitOpen, target: PeerId) -> Result<Half, NotConnected> {
         let presence = &self.inner.cluster.presence;
         let principal = principal(&target);
         let located = presence.locate(&principal).await;
-        match self.at(located, source, target).await {
+        match self.at(located, open).await {
             Err((Status::NoReservation, "moved")) => {
                 let located = presence.locate_anew(&principal).await;
-                self.at(located, source, target).await
+                self.at(located, open).await
             }
             connected => connected,
         }
     }
 
-    async fn at(&self, located: Located, source: PeerId, target: PeerId) -> Result<Half, NotConnected> {
+    async fn at(&self, located: Located, open: &CircuitOpen) -> Result<Half, NotConnected> {
         let run = match located {
             Located::At { run, .. } => run,
             Located::Absent => return Err((Status::NoReservation, "no_reservation")),
@@ -168,8 +179,7 @@ impl Circuits {
             Located::Lost(_) => return Err((Status::ConnectionFailed, LOST)),
             Located::Unreachable => return Err((Status::ConnectionFailed, "unreachable")),
         };
-        let open = CircuitOpen { hello: None, source: source.to_bytes().into(), target: target.to_bytes().into() };
-        match self.inner.cluster.links.circuit(&run, open, FAR_PATIENCE).await {
+        match self.inner.cluster.links.circuit(&run, open.clone(), FAR_PATIENCE).await {
             Ok(answered) => answered.map(|half| Half::There(Box::new(half))).map_err(refused),
             Err(error) => {
                 tracing::debug!(node = %run, %error, "a circuit was not connected");
@@ -192,7 +202,7 @@ impl Circuits {
                     ending.by(target.splice(half, &limits, &metrics.circuit_bytes).await.word());
                 };
                 match connection {
-                    Some(connection) => connection.carry(carrying),
+                    Some(connection) => self.carry_on(&connection, Box::pin(carrying)),
                     None => carrying.await,
                 }
             }
@@ -209,19 +219,37 @@ impl Circuits {
         open: &CircuitOpen,
     ) -> Result<(Half, CircuitLimits, Circuit), NotConnected> {
         let (source, target) = (peer(&open.source)?, peer(&open.target)?);
-        // Its address has been counted at the node that it asked.
-        let limits = self.limits_between(&source, &target);
+        let (origin, crossed) = match &reach {
+            Reach::Cluster(party) => (Origin::Cluster(party.clone()), true),
+            Reach::Node if open.crossed => (Origin::Crossed, true),
+            // It has been counted at the node that it asked.
+            Reach::Node => (Origin::Counted, false),
+        };
+        // What another cluster says of its peers is no proof.
+        let limits = match crossed {
+            false => self.limits_between(&source, &target),
+            true => CircuitLimits { idle: Some(CROSSED_IDLE), ..self.limits_between(&target, &target) },
+        };
         if self.inner.draining.load(Ordering::Relaxed) {
             return Err((Status::ConnectionFailed, "draining"));
         }
-        let place = self.inner.quota.enter(&limits, self.ends(source, target, None));
+        let place = self.inner.quota.enter(&limits, self.ends(source, target, origin));
         let place = place.map_err(|full| (Status::ResourceLimitExceeded, full.word()))?;
         let half = match reach {
             Reach::Node => self.stop(source, target, &limits).await?,
-            Reach::Cluster => self.in_cluster(source, target, &limits).await?,
+            Reach::Cluster(_) => {
+                let open = CircuitOpen { crossed: true, ..self::open(source, target) };
+                self.in_cluster(open, source, target, &limits).await?
+            }
         };
         Ok((half, limits, place))
     }
+}
+
+/// A circuit between these.
+pub(super) fn open(source: PeerId, target: PeerId) -> CircuitOpen {
+    let bytes = |peer: PeerId| peer.to_bytes().into();
+    CircuitOpen { hello: None, source: bytes(source), target: bytes(target), crossed: false }
 }
 
 /// What is told of a circuit that was refused elsewhere.

@@ -47,7 +47,7 @@ impl Circuits {
                     // From here on the bounds on circuits hold, not those on requests.
                     drop(serving);
                     let this = self.clone();
-                    connection.carry(async move { this.carry(stream, connected).await });
+                    self.carry_on(connection, Box::pin(async move { this.carry(stream, connected).await }));
                 }
                 Err((status, reason)) => {
                     self.inner.metrics.p2p.refuse_circuit(reason);

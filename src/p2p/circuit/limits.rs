@@ -30,6 +30,8 @@ pub struct CircuitLimits {
     pub bytes: Option<u64>,
     /// Bytes a second that it may carry each way; more waits. `None`: no bound.
     pub rate: Option<NonZeroU32>,
+    /// After how long without a byte it ends; `None`: never.
+    pub idle: Option<Duration>,
 }
 
 impl CircuitLimits {
@@ -65,6 +67,7 @@ pub mod tests {
             duration: None,
             bytes: None,
             rate: None,
+            idle: None,
         }
     }
 

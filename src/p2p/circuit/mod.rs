@@ -36,12 +36,12 @@ use crate::security::limiter::AddressLimiter;
 
 use super::addresses::Addresses;
 use super::gauge;
-use super::streams::{Connection, Serving, Work};
+use super::streams::{Carried, Connection, Serving, Work};
 
 pub use limits::CircuitLimits;
 
 use afar::Afar;
-use quota::{CircuitQuota, Ends};
+use quota::{CircuitQuota, Ends, Origin};
 use reservations::Reservations;
 
 /// The protocol that peers speak to their relay.
@@ -151,6 +151,19 @@ impl Circuits {
         });
     }
 
+    /// Has the task of a connection carry a circuit, or, if the connection has ended, one of the circuit's own.
+    fn carry_on(&self, connection: &Connection, work: Carried) {
+        if let Err(work) = connection.carry(work) {
+            self.go_on_with(work);
+        }
+    }
+
+    /// Carries a circuit whose connection has ended to its own end: what was said on it before has still to arrive.
+    pub fn go_on_with(&self, work: Carried) {
+        let stop = self.inner.supervisor.token();
+        self.inner.supervisor.spawn_quiet(async move { stop.run_until_cancelled(work).await.unwrap_or_default() });
+    }
+
     /// A connection has ended, and the place on it.
     pub fn closed(&self, connection: &Connection) {
         let mut reservations = self.inner.reservations.lock();
@@ -211,10 +224,10 @@ impl Circuits {
         if trusted { self.inner.limits.of_trusted() } else { self.inner.limits }
     }
 
-    /// The ends of a circuit that is asked for from that address.
-    fn ends(&self, source: PeerId, target: PeerId, account: Option<AddressKey>) -> Ends {
+    /// The ends of a circuit that is asked for there.
+    fn ends(&self, source: PeerId, target: PeerId, origin: Origin) -> Ends {
         let trusted = (self.inner.trusted.contains(&source), self.inner.trusted.contains(&target));
-        Ends { source, target, trusted, account }
+        Ends { source, target, trusted, origin }
     }
 
     /// Where that peer's use of the relay is counted; nowhere, if it is trusted.

@@ -8,6 +8,7 @@ use libp2p::PeerId;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::cluster::shares::Party;
 use crate::security::address::AddressKey;
 
 use super::limits::CircuitLimits;
@@ -15,8 +16,11 @@ use super::limits::CircuitLimits;
 /// Circuits from one peer to another.
 const PER_PAIR: usize = 16;
 
-/// The part of a peer's circuits that peers behind one address may take.
-const ADDRESS_SHARE: usize = 4;
+/// The part of a peer's circuits that peers behind one address, or another cluster, may take.
+const SHARE: usize = 4;
+
+/// The part of them that all other clusters may take.
+const SHARE_OF_CLUSTERS: usize = 2;
 
 /// Which bound is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub enum Full {
     Address,
     /// That of the address and the peer that is asked for.
     AddressShare,
+    /// That of another cluster, or of all others, and the peer that is asked for.
+    ClusterShare,
 }
 
 impl Full {
@@ -46,6 +52,7 @@ impl Full {
             Self::Pair => "pair_circuits",
             Self::Address => "address_circuits",
             Self::AddressShare => "address_share",
+            Self::ClusterShare => "cluster_share",
         }
     }
 }
@@ -64,12 +71,32 @@ struct Open {
     to: HashMap<PeerId, usize>,
     pairs: HashMap<(PeerId, PeerId), usize>,
     addresses: HashMap<AddressKey, usize>,
-    /// Of each address to each peer.
-    reached: HashMap<(AddressKey, PeerId), usize>,
+    /// From each origin to each peer.
+    reached: HashMap<(Origin, PeerId), usize>,
+}
+
+/// Where a circuit is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// At this node, from that address.
+    Address(AddressKey),
+    /// At this node, by a peer that is bound by no address; or at another of this cluster, where it has been counted.
+    Counted,
+    /// In another cluster, of which this party calls this node.
+    Cluster(Party),
+    /// In another cluster, which has called another node of this one.
+    Crossed,
+}
+
+impl Origin {
+    /// Whether this cluster has a proof of who asks.
+    fn is_proven(&self) -> bool {
+        matches!(self, Self::Address(_) | Self::Counted)
+    }
 }
 
 /// Between whom a circuit is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Ends {
     /// Who asks for it.
     pub source: PeerId,
@@ -77,8 +104,8 @@ pub struct Ends {
     pub target: PeerId,
     /// Whether the bounds on peers do not hold for them.
     pub trusted: (bool, bool),
-    /// The address of the peer that asks, if it is at this node and bound by it.
-    pub account: Option<AddressKey>,
+    /// Where it is asked for.
+    pub origin: Origin,
 }
 
 impl CircuitQuota {
@@ -93,36 +120,50 @@ impl CircuitQuota {
     /// # Errors
     /// Which bound is reached; nothing is counted then.
     pub fn enter(&self, limits: &CircuitLimits, ends: Ends) -> Result<Circuit, Full> {
-        let Ends { source, target, trusted, account } = ends;
+        let Ends { source, target, trusted, ref origin } = ends;
+        let is_proven = origin.is_proven();
         let mut open = self.open.lock();
         let is_full = |count: Option<&usize>, most: usize| count.copied().unwrap_or(0) >= most;
         if open.total >= limits.circuits {
             return Err(Full::Node);
         }
-        if !trusted.0 && is_full(open.from.get(&source), limits.circuits_per_peer) {
+        if is_proven && !trusted.0 && is_full(open.from.get(&source), limits.circuits_per_peer) {
             return Err(Full::Source);
         }
         if !trusted.1 && is_full(open.to.get(&target), limits.circuits_per_peer) {
             return Err(Full::Target);
         }
-        if trusted == (false, false) && is_full(open.pairs.get(&(source, target)), PER_PAIR) {
+        if is_proven && trusted == (false, false) && is_full(open.pairs.get(&(source, target)), PER_PAIR) {
             return Err(Full::Pair);
         }
-        if let Some(account) = account {
-            if is_full(open.addresses.get(&account), limits.circuits_per_address) {
-                return Err(Full::Address);
+        if let Origin::Address(address) = origin
+            && is_full(open.addresses.get(address), limits.circuits_per_address)
+        {
+            return Err(Full::Address);
+        }
+        let reached = (origin.clone(), target);
+        let share = match origin {
+            Origin::Address(_) => Some((SHARE, Full::AddressShare)),
+            Origin::Cluster(_) => Some((SHARE, Full::ClusterShare)),
+            Origin::Crossed => Some((SHARE_OF_CLUSTERS, Full::ClusterShare)),
+            Origin::Counted => None,
+        };
+        if let Some((share, full)) = share {
+            if is_full(open.reached.get(&reached), limits.circuits_per_peer.div_ceil(share)) {
+                return Err(full);
             }
-            let share = limits.circuits_per_peer.div_ceil(ADDRESS_SHARE);
-            if is_full(open.reached.get(&(account, target)), share) {
-                return Err(Full::AddressShare);
-            }
-            *open.addresses.entry(account).or_default() += 1;
-            *open.reached.entry((account, target)).or_default() += 1;
+            *open.reached.entry(reached).or_default() += 1;
+        }
+        if let Origin::Address(address) = origin {
+            *open.addresses.entry(*address).or_default() += 1;
         }
         open.total += 1;
-        *open.from.entry(source).or_default() += 1;
         *open.to.entry(target).or_default() += 1;
-        *open.pairs.entry((source, target)).or_default() += 1;
+        // Whoever nobody has proven to be the source must not use up what the source may have.
+        if is_proven {
+            *open.from.entry(source).or_default() += 1;
+            *open.pairs.entry((source, target)).or_default() += 1;
+        }
         self.gauge.inc();
         Ok(Circuit { quota: self.clone(), ends })
     }
@@ -150,17 +191,19 @@ pub struct Circuit {
 
 impl Drop for Circuit {
     fn drop(&mut self) {
-        let Ends { source, target, account, .. } = self.ends;
+        let Ends { source, target, ref origin, .. } = self.ends;
         let mut open = self.quota.open.lock();
         self.quota.gauge.dec();
         open.total -= 1;
-        one_less(&mut open.from, source);
         one_less(&mut open.to, target);
-        one_less(&mut open.pairs, (source, target));
-        if let Some(account) = account {
-            one_less(&mut open.addresses, account);
-            one_less(&mut open.reached, (account, target));
+        if origin.is_proven() {
+            one_less(&mut open.from, source);
+            one_less(&mut open.pairs, (source, target));
         }
+        if let Origin::Address(address) = origin {
+            one_less(&mut open.addresses, *address);
+        }
+        one_less(&mut open.reached, (origin.clone(), target));
     }
 }
 
@@ -181,8 +224,8 @@ mod tests {
     use crate::p2p::circuit::limits::tests::limits;
 
     fn ends(source: PeerId, target: PeerId, host: u8) -> Ends {
-        let account = Some(AddressKey::from(IpAddr::from([192, 0, 2, host])));
-        Ends { source, target, trusted: (false, false), account }
+        let origin = Origin::Address(IpAddr::from([192, 0, 2, host]).into());
+        Ends { source, target, trusted: (false, false), origin }
     }
 
     fn is_empty(quota: &CircuitQuota) -> bool {
@@ -200,7 +243,7 @@ mod tests {
             (of_peer, Full::Source, ends(a, c, 2)),
             (of_peer, Full::Target, ends(c, b, 2)),
             (CircuitLimits { circuits_per_address: 1, ..limits() }, Full::Address, ends(c, d, 1)),
-            (CircuitLimits { circuits_per_peer: ADDRESS_SHARE, ..limits() }, Full::AddressShare, ends(c, b, 1)),
+            (CircuitLimits { circuits_per_peer: SHARE, ..limits() }, Full::AddressShare, ends(c, b, 1)),
         ] {
             let quota = CircuitQuota::default();
             let first = quota.enter(&limits, ends(a, b, 1)).unwrap();
@@ -219,6 +262,25 @@ mod tests {
         assert_eq!(quota.enter(&limits(), ends(a, b, 1)).unwrap_err(), Full::Pair);
         assert!(quota.enter(&limits(), ends(b, a, 1)).is_ok());
         drop(open);
+        assert!(is_empty(&quota));
+    }
+
+    #[test]
+    fn other_clusters_take_a_part_of_a_peer_and_nothing_of_whom_they_name() {
+        let ([victim, b], quota) = ([(); 2].map(|()| PeerId::random()), CircuitQuota::default());
+        let limits = CircuitLimits { circuits_per_peer: 8, ..limits() };
+        let party = |host| Origin::Cluster(Party::at(IpAddr::from([192, 0, 2, host])));
+        let from = |origin, source| Ends { origin, ..ends(source, b, 1) };
+        let enter = |origin: &Origin| quota.enter(&limits, from(origin.clone(), victim));
+        let first: Vec<_> = std::iter::from_fn(|| enter(&party(1)).ok()).collect();
+        assert_eq!((first.len(), enter(&party(1)).unwrap_err()), (8 / SHARE, Full::ClusterShare));
+        let other = enter(&party(2)).unwrap();
+        drop((first, other));
+        let crossed: Vec<_> = std::iter::from_fn(|| enter(&Origin::Crossed).ok()).collect();
+        assert_eq!(crossed.len(), 8 / SHARE_OF_CLUSTERS);
+        // Whom they name has all that it may have, itself and as a pair.
+        let own: Vec<_> = (0..4).map(|_| quota.enter(&limits, from(Origin::Counted, victim)).unwrap()).collect();
+        drop((crossed, own));
         assert!(is_empty(&quota));
     }
 

@@ -74,7 +74,10 @@ where
         let done = (out.poll(cx, &mut source, &mut target)?, back.poll(cx, &mut target, &mut source)?);
         match done {
             (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
-            _ => stuck.poll(cx, out.is_stuck() || back.is_stuck(), || out.moved.wrapping_add(back.moved)),
+            _ => {
+                let longest = if out.is_stuck() || back.is_stuck() { Some(STUCK) } else { limits.idle };
+                stuck.poll(cx, longest, || out.moved.wrapping_add(back.moved))
+            }
         }
     });
     let end = match limits.duration {
@@ -89,23 +92,29 @@ where
 }
 
 /// Ends a circuit on which something waits to be taken, or of which one way has ended, when nothing moves for a while. A
-/// circuit on which both sides are silent has no such end, and no timer.
+/// circuit on which both sides are silent has no such end, and no timer, unless a limit says so.
 #[derive(Default)]
 struct Stuck {
     timer: Option<Pin<Box<Sleep>>>,
+    longest: Duration,
     moved: u64,
 }
 
 impl Stuck {
-    fn poll(&mut self, cx: &mut Context<'_>, waits: bool, moved: impl Fn() -> u64) -> Poll<Result<(), End>> {
-        if !waits {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        longest: Option<Duration>,
+        moved: impl Fn() -> u64,
+    ) -> Poll<Result<(), End>> {
+        if longest != Some(self.longest) {
             self.timer = None;
-            return Poll::Pending;
         }
+        let Some(longest) = longest else { return Poll::Pending };
         let moved = moved();
         let timer = self.timer.get_or_insert_with(|| {
-            self.moved = moved;
-            Box::pin(tokio::time::sleep(STUCK))
+            (self.moved, self.longest) = (moved, longest);
+            Box::pin(tokio::time::sleep(longest))
         });
         while timer.as_mut().poll(cx).is_ready() {
             if moved == self.moved {
@@ -113,7 +122,7 @@ impl Stuck {
             }
             // Looked at only when the time is up, so that bytes that move cost nothing more.
             self.moved = moved;
-            timer.as_mut().reset(Instant::now() + STUCK);
+            timer.as_mut().reset(Instant::now() + longest);
         }
         Poll::Pending
     }

@@ -42,7 +42,7 @@ pub enum OpenError {
 }
 
 /// What a connection's own task does besides.
-pub(super) type Carried = BoxFuture<'static, ()>;
+pub type Carried = BoxFuture<'static, ()>;
 
 /// Where a stream that was asked for goes.
 pub(super) type Reply = oneshot::Sender<Result<Stream, OpenError>>;
@@ -121,19 +121,23 @@ impl Connection {
     }
 
     /// Has the connection's own task carry on `work`, which reads and writes streams of it: so what comes goes on without
-    /// waking another task. It is dropped when the connection ends.
-    pub fn carry(&self, work: impl Future<Output = ()> + Send + 'static) {
+    /// waking another task. When the connection ends it goes on in a task of its own: what came before can still be read.
+    ///
+    /// # Errors
+    /// The work, if the connection has ended.
+    pub fn carry(&self, work: Carried) -> Result<(), Carried> {
         let waker = {
             let mut wanted = self.wanted.lock();
             if wanted.closed {
-                return;
+                return Err(work);
             }
-            wanted.carried.push(Box::pin(work));
+            wanted.carried.push(work);
             wanted.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+        Ok(())
     }
 
     /// What is to be carried on from now on.
@@ -197,16 +201,17 @@ impl Connection {
         }
     }
 
-    /// No stream is opened any more.
-    pub(super) fn close(&self) {
-        let left = {
+    /// No stream is opened any more; what was to be carried.
+    pub(super) fn close(&self) -> Vec<Carried> {
+        let (streams, carried) = {
             let mut wanted = self.wanted.lock();
             wanted.closed = true;
             wanted.waker = None;
             (std::mem::take(&mut wanted.streams), std::mem::take(&mut wanted.carried))
         };
         // Dropped outside of the lock: each tells who waits.
-        drop(left);
+        drop(streams);
+        carried
     }
 }
 

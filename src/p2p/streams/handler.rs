@@ -32,7 +32,10 @@ impl Handler {
 
 impl Drop for Handler {
     fn drop(&mut self) {
-        self.connection.close();
+        let untouched = self.connection.close();
+        for work in std::mem::take(&mut self.carried).into_iter().chain(untouched) {
+            self.serve.outlive(work);
+        }
     }
 }
 
@@ -130,5 +133,54 @@ impl InboundUpgrade<Stream> for Offered {
 
     fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
         ready(Ok((protocol, stream)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::task::noop_waker;
+    use libp2p::PeerId;
+    use libp2p::swarm::ConnectionId;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Outlived(Mutex<Vec<Carried>>);
+
+    impl Serve for Outlived {
+        fn stream(&self, _: &Arc<Connection>, _: StreamProtocol, _: Stream) {}
+
+        fn outlive(&self, work: Carried) {
+            self.0.lock().push(work);
+        }
+
+        fn opened(&self, _: &Arc<Connection>) {}
+
+        fn closed(&self, _: &Arc<Connection>) {}
+    }
+
+    #[test]
+    fn what_a_connection_carries_is_carried_by_its_task_and_outlives_it() {
+        let remote = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+        let connection = Arc::new(Connection::incoming(PeerId::random(), ConnectionId::new_unchecked(1), &remote));
+        let outlived = Arc::<Outlived>::default();
+        let mut handler = Handler::new(connection.clone(), Arc::new([]), outlived.clone());
+        let done = Arc::new(Mutex::new(0));
+        let count = |done: &Arc<Mutex<i32>>| {
+            let done = done.clone();
+            async move { *done.lock() += 1 }.boxed()
+        };
+        assert!(connection.carry(count(&done)).is_ok() && connection.carry(futures::future::pending().boxed()).is_ok());
+        assert!(handler.poll(&mut Context::from_waker(&noop_waker())).is_pending());
+        assert_eq!(*done.lock(), 1, "the task of the connection has done what could be done");
+        assert!(connection.carry(count(&done)).is_ok());
+        drop(handler);
+        let left = std::mem::take(&mut *outlived.0.lock());
+        let ready: Vec<_> = left.into_iter().map(FutureExt::now_or_never).collect();
+        assert!(ready.len() == 2 && ready.contains(&None), "what waits goes on, and what had not begun begins");
+        assert_eq!(*done.lock(), 2);
+        assert!(connection.carry(count(&done)).is_err());
     }
 }

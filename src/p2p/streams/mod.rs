@@ -15,7 +15,7 @@ use libp2p::{Stream, StreamProtocol};
 
 pub use behaviour::{Door, Streams};
 pub(super) use connection::ip_of;
-pub use connection::{Connection, OpenError};
+pub use connection::{Carried, Connection, OpenError};
 pub use hold::{Hold, Serving, Work};
 
 /// Who serves the streams that peers open. Called by the tasks of connections; must not block.
@@ -25,6 +25,9 @@ pub trait Serve: Send + Sync + 'static {
 
     /// A connection stands.
     fn opened(&self, connection: &Arc<Connection>);
+
+    /// Goes on with what the task of a connection carried that has ended.
+    fn outlive(&self, work: Carried);
 
     /// A connection has ended, and its streams with it.
     fn closed(&self, connection: &Arc<Connection>);

@@ -1,28 +1,23 @@
 //! Looking for a vault in other clusters, and saying whether this one has it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use smallvec::SmallVec;
-use tokio::time::timeout;
 
 use crate::cluster::convert;
 use crate::cluster::ends::End;
+use crate::cluster::links::AskError;
 use crate::cluster::presence::Located;
 use crate::cluster::proto::{self, Locate, frame::Body, reply};
-use crate::cluster::regions::{Caller, PeerName};
+use crate::cluster::regions::{Caller, PeerName, Word};
 use crate::domain::ids::{NodeRun, VaultId};
 use crate::domain::principal::{Kind, Principal, Standing};
 use crate::observe::metrics::{PeerLabel, count};
 use crate::runtime::time;
 use crate::vault::service::VaultService;
-
-/// How long a peer may take to say whether it has a vault. Inside a cluster nobody is absent on silence; a peer that is
-/// silent is taken not to have it, or one that is down would keep every agent from hearing that a vault is absent.
-const PATIENCE: Duration = Duration::from_millis(1500);
 
 impl VaultService {
     /// A peer that says that a key owns a name, and the key, as far as those that can be asked say. Of a name that is
@@ -31,16 +26,18 @@ impl VaultService {
     /// Nothing shows that the peer tells the truth: a key and its signature of the name are made in a moment, by
     /// whoever is asked for it. It is believed because who is refused wrongly can be let in once the peer is removed,
     /// and who is let in wrongly stays.
-    pub(in crate::vault) async fn owner_afar(&self, principal: &Principal) -> Option<(PeerName, Bytes)> {
+    ///
+    /// # Errors
+    /// [`AskError::Busy`] if a peer has too much to do to say.
+    pub(in crate::vault) async fn owner_afar(
+        &self,
+        principal: &Principal,
+    ) -> Result<Option<(PeerName, Bytes)>, AskError> {
         let cluster = &self.inner.cluster;
         if !cluster.afar.is_federated() || cluster.claims.is_owned(principal).await == Ok(true) {
-            return None;
+            return Ok(None);
         }
-        let asked = cluster.afar.peers().into_iter().map(|peer| async move {
-            let owners = cluster.afar.owners_at(&peer, std::slice::from_ref(principal)).await?;
-            Some((peer, owners.into_iter().next().flatten()?))
-        });
-        join_all(asked).await.into_iter().flatten().next()
+        cluster.afar.owner(principal).await
     }
 
     /// A vault is refused because a peer says that another key owns its name: whoever runs this cluster can tell which
@@ -93,20 +90,22 @@ impl VaultService {
             return None;
         }
         let ask = |peer: PeerName| async move {
-            (timeout(PATIENCE, self.ask_peer(&peer, vault)).await.unwrap_or(None), peer)
+            let (whom, places) = (Principal::vault(vault.as_str()), afar.questions_to(&peer));
+            (self.inner.cluster.afar.word_of(&peer, &whom, &places).await, peer)
         };
         let mut asked: FuturesUnordered<_> = peers.into_iter().map(ask).collect();
-        let mut best = None;
-        while let Some((answer, peer)) = asked.next().await {
-            match answer {
-                Some(Some(standing)) => {
+        let (mut best, mut busy) = (None, false);
+        while let Some((word, peer)) = asked.next().await {
+            match word {
+                Word::Has(standing) => {
                     let is_sure = !afar.doubts.lock().about(&peer, time::now());
                     best = best.max(Some((standing > Standing::Waiting, is_sure, standing, peer)));
                 }
-                absent => {
-                    if absent.is_none() {
-                        self.inner.metrics.federation.silent.inc();
-                    }
+                // It is asked for the vault again the next time.
+                Word::Later => busy = true,
+                Word::HasNot => self.is_absent_at(vault, &peer),
+                Word::Nothing => {
+                    self.inner.metrics.federation.silent.inc();
                     self.is_absent_at(vault, &peer);
                 }
             }
@@ -114,15 +113,13 @@ impl VaultService {
                 break;
             }
         }
-        count(lookups, if best.is_some() { "found" } else { "absent" });
+        let outcome = match (&best, busy) {
+            (Some(_), _) => "found",
+            (None, true) => "busy",
+            (None, false) => "absent",
+        };
+        count(lookups, outcome);
         best.map(|(_, _, standing, peer)| (standing, peer))
-    }
-
-    /// What the peer says: how firmly it has the vault, or that it has not; nothing if it does not say.
-    async fn ask_peer(&self, peer: &PeerName, vault: &VaultId) -> Option<Option<Standing>> {
-        let places = self.inner.afar.questions_to(peer);
-        let _place = places.acquire().await.ok()?;
-        self.inner.cluster.afar.standing_at(peer, &Principal::vault(vault.as_str())).await
     }
 
     /// The peer is not asked for the vault for a while.

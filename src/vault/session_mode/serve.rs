@@ -102,9 +102,15 @@ impl VaultService {
         let asking = async {
             loop {
                 match self.inner.cluster.claims.is_owned(&principal).await {
-                    Ok(owned) => return owned || self.owner_afar(&principal).await.is_some(),
-                    Err(_) => tokio::time::sleep(OWNER_PAUSE).await,
+                    Ok(true) => return true,
+                    Ok(false) => {
+                        if let Ok(owner) = self.owner_afar(&principal).await {
+                            return owner.is_some();
+                        }
+                    }
+                    Err(_) => {}
                 }
+                tokio::time::sleep(OWNER_PAUSE).await;
             }
         };
         tokio::time::timeout(OWNER_PATIENCE, asking).await.ok()

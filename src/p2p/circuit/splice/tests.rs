@@ -91,6 +91,13 @@ async fn a_circuit_ends_when_its_time_is_up() {
 }
 
 #[tokio::test]
+async fn a_circuit_on_which_nothing_moves_ends_where_a_limit_says_so() {
+    let limited = CircuitLimits { idle: Some(Duration::from_millis(10)), ..limits() };
+    let (_source, _target, spliced) = circuit(limited, 64);
+    assert!(matches!(spliced.await.unwrap().0, End::Stuck));
+}
+
+#[tokio::test]
 async fn a_rate_slows_a_circuit_and_loses_nothing() {
     let limited = CircuitLimits { rate: NonZeroU32::new(10_000_000), ..limits() };
     let (source, target, spliced) = circuit(limited, 4096);
