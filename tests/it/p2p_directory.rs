@@ -90,6 +90,24 @@ async fn profiles_and_that_they_were_removed_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_profile_ends_unless_it_is_renewed() {
+    let node = TestNode::start(&with(&[FREE, &[("RELAY_P2P_DIRECTORY_TTL_SECS", "2")]].concat())).await;
+    let (stays, goes, at) = (connected(&node).await, connected(&node).await, relay_id(&node));
+    assert_eq!(goes.is_called(at, "Ann 1").await, Answer::Ok);
+    let renewing = async {
+        loop {
+            assert_eq!(stays.is_called(at, "Ann 2").await, Answer::Ok);
+            if stays.names(at, "ann").await == ["Ann 2"] {
+                return;
+            }
+        }
+    };
+    within(PATIENCE, "the other has ended", renewing).await;
+    let ended = async { while !stays.names(at, "ann").await.is_empty() {} };
+    within(PATIENCE, "this one has ended as well", ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_may_not_be_is_refused_with_its_reason() {
     let node = TestNode::start(P2P).await;
     let (peer, at) = (connected(&node).await, relay_id(&node));

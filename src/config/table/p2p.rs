@@ -145,7 +145,7 @@ settings! {
     .or("134217728");
     P2P_DIRECTORY_TTL_SECS = Setting::new(
         "RELAY_P2P_DIRECTORY_TTL_SECS",
-        seconds(3_600, 31_536_000),
+        seconds(1, 31_536_000),
         "How long a profile in the directory lasts unless its peer registers again",
     )
     .or("2592000");

@@ -8,7 +8,7 @@ use libp2p::Multiaddr;
 /// The longest that a profile may be set to last.
 pub const MAX_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
-/// While a profile is younger than this, the same once more changes nothing: clients register every two minutes. So what is
+/// While a profile is younger than this, and than a quarter of its life, the same once more changes nothing: clients register every two minutes. So what is
 /// told of when a peer was last seen may be as much behind.
 pub const FRESH: Duration = Duration::from_secs(300);
 

@@ -57,7 +57,9 @@ impl Profile {
     #[must_use]
     pub fn says_as_much_as(&self, other: &Self) -> bool {
         let same = self.name == other.name && self.relay == other.relay;
-        same && other.seen().since(self.seen()) < FRESH
+        // One that does not last long is renewed well before it ends.
+        let fresh = FRESH.min(self.until.since(self.seen()) / 4);
+        same && other.seen().since(self.seen()) < fresh
     }
 }
 
@@ -218,12 +220,14 @@ mod tests {
 
     #[test]
     fn the_same_once_more_says_nothing_new_for_a_while() {
-        let known = profile();
+        let known = Profile { until: Millis(1 << 40), ..profile() };
         let later = |by: u64| Profile { stamp: Epoch((7 + by) << 16), ..known.clone() };
         let fresh = u64::try_from(FRESH.as_millis()).unwrap();
         assert!(known.says_as_much_as(&later(fresh - 1)));
         assert!(!known.says_as_much_as(&later(fresh)));
         assert!(!known.says_as_much_as(&Profile { name: "Bo".into(), ..later(1) }));
         assert!(!known.says_as_much_as(&Profile { relay: "/x".into(), ..later(1) }));
+        let short = Profile { until: Millis(7 + 400), ..known.clone() };
+        assert!(short.says_as_much_as(&later(99)) && !short.says_as_much_as(&later(100)));
     }
 }

@@ -54,14 +54,14 @@ impl Rates {
     /// Which rate is used up, in one word for figures.
     pub fn take(&self, connection: &Connection, bytes: usize) -> Result<(), &'static str> {
         let (peer, kib) = (connection.peer_key(), kib(bytes));
-        if let Some(address) = connection.address {
-            self.address_messages.check(address).map_err(|_| "address_rate")?;
-            if !self.address_kib.check_many(address, kib) {
-                return Err("address_bytes");
-            }
-        }
+        // First, so that what one peer says too much is not taken from the others at its address.
         self.messages.check(peer).map_err(|_| "peer_rate")?;
-        if self.kib.check_many(peer, kib) { Ok(()) } else { Err("peer_bytes") }
+        if !self.kib.check_many(peer, kib) {
+            return Err("peer_bytes");
+        }
+        let Some(address) = connection.address else { return Ok(()) };
+        self.address_messages.check(address).map_err(|_| "address_rate")?;
+        if self.address_kib.check_many(address, kib) { Ok(()) } else { Err("address_bytes") }
     }
 
     /// Whether so many bytes may be sent to so many peers.
@@ -118,6 +118,13 @@ pub mod tests {
             assert_eq!([(); 3].map(|()| rates.take(&first, 1)), [Ok(()), Ok(()), Err(used_up)]);
             assert_eq!(rates.take(&second, 1).is_err(), others_too, "{used_up}");
         }
+        // What a peer is refused is not taken from the others at its address.
+        let one = GossipLimits { messages_per_minute: NonZeroU32::MIN, address_messages_per_minute: few, ..limits() };
+        let (rates, first, second) = (Rates::new(&one), connection(1), connection(2));
+        assert_eq!(
+            [&first, &first, &first, &second].map(|from| rates.take(from, 1).is_ok()),
+            [true, false, false, true]
+        );
         let rates = Rates::new(&GossipLimits { sent_kib_per_minute: few, ..limits() });
         assert!(rates.send(1, 0) && rates.send(1, 2) && !rates.send(1, 1));
     }
