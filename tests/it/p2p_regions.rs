@@ -105,7 +105,7 @@ async fn a_circuit_ends_when_its_other_region_is_no_peer_any_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_cluster_has_so_many_circuits() {
     const CIRCUITS: usize = 256;
-    let settings = [("RELAY_P2P_PEER_MAX_CIRCUITS", "1000"), ("RELAY_FEDERATION_PEER_TIMEOUT", "3600")];
+    let settings = [("RELAY_P2P_PEER_MAX_CIRCUITS", "2000"), ("RELAY_FEDERATION_PEER_TIMEOUT", "3600")];
     let node = regions(&[1, 1], &with(&settings)).await.remove(0).remove(0);
     let target = TestPeer::start();
     target.reserve(&relay(&node)).await.unwrap();
@@ -118,6 +118,7 @@ async fn another_cluster_has_so_many_circuits() {
                 hello: None,
                 source: PeerId::random().to_bytes().into(),
                 target: target.to_bytes().into(),
+                crossed: false,
             };
             let part = Some(CircuitPart { part: Some(Part::Open(open)) });
             says.send(CircuitCall { hello: Some(hello_of("greedy")), part }).unwrap();
