@@ -84,9 +84,8 @@ impl TurnCredentials {
     /// Serves one stream. What is no request, or one too many, has no answer: the protocol has none for it.
     async fn answer(&self, connection: &Connection, mut stream: Stream) {
         let metrics = &self.inner.metrics.p2p;
-        if let Err(why) = self.inner.rates.check(connection) {
-            return metrics.refuse_turn_credentials(why);
-        }
+        // Whatever comes now costs one request.
+        let rate = self.inner.rates.check(connection);
         let message = framing::request(framing::read_to_end(&mut stream, MAX_REQUEST_BYTES), PATIENCE).await;
         let request = match message {
             Ok(message) => message.ok().and_then(|message| Request::read(&message).ok()),
@@ -94,6 +93,9 @@ impl TurnCredentials {
         };
         if request.is_none() {
             return metrics.refuse_stream("malformed");
+        }
+        if let Err(why) = rate {
+            return metrics.refuse_turn_credentials(why);
         }
         let response = self.inner.settings.credentials(&connection.peer, time::now());
         metrics.turn_credentials.inc();

@@ -214,7 +214,7 @@ async fn what_a_peer_and_an_address_may_ask_is_bounded() {
 async fn what_is_no_request_is_not_answered() {
     let node = TestNode::start(P2P).await;
     let (peer, at) = (connected(&node).await, relay_id(&node));
-    let long = [&[0x79, 0x40, 0x00][..], &[b'R'; 0x4000]].concat();
+    let long = [&[0x79, 0x28, 0x00][..], &[b'R'; 0x2800]].concat();
     let bad: [&[u8]; 5] = [&[], &[0xff], b"\x62Ok", b"\x66Remove\x00", &long];
     for said in bad {
         assert!(peer.say(at, DIRECTORY, said).await.is_empty(), "{said:x?}");
