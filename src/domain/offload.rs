@@ -1,5 +1,7 @@
 //! When blobs move to other clusters, and to which.
 
+use std::time::Duration;
+
 /// How much something stores, and may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Room {
@@ -35,6 +37,13 @@ impl Room {
 pub fn roomiest<T>(rooms: impl IntoIterator<Item = (T, Room)>, refuse: f64) -> Option<T> {
     let fit = rooms.into_iter().filter(|(_, room)| !room.would_pass(refuse, 1));
     fit.max_by_key(|(_, room)| room.free()).map(|(of, _)| of)
+}
+
+/// How much sooner or later of a blob's end does not matter, of blobs that live so long: a thousandth, two hours by
+/// default. A message that is said to two clusters is said to one of them a moment later.
+#[must_use]
+pub fn moment(lifetime: Duration) -> Duration {
+    lifetime / 1000
 }
 
 #[cfg(test)]

@@ -54,8 +54,10 @@
 //!    [`MAX_PAGE_BLOBS`], [`MAX_PAGE_BLOB_BYTES`], [`MAX_DONE`]; and the quota.
 //!
 //! 10. **A blob that moves is never nowhere.** `take_in` answers [`Taken::Stored`] once it is as durable as after a put,
-//!     and [`Taken::Duplicate`] if its message waits here already and does not end before it. `moved` deletes it where it was and remembers where it
-//!     lies in one write, only if it is that very blob. A message that was moved is not done: nobody is told so before
+//!     and [`Taken::Duplicate`] if its message waits here already and does not end before it; one that does is made to
+//!     last longer, unless that is by no more than a thousandth of its life, or there is no room to write it.
+//!     `moved` deletes it where it was and remembers where it lies in one write, only if it is that very blob. A
+//!     message that was moved is not done: nobody is told so before
 //!     it is acknowledged. That is durable with the acknowledgment, and kept until `settle` says that it was heard there.
 //!
 //! A caller that stops waiting for a change (drops its future) does not undo it.

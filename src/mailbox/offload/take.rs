@@ -12,15 +12,12 @@ use super::spell;
 use crate::cluster::proto::{MailMoveOutcome, MailMoved, MailMoving};
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Full, MailboxKey, MessageKey, Stamp, charge};
-use crate::domain::offload::Room;
+use crate::domain::offload::{Room, moment};
 use crate::mailbox::MailboxService;
 use crate::store::{Carried, Held, StoreError, Taken};
 
 /// How often what is taken in has moved, this time included.
 const MOST_HOPS: u8 = 1;
-
-/// What part of the time to live is a moment: with a default one, two hours.
-const MOMENT: u32 = 1000;
 
 /// From where blobs come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,9 +192,8 @@ impl MailboxService {
         Ok(())
     }
 
-    /// Whether a copy that ends at `there` will do for one that ends at `ends`: a message that is said to two clusters is
-    /// said to one of them a moment later.
+    /// Whether a copy that ends at `there` will do for one that ends at `ends`.
     fn lasts_as_long(&self, there: Millis, ends: Millis) -> bool {
-        ends.since(there) <= self.inner.settings.ttl / MOMENT
+        ends.since(there) <= moment(self.inner.settings.ttl)
     }
 }

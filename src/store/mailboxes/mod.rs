@@ -80,7 +80,13 @@ impl Moment {
     /// When what was stored at `time` expires, if the horizon keeps its distance.
     #[must_use]
     pub fn end_of(&self, time: Millis) -> Millis {
-        time.plus(self.now.since(self.horizon))
+        time.plus(self.lifetime())
+    }
+
+    /// How long what is stored lasts.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        self.now.since(self.horizon)
     }
 }
 

@@ -13,6 +13,7 @@ use super::layout::{
 use super::{MAX_PAGE_BLOB_BYTES, MAX_PAGE_BLOBS, Moment, PageLimit};
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Full, MailboxKey, MessageKey, Place, Quota, SenderKey};
+use crate::domain::offload::moment;
 use crate::store::StoreError;
 use crate::store::backend::{Taking, Verdict};
 use crate::store::stage::{Family, Lookup, Scan, Stage, prefix_end};
@@ -67,7 +68,8 @@ pub enum Taken {
     Stored,
     /// Its message is there already, under this id, and does not end before it.
     Duplicate(BlobId),
-    /// Its message is there already, under this id, and ends then, before it: as late as its own age lets it.
+    /// Its message is there already, under this id, and ends then, before it: as late as its own age lets it, but for a
+    /// [moment], or no later than it did because the disk has no room to write that.
     Sooner(BlobId, Millis),
     /// Its message was here, and was acknowledged or purged not long ago.
     Done,
@@ -153,7 +155,8 @@ pub(super) fn take_in(
     let (verdict, stale) = match message(stage, blob.mailbox, blob.message)? {
         Some(Message::Live(live)) if !live.is_past(&at) => {
             let (id, end, wanted) = (live.place.id, live.end(&at), standing.end(&at));
-            let end = if end < wanted { extend(stage, blob.mailbox, live, wanted, &at)? } else { end };
+            // It is written anew, and so needs the room of a new one.
+            let end = if end < wanted && blob.room { extend(stage, blob.mailbox, live, wanted, &at)? } else { end };
             let taken = if end < wanted { Taken::Sooner(id, end) } else { Taken::Duplicate(id) };
             (Verdict::Keep(taken), false)
         }
@@ -176,7 +179,8 @@ pub(super) fn take_in(
     })
 }
 
-/// Has a blob end when it is to, or when its age says, if that is before; answers when.
+/// Has a blob end when it is to, or when its age says, if that is before, unless it gains no more than a [moment] by it;
+/// answers when it ends.
 fn extend(
     stage: &mut Stage<'_>,
     mailbox: MailboxKey,
@@ -186,9 +190,12 @@ fn extend(
 ) -> Result<Millis, StoreError> {
     let (place, before, end) = (live.place, live.ends, live.end(at));
     live.ends = Some(wanted).filter(|wanted| *wanted < at.end_of(place.id.time()));
+    if live.end(at).since(end) <= moment(at.lifetime()) {
+        return Ok(end);
+    }
     let key = blob_key(mailbox, place);
     // Of one that came just now it is not found, and that is not worth waiting for.
-    let Some(value) = stage.written(Family::Blobs, &key)?.filter(|_| live.ends != before) else { return Ok(end) };
+    let Some(value) = stage.written(Family::Blobs, &key)? else { return Ok(end) };
     let (end, (header, body)) = (live.end(at), decode_blob(value)?);
     stage.put_shared(Family::Blobs, &key, &encode_blob(live.ends, &header, &body));
     if let Some(before) = before {

@@ -2,6 +2,7 @@
 
 mod damage;
 mod full_disk;
+mod reserve;
 
 use bytes::Bytes;
 

@@ -93,6 +93,7 @@ macro_rules! contract {
                 a_page_holds_one_blob_however_large,
                 what_is_too_large_is_refused_by_name,
                 blobs_of_one_id_or_stamp_are_all_swept,
+                a_blob_is_not_written_anew_to_last_a_moment_longer,
                 a_blob_that_comes_again_from_elsewhere_ends_as_late_as_it_may,
             ]);
         )*

@@ -9,6 +9,7 @@ use crate::domain::clock::Millis;
 use crate::domain::mailbox::{
     BLOB_OVERHEAD_BYTES, BlobId, Full, Holdings, MailboxKey, MessageKey, Place, Quota, SenderKey, Stamp,
 };
+use crate::domain::offload::moment;
 use crate::store::{
     Acked, Carried, Elsewhere, Held, Known, Left, Moment, Moving, NewBlob, Oldest, Page, PageLimit, Put, StoredBlob,
     Sweep, Taken,
@@ -105,8 +106,9 @@ impl Model {
         if let Some(here) = self.live(mailbox, message, at) {
             let wanted = blob.end(place, at);
             let Some(old) = self.blobs.get_mut(&(mailbox, here)) else { return Taken::Duplicate(here.id) };
-            if old.end(here, at) < wanted {
-                old.ends = Some(wanted).filter(|wanted| *wanted < at.end_of(here.id.time()));
+            let (end, latest) = (old.end(here, at), at.end_of(here.id.time()));
+            if end < wanted && wanted.min(latest).since(end) > moment(at.lifetime()) {
+                old.ends = Some(wanted).filter(|wanted| *wanted < latest);
             }
             let end = old.end(here, at);
             return if end < wanted { Taken::Sooner(here.id, end) } else { Taken::Duplicate(here.id) };

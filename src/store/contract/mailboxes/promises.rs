@@ -309,6 +309,27 @@ pub(super) async fn blobs_of_one_id_or_stamp_are_all_swept<B: Backend>() {
     assert_eq!(store.usage().await.unwrap(), Holdings::default());
 }
 
+pub(super) async fn a_blob_is_not_written_anew_to_last_a_moment_longer<B: Backend>() {
+    let directory = TempDir::new().unwrap();
+    let mut store = B::open(directory.path());
+    // What is stored lasts for ten seconds, of which a thousandth is ten milliseconds.
+    let (time, at) = (20_000, expiring(20_001, 10_001));
+    let blob = |ends| Carried { body: vec![7; 5_000].into(), ..from_elsewhere("m", 1, time, Some(ends)) };
+    let id = blob(time).place.id;
+    assert_eq!(store.take_in(blob(time + 100), FREE, at).await.unwrap(), Taken::Stored);
+    if B::DURABLE {
+        drop(store);
+        store = B::open(directory.path());
+    }
+    for _ in 0..3 {
+        let again = store.take_in(blob(time + 110), FREE, at).await.unwrap();
+        assert_eq!(again, Taken::Sooner(id, Millis(time + 100)));
+    }
+    assert_eq!(store.take_in(blob(time + 111), FREE, at).await.unwrap(), Taken::Duplicate(id));
+    let held = store.held(vec![(mailbox("m"), message(1))], at).await.unwrap();
+    assert_eq!(held, [Held::Waits(id, Millis(time + 111))]);
+}
+
 pub(super) async fn a_blob_that_comes_again_from_elsewhere_ends_as_late_as_it_may<B: Backend>() {
     let directory = TempDir::new().unwrap();
     let mut store = B::open(directory.path());
