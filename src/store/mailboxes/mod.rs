@@ -10,7 +10,7 @@
 //! | `moves` | blobs that go from one store to another |
 //! | `calls` | [`Mailboxes`] for every backend, in these terms |
 //! | `check` | whether what is stored makes sense, for who reads a backup |
-//! | `upgrade` | what older formats wrote otherwise |
+//! | `upgrade` | what is written anew of what older formats wrote |
 
 mod calls;
 mod changes;
@@ -34,7 +34,7 @@ use crate::domain::mailbox::{BlobId, Full, Holdings, MailboxKey, MessageKey, Pla
 pub use calls::SWEEP_STEP;
 pub(super) use check::Audit;
 pub use moves::{AgeCursor, Carried, Elsewhere, Held, Left, MAX_WHERE_BYTES, Moving, Oldest, Taken};
-pub(super) use upgrade::ages_by_mailbox;
+pub(super) use upgrade::{REBUILDS, Rebuild};
 
 /// Largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 << 20;

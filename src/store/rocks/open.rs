@@ -10,7 +10,7 @@ use rocksdb::{DB, DBWithThreadMode, ErrorKind, Options};
 use super::database::Database;
 use super::options::{RocksOptions, options, synced};
 use crate::store::StoreError;
-use crate::store::mailboxes::ages_by_mailbox;
+use crate::store::mailboxes::{REBUILDS, Rebuild};
 use crate::store::stage::{Family, Scan};
 
 /// The format this program writes. It grows with every change that an older program would misread.
@@ -18,7 +18,11 @@ const FORMAT: u32 = 4;
 
 /// The formats without mailboxes, without blobs that move, and with an order by age that had one blob for each id, and an
 /// entry for every sender's share. All but that order is read as it is.
-const OLDER: [&[u8]; 3] = [b"1", b"2", b"3"];
+pub(super) const OLDER: [&[u8]; 3] = [b"1", b"2", b"3"];
+
+/// What stands for the format while an older one is being upgraded: no program takes what is half of one and half of
+/// another for either, and this one begins again.
+pub(super) const UPGRADING: &[u8] = b"on the way to 4";
 
 /// Where the format is kept, in the default family, as decimal digits.
 const FORMAT_KEY: &[u8] = b"format";
@@ -31,15 +35,10 @@ const HARMLESS: [&str; 6] = ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-",
 
 /// Opens the store in `path`; creates it if there is nothing.
 pub(super) fn open(path: &Path, own: &RocksOptions) -> Result<Database, StoreError> {
-    let found = families(path)?;
-    let (database_options, descriptors) = options(&found, own).map_err(|error| explain(path, &error))?;
-    let db = DBWithThreadMode::open_cf_descriptors(&database_options, path, descriptors)
-        .map_err(|error| explain(path, &error))?;
-    let database = Database::new(db);
-    let ours = FORMAT.to_string();
+    let (database, ours) = (open_as_it_is(path, own)?, FORMAT.to_string());
     match database.marker(FORMAT_KEY).map_err(|error| explain(path, &error))? {
         Some(format) if format == ours.as_bytes() => return Ok(database),
-        Some(format) if OLDER.contains(&&*format) => upgrade(&database)?,
+        Some(format) if format == UPGRADING || OLDER.contains(&&*format) => upgrade(&database, path, REBUILDS)?,
         Some(format) => return Err(wrong_format(path, String::from_utf8_lossy(&format).into_owned())),
         // No marker: a first start, or one that was cut short before it kept anything.
         None if database.is_empty()? => {}
@@ -49,15 +48,28 @@ pub(super) fn open(path: &Path, own: &RocksOptions) -> Result<Database, StoreErr
     Ok(database)
 }
 
-/// Rewrites what older formats wrote otherwise. What is broken off is done again at the next opening.
-fn upgrade(database: &Database) -> Result<(), StoreError> {
-    let mut from = Some(Vec::new());
-    while let Some(key) = from {
-        let (changes, next) = ages_by_mailbox(database, &key)?;
-        if !changes.is_empty() {
-            database.write(&changes)?;
+/// The store in `path`, of whatever format it is.
+pub(super) fn open_as_it_is(path: &Path, own: &RocksOptions) -> Result<Database, StoreError> {
+    let found = families(path)?;
+    let (database_options, descriptors) = options(&found, own).map_err(|error| explain(path, &error))?;
+    let db = DBWithThreadMode::open_cf_descriptors(&database_options, path, descriptors)
+        .map_err(|error| explain(path, &error))?;
+    Ok(Database::new(db))
+}
+
+/// Writes anew what older formats wrote otherwise. What is broken off is done again, from the beginning, at the next
+/// opening.
+pub(super) fn upgrade(database: &Database, path: &Path, rebuilds: &[Rebuild]) -> Result<(), StoreError> {
+    database.set_marker(FORMAT_KEY, UPGRADING).map_err(|error| explain(path, &error))?;
+    for rebuild in rebuilds {
+        let mut from = Some(Vec::new());
+        while let Some(key) = from {
+            let (changes, next) = rebuild(database, &key)?;
+            if !changes.is_empty() {
+                database.write(&changes)?;
+            }
+            from = next;
         }
-        from = next;
     }
     Ok(())
 }
@@ -140,6 +152,18 @@ impl Database {
         self.rocks().get(key)
     }
 
+    /// The format that it says it has.
+    #[cfg(test)]
+    pub(super) fn format(&self) -> Option<Vec<u8>> {
+        self.marker(FORMAT_KEY).unwrap()
+    }
+
+    /// Has it say that it has that format.
+    #[cfg(test)]
+    pub(super) fn set_format(&self, format: &[u8]) {
+        self.set_marker(FORMAT_KEY, format).unwrap();
+    }
+
     fn set_marker(&self, key: &[u8], value: &[u8]) -> Result<(), rocksdb::Error> {
         self.rocks().put_opt(key, value, &synced())
     }
@@ -152,11 +176,7 @@ mod tests {
 
     use super::*;
     use crate::domain::clock::Millis;
-    use crate::domain::mailbox::{MailboxKey, MessageKey, Quota, SenderKey};
-    use crate::store::{self, Moment, NewBlob, PageLimit, Put, Record, Records, RocksStore, verify};
-
-    const QUOTA: Quota =
-        Quota { blobs: None, bytes: None, sender_blobs: None, sender_bytes: None, total_bytes: u64::MAX };
+    use crate::store::{Record, Records, RocksStore};
 
     const NOW: Millis = Millis(1_000);
 
@@ -195,67 +215,9 @@ mod tests {
     async fn another_format_is_refused_by_its_number() {
         let directory = store().await;
         let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
-        database.set_marker(FORMAT_KEY, b"5").unwrap();
+        database.set_format(b"5");
         drop(database);
         assert!(matches!(refusal(directory.path()), StoreError::WrongFormat { found, .. } if found == "5"));
-    }
-
-    #[tokio::test]
-    async fn a_store_of_an_older_format_is_upgraded_and_keeps_what_it_has() {
-        for format in OLDER {
-            let directory = store().await;
-            let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
-            database.set_marker(FORMAT_KEY, format).unwrap();
-            drop(database);
-            let store = RocksStore::open(directory.path()).unwrap();
-            assert_eq!(store.get(b"k", NOW).await.unwrap().unwrap().value, Bytes::from("v"));
-            drop(store);
-            let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
-            assert_eq!(database.marker(FORMAT_KEY).unwrap().unwrap(), FORMAT.to_string().as_bytes());
-        }
-    }
-
-    #[tokio::test]
-    async fn the_order_by_age_of_an_older_format_is_rewritten_though_it_was_broken_off() {
-        let directory = TempDir::new().unwrap();
-        let at = Moment { now: NOW, horizon: Millis(0) };
-        let store = RocksStore::open(directory.path()).unwrap();
-        for id in 0..5 {
-            let blob = NewBlob {
-                mailbox: MailboxKey::blobs("m"),
-                message: MessageKey::of("s", "m", &id.to_string()),
-                rank: id,
-                from: SenderKey([1; 16]),
-                header: Bytes::new(),
-                receipt: Bytes::new(),
-                body: Bytes::new(),
-            };
-            assert!(matches!(store::Mailboxes::put(&store, blob, QUOTA, at).await, Ok(Put::Stored(_))));
-        }
-        drop(store);
-        let database = open(directory.path(), &RocksOptions::DEFAULT).unwrap();
-        let ages = database.rocks().cf_handle(Family::Ages.name()).unwrap();
-        let all: Vec<_> =
-            database.rocks().iterator_cf(ages, rocksdb::IteratorMode::Start).map(Result::unwrap).collect();
-        // As format 3 had them: the id, and mailbox and rank. One was rewritten before it was broken off.
-        for (key, rank) in &all[1..] {
-            database.rocks().put_cf(ages, &key[..16], [&key[16..], &rank[..]].concat()).unwrap();
-            database.rocks().delete_cf(ages, key).unwrap();
-        }
-        database.set_marker(FORMAT_KEY, b"3").unwrap();
-        drop(database);
-        let store = RocksStore::open(directory.path()).unwrap();
-        let all = PageLimit { blobs: 10, bytes: usize::MAX };
-        let ranks: Vec<_> = store::Mailboxes::oldest(&store, None, 0, all, at)
-            .await
-            .unwrap()
-            .blobs
-            .iter()
-            .map(|blob| blob.place.rank)
-            .collect();
-        assert_eq!(ranks, [0, 1, 2, 3, 4]);
-        drop(store);
-        assert_eq!(verify(directory.path(), |_| true).unwrap().damage, Vec::<String>::new());
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
-//! Damage and full disks: what RocksDB and its files do, as far as the store's promises rest on it.
+//! Damage, full disks and older formats: what RocksDB and its files do, as far as the store's promises rest on it.
 
 mod damage;
 mod full_disk;
 mod reserve;
+mod upgrade;
 
 use bytes::Bytes;
 
