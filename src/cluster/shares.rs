@@ -1,8 +1,10 @@
 //! Who calls from another cluster, as far as bounds go, and how much of what is bounded each may have: a party that takes
 //! all that it can leaves others theirs.
 //!
-//! A certificate's key is proven, and counts alone. Whoever shares a secret, or is on this machine, may call itself
-//! anything: there the relay that it says it is counts, and the address that it calls from, whatever it calls itself.
+//! A certificate's key is proven, and so is the relay that it speaks for. All nodes of a cluster may have one certificate:
+//! then each of the relays that it names has a share, and all of them together a larger one, however many it names.
+//! Whoever shares a secret, or is on this machine, may call itself anything: there the relay that it says it is counts,
+//! and the address that it calls from, whatever it calls itself.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,12 +22,34 @@ use crate::security::relay_certificate::KeyDigest;
 /// Whoever has one share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Party {
-    /// Who has shown a certificate with this key.
+    /// Who has shown a certificate with this key, which speaks for one relay.
     Key(KeyDigest),
+    /// Who has shown one with this key, which speaks for several relays, and is this one of them.
+    OneOf(KeyDigest, NodeId),
+    /// Who has shown one with this key, which speaks for several relays, and has yet to say which it is.
+    SomeOf(KeyDigest),
     /// Who has shown none, says that it is this relay, and calls from there.
     Relay(NodeId, AddressKey),
     /// Who has said nothing of itself yet, and calls from there.
     Address(AddressKey),
+}
+
+/// Those who have a share together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Group {
+    /// All that have this key.
+    Key(KeyDigest),
+    /// All that have none and call from there.
+    Address(AddressKey),
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "key {key}"),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 impl Party {
@@ -35,21 +59,27 @@ impl Party {
         Self::Address(address.into())
     }
 
-    /// What it shares an address with, where nothing better is proven.
-    fn address(&self) -> Option<AddressKey> {
+    /// Whom it has a share with.
+    #[must_use]
+    pub fn group(&self) -> Group {
         match self {
-            Self::Key(_) => None,
-            Self::Relay(_, address) | Self::Address(address) => Some(*address),
+            Self::Key(key) | Self::OneOf(key, _) | Self::SomeOf(key) => Group::Key(*key),
+            Self::Relay(_, address) | Self::Address(address) => Group::Address(*address),
         }
+    }
+
+    /// Whether it is not known yet who of its group it is.
+    fn has_yet_to_say(&self) -> bool {
+        matches!(self, Self::SomeOf(_) | Self::Address(_))
     }
 }
 
 impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key(key) => write!(f, "key {key}"),
+            Self::Key(_) | Self::SomeOf(_) | Self::Address(_) => self.group().fmt(f),
+            Self::OneOf(key, relay) => write!(f, "relay {relay} with key {key}"),
             Self::Relay(relay, address) => write!(f, "relay {relay} at {address}"),
-            Self::Address(address) => address.fmt(f),
         }
     }
 }
@@ -59,8 +89,8 @@ impl fmt::Display for Party {
 pub struct Limits {
     /// For one that has a key, or says which relay it is.
     pub party: usize,
-    /// For all without a certificate that call from one address.
-    pub address: usize,
+    /// For all that have one key, or that have none and call from one address.
+    pub group: usize,
     /// For all.
     pub all: usize,
 }
@@ -70,7 +100,7 @@ pub struct Limits {
 pub struct Shares {
     limits: Limits,
     all: usize,
-    addresses: HashMap<AddressKey, usize>,
+    groups: HashMap<Group, usize>,
     parties: HashMap<Party, usize>,
 }
 
@@ -78,7 +108,7 @@ impl Shares {
     /// Nothing in use.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, all: 0, addresses: HashMap::new(), parties: HashMap::new() }
+        Self { limits, all: 0, groups: HashMap::new(), parties: HashMap::new() }
     }
 
     /// How much is in use.
@@ -89,19 +119,16 @@ impl Shares {
 
     /// Takes so much for `party`; false, and nothing is taken, if that is more than it may have.
     pub fn take(&mut self, party: &Party, amount: usize) -> bool {
-        let Limits { party: alone, address: there, all } = self.limits;
+        let Limits { party: alone, group: together, all } = self.limits;
         let used = |taken: Option<&usize>| taken.copied().unwrap_or_default().saturating_add(amount);
-        let address = party.address();
-        let has_said_nothing = matches!(party, Party::Address(_));
+        let group = party.group();
         let fits = used(Some(&self.all)) <= all
-            && (has_said_nothing || used(self.parties.get(party)) <= alone)
-            && address.is_none_or(|address| used(self.addresses.get(&address)) <= there);
+            && (party.has_yet_to_say() || used(self.parties.get(party)) <= alone)
+            && used(self.groups.get(&group)) <= together;
         if fits {
             self.all += amount;
             *self.parties.entry(party.clone()).or_default() += amount;
-            if let Some(address) = address {
-                *self.addresses.entry(address).or_default() += amount;
-            }
+            *self.groups.entry(group).or_default() += amount;
         }
         fits
     }
@@ -110,9 +137,7 @@ impl Shares {
     pub fn give_back(&mut self, party: &Party, amount: usize) {
         self.all = self.all.saturating_sub(amount);
         lower(&mut self.parties, party.clone(), amount);
-        if let Some(address) = party.address() {
-            lower(&mut self.addresses, address, amount);
-        }
+        lower(&mut self.groups, party.group(), amount);
     }
 }
 
@@ -169,7 +194,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { party: 2, address: 3, all: 6 };
+    const LIMITS: Limits = Limits { party: 2, group: 3, all: 6 };
 
     fn relay(name: &str, address: [u8; 4]) -> Party {
         Party::Relay(name.parse().unwrap(), IpAddr::from(address).into())
@@ -186,6 +211,19 @@ mod tests {
         assert_eq!(taken(relay("a", far)), 2, "the same name elsewhere is somebody else");
         assert_eq!(taken(Party::Key(KeyDigest([1; 32]))), 1, "what is left at all");
         assert_eq!(taken(Party::Key(KeyDigest([2; 32]))), 0);
+    }
+
+    #[test]
+    fn a_relay_has_its_own_share_of_that_of_a_key_which_speaks_for_several() {
+        let mut shares = Shares::new(LIMITS);
+        let (key, other) = (KeyDigest([1; 32]), KeyDigest([2; 32]));
+        let one_of = |key, name: &str| Party::OneOf(key, name.parse().unwrap());
+        let mut taken = |party: Party| (0..9).filter(|_| shares.take(&party, 1)).count();
+        assert_eq!(taken(one_of(key, "a")), 2, "its own share");
+        assert_eq!(taken(one_of(key, "b")), 1, "what is left of the key's");
+        assert_eq!((taken(one_of(key, "c")), taken(Party::SomeOf(key))), (0, 0), "more names get no more");
+        assert_eq!(taken(Party::SomeOf(other)), 3, "who has yet to say has the key's");
+        assert_eq!(taken(Party::Key(KeyDigest([3; 32]))), 0, "what is left at all");
     }
 
     #[test]
@@ -217,6 +255,6 @@ mod tests {
         drop(held);
         assert_eq!(places.used(), 0);
         let shares = places.0.lock();
-        assert!(shares.parties.is_empty() && shares.addresses.is_empty());
+        assert!(shares.parties.is_empty() && shares.groups.is_empty());
     }
 }

@@ -18,19 +18,19 @@ use crate::cluster::shares::{Limits, Party, Place, Places, Shares};
 use crate::security::peer_tls::Shown;
 
 /// Links, of which a node has one to each address that it calls, and for a while those that it has lost.
-const LINKS: Limits = Limits { party: 8, address: 64, all: 256 };
+const LINKS: Limits = Limits { party: 8, group: 64, all: 256 };
 
 /// Connections: a link has up to three.
-const CONNECTIONS: Limits = Limits { party: 3 * LINKS.party, address: 3 * LINKS.address, all: 3 * LINKS.all };
+const CONNECTIONS: Limits = Limits { party: 3 * LINKS.party, group: 3 * LINKS.group, all: 3 * LINKS.all };
 
 /// Streams on which blobs are offered; a node offers on one at a time.
-const OFFERS: Limits = Limits { party: 4, address: 8, all: 32 };
+const OFFERS: Limits = Limits { party: 4, group: 16, all: 32 };
 
 /// Pages that are being read: those of two connections' streams.
-const PULLS: Limits = Limits { party: 128, address: 256, all: 512 };
+const PULLS: Limits = Limits { party: 128, group: 256, all: 512 };
 
 /// Questions that are worked on; more are answered with a failure.
-const QUESTIONS: Limits = Limits { party: 256, address: 1024, all: 4096 };
+const QUESTIONS: Limits = Limits { party: 256, group: 1024, all: 4096 };
 
 /// Everybody who has called.
 pub struct Callers {

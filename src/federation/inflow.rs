@@ -32,7 +32,7 @@ pub const BATCH_BYTES: usize = 64 << 10;
 const SHORT: usize = 1 << 20;
 
 /// Bytes of longer ones that are read at a time: room for one of the largest from each party.
-pub const READING: Limits = Limits { party: BATCH_LIMIT, address: 2 * BATCH_LIMIT, all: 4 * BATCH_LIMIT };
+pub const READING: Limits = Limits { party: BATCH_LIMIT, group: 2 * BATCH_LIMIT, all: 4 * BATCH_LIMIT };
 
 /// How often it is looked whether there is room.
 const LOOK: Duration = Duration::from_millis(20);
@@ -292,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_admitted_may_send_long_ones_one_after_the_other() {
         let (admission, room) =
-            (Admission::default(), Places::new(Limits { party: 3 << 20, address: 3 << 20, all: 3 << 20 }));
+            (Admission::default(), Places::new(Limits { party: 3 << 20, group: 3 << 20, all: 3 << 20 }));
         admission.admit(2 << 20, &room, &party(1));
         let long = [message(2 << 20), message(2 << 20), message(1)].concat();
         let (body, _) = inflow(&long, 5000, &admission);
@@ -306,7 +306,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_message_waits_for_room_of_its_own_party_only() {
         let (mine, other) = (Admission::default(), Admission::default());
-        let room = Places::new(Limits { party: 2 << 20, address: 2 << 20, all: 8 << 20 });
+        let room = Places::new(Limits { party: 2 << 20, group: 2 << 20, all: 8 << 20 });
         mine.admit(2 << 20, &room, &party(1));
         other.admit(2 << 20, &room, &party(2));
         let taken = room.take(&party(1), 1).unwrap();

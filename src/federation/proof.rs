@@ -90,26 +90,31 @@ impl PeerProof {
     /// Whose share of what is bounded is taken by whoever calls from there and showed this, before it says which relay it
     /// is.
     pub fn party(&self, address: IpAddr, shown: &Shown) -> Party {
-        match self.key(shown) {
-            Some(key) => Party::Key(key),
+        match self.shown(shown) {
+            Some((key, true)) => Party::SomeOf(key),
+            Some((key, false)) => Party::Key(key),
             None => Party::at(address),
         }
     }
 
-    /// The same, of one that says that it is this relay.
+    /// The same, of one that says that it is this relay, and for which that has been [judged](Self::judge).
     pub fn party_of(&self, relay: &NodeId, origin: &Origin) -> Party {
         // Whoever has gone already shares with all who have.
         let address = origin.address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
-        match self.key(&origin.shown) {
-            Some(key) => Party::Key(key),
+        match self.shown(&origin.shown) {
+            Some((key, true)) => Party::OneOf(key, relay.clone()),
+            Some((key, false)) => Party::Key(key),
             None => Party::Relay(relay.clone(), address.into()),
         }
     }
 
-    /// The key that was proven; with a secret all have the same, which says nothing of who it is.
-    fn key(&self, shown: &Shown) -> Option<KeyDigest> {
-        let Self::Certificates(..) = self else { return None };
-        Some(shown.leaf().and_then(RelayCertificate::read)?.key)
+    /// The key that was proven, and whether it may speak for several relays: its certificate names them, or the operator
+    /// lists it for them. With a secret all have the same, which says nothing of who it is.
+    fn shown(&self, shown: &Shown) -> Option<(KeyDigest, bool)> {
+        let Self::Certificates(_, pins) = self else { return None };
+        let certificate = shown.leaf().and_then(RelayCertificate::read)?;
+        let mut listed = pins.values().filter(|keys| keys.contains(&certificate.key));
+        Some((certificate.key, certificate.relays().nth(1).is_some() || listed.nth(1).is_some()))
     }
 
     /// Whether who showed this may speak for the relay of that id, now. On a link all nodes of this cluster are asked who

@@ -12,10 +12,11 @@ use waystation::federation::proto::{Batch, Frame, OffloadPart, PullRequest};
 use crate::support::cluster::{figure, figure_is};
 use crate::support::far::{FarNode, FarWire, hello_of};
 use crate::support::regions::{federated, regions};
+use crate::support::tls::{Authority, TlsFiles};
 use crate::support::{LONG_PATIENCE, SEED, TestAgent, TestNode, TestVault, VAULT, envelope, in_time, within};
 
 const LINKS: usize = 8;
-const LINKS_OF_ADDRESS: usize = 64;
+const LINKS_OF_GROUP: usize = 64;
 const OFFERS: usize = 4;
 const QUESTIONS: usize = 256;
 const STREAMS: usize = 64;
@@ -43,7 +44,7 @@ async fn a_relay_has_so_many_links_and_one_address_so_many_under_whatever_names(
     }
     assert_eq!(code(FarNode::calls_as(&node, "greedy").await), Some(Code::ResourceExhausted));
     assert_eq!(figure(node.public, &refused("links")).await, 1.0);
-    let others = (LINKS_OF_ADDRESS / LINKS) - 1;
+    let others = (LINKS_OF_GROUP / LINKS) - 1;
     for relay in (0..others).map(|n| format!("relay-{n}")) {
         for _ in 0..LINKS {
             links.push(FarNode::calls_as(&node, &relay).await.unwrap());
@@ -51,8 +52,48 @@ async fn a_relay_has_so_many_links_and_one_address_so_many_under_whatever_names(
     }
     assert_eq!(code(FarNode::calls_as(&node, "one-more").await), Some(Code::ResourceExhausted));
     drop(links.remove(0));
-    figure_is(node.public, "waystation_federation_callers", |callers| callers == (LINKS_OF_ADDRESS - 1) as f64).await;
+    figure_is(node.public, "waystation_federation_callers", |callers| callers == (LINKS_OF_GROUP - 1) as f64).await;
     FarNode::calls_as(&node, "one-more").await.unwrap();
+}
+
+#[tokio::test]
+async fn each_relay_that_a_certificate_names_has_links_and_its_key_so_many_together() {
+    let authority = Authority::new();
+    let kept = TlsFiles::new(&authority, &["called"]);
+    let files = kept.settings("RELAY_FEDERATION_TLS");
+    let files: Vec<_> = files.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let settings = federated("called", "127.0.0.1:0", "");
+    let more = [("RELAY_FEDERATION_PEER_TIMEOUT", "3600"), ("RELAY_FEDERATION_RELAY_ID", "called")];
+    let node = TestNode::start(&[&settings[..], &files, &more].concat()).await;
+    let names: Vec<_> = (0..24).map(|n| format!("relay-{n}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let named: Vec<_> = names.iter().map(|name| format!("urn:waystation:relay:{name}")).collect();
+    let shared = authority.certify_until(&named.iter().map(String::as_str).collect::<Vec<_>>(), 2199);
+    let pem = authority.pem();
+    // More nodes than one relay may have links.
+    let (mut wires, mut links) = (Vec::new(), Vec::new());
+    for name in &names {
+        let wire = FarWire::certified(&node, &shared, &pem).await;
+        links.push(wire.link_as(name).await.unwrap());
+        wires.push(wire);
+    }
+    for _ in 1..LINKS {
+        links.push(wires[0].link_as(names[0]).await.unwrap());
+    }
+    assert_eq!(code(wires[0].link_as(names[0]).await), Some(Code::ResourceExhausted));
+    assert_eq!(code(wires[0].link_as("relay-99").await), Some(Code::PermissionDenied));
+    for (n, wire) in wires.iter().enumerate().skip(1).cycle() {
+        if links.len() == LINKS_OF_GROUP {
+            break;
+        }
+        links.push(wire.link_as(names[n]).await.unwrap());
+    }
+    assert_eq!(code(wires[23].link_as(names[23]).await), Some(Code::ResourceExhausted));
+    assert_eq!(figure(node.public, &refused("links")).await, 2.0);
+    // Another key has its own.
+    let another = authority.certify_until(&["another"], 2199);
+    let wire = FarWire::certified(&node, &another, &pem).await;
+    links.push(wire.link_as("another").await.unwrap());
 }
 
 #[tokio::test]

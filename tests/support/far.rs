@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::client::Grpc;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use waystation::cluster::proto::{self, PullPage, Reply, frame::Body, reply};
@@ -33,7 +33,7 @@ impl FarNode {
 
     /// Calls `node` as the relay of that id.
     pub async fn calls_as(node: &TestNode, relay: &str) -> Result<Self, Status> {
-        Self::says_first(&FarWire::to(node).await, Batch { hello: Some(hello_of(relay)), frames: Vec::new() }).await
+        FarWire::to(node).await.link_as(relay).await
     }
 
     /// Opens a link, with that as its first word.
@@ -126,6 +126,20 @@ impl FarWire {
     pub async fn to(node: &TestNode) -> Self {
         let address = node.node().federated.unwrap();
         Self(Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap())
+    }
+
+    /// Connects to `node`, whose name is `called`, with this certificate and its key; `authority` is trusted.
+    pub async fn certified(node: &TestNode, (certificate, key): &(String, String), authority: &str) -> Self {
+        let address = node.node().federated.unwrap();
+        let tls = ClientTlsConfig::new().domain_name("called").ca_certificate(Certificate::from_pem(authority));
+        let tls = tls.identity(Identity::from_pem(certificate, key));
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap();
+        Self(endpoint.connect().await.unwrap())
+    }
+
+    /// Opens a link as the relay of that id.
+    pub async fn link_as(&self, relay: &str) -> Result<FarNode, Status> {
+        FarNode::says_first(self, Batch { hello: Some(hello_of(relay)), frames: Vec::new() }).await
     }
 
     /// A call with a stream either way; returns once it is taken or refused.

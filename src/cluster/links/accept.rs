@@ -43,7 +43,7 @@ impl Doors {
     /// So many connections, each of which is that party's.
     #[must_use]
     pub fn new(connections: Limits, whose: Arc<Whose>) -> Self {
-        let handshakes = Limits { party: HANDSHAKES_OF_ADDRESS, address: HANDSHAKES_OF_ADDRESS, all: HANDSHAKES };
+        let handshakes = Limits { party: HANDSHAKES_OF_ADDRESS, group: HANDSHAKES_OF_ADDRESS, all: HANDSHAKES };
         Self { handshakes: Places::new(handshakes), connections: Places::new(connections), whose }
     }
 

@@ -15,9 +15,10 @@ use crate::wire::dcp::envelope::RecordId;
 /// What a request costs beside its text, roughly, in bytes.
 const OVERHEAD_BYTES: usize = 512;
 
-/// The parts of what all callers may use that one party may use alone, and all without a certificate at one address.
+/// The parts of what all callers may use that one party may use alone, and all that have one key, or have none and call
+/// from one address.
 const PARTY_SHARE: usize = 4;
-const ADDRESS_SHARE: usize = 2;
+const GROUP_SHARE: usize = 2;
 
 /// How long a caller that asked for a vault in vain is told when it comes: as long as requests wait, by default.
 const INTEREST: Duration = Duration::from_secs(15);
@@ -45,7 +46,7 @@ struct Held {
 impl Callers {
     /// All callers together may use `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        let limits = Limits { party: limit / PARTY_SHARE, address: limit / ADDRESS_SHARE, all: limit };
+        let limits = Limits { party: limit / PARTY_SHARE, group: limit / GROUP_SHARE, all: limit };
         let shares = Shares::new(limits);
         Self { shares, callers: HashMap::new(), askers: HashMap::new(), asked: VecDeque::new() }
     }
