@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::MailboxService;
 use super::flow::{HERE, Owed, Whereabouts};
 use super::lane::Done;
+use super::noting::Noter;
 use super::session::{Over, Session};
 use crate::domain::mailbox::{BlobId, MailboxKey, MessageKey};
 use crate::runtime::backoff::Backoff;
@@ -157,22 +158,21 @@ impl MailboxService {
                 None => session.flow.lock().owe(*holder, owed),
             }
         }
-        if met.is_something() {
+        // Of what has expired nobody needs to be asked.
+        if met.is_something() || self.moment().is_past(id.time()) {
             return (met.deleted, Unheard::new());
         }
         self.turn_to_ask(session).await;
         let heard = self.acknowledge_at_all(mailbox, owed.message, session.tells(owed)).await;
-        if heard.met.is_something() || !self.may_wait(id) {
+        // What came after the session had begun it was sent itself, if anybody was.
+        let may_have_been_sent =
+            id.time() <= session.opened.plus(LEAD) || (id.time() <= self.moment().now.plus(LEAD) && !likely.is_empty());
+        if heard.met.is_something() || !may_have_been_sent {
             return (heard.met.deleted, Unheard::new());
         }
-        let unheard = self.insist(session, "acknowledgment", || self.unheard(mailbox, &heard)).await;
+        let by = Noter::of(session);
+        let unheard = self.insist(session, "acknowledgment", || self.unheard(mailbox, &heard, by)).await;
         (0, unheard.unwrap_or_default())
-    }
-
-    /// Whether a blob of that id may wait anywhere, by its age.
-    fn may_wait(&self, id: BlobId) -> bool {
-        let at = self.moment();
-        !at.is_past(id.time()) && id.time() <= at.now.plus(LEAD)
     }
 
     /// Waits until a session may have every node asked, if there are others, unless its connection is gone.

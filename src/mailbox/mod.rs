@@ -20,7 +20,8 @@
 //! | `peers` | what the other nodes hold, and which sessions they have |
 //! | `labels` | what is kept with a blob for its recipient and its sender |
 //! | `admin`, `census` | what operators see and do; which mailboxes are the largest |
-//! | `rates`, `upkeep` | limits on what clients say; the sweeps |
+//! | `rates`, `noting` | limits on what clients say, and on what is noted for them |
+//! | `upkeep` | the sweeps |
 
 mod acks;
 mod admin;
@@ -35,6 +36,7 @@ mod handshake;
 mod labels;
 mod lane;
 mod merge;
+mod noting;
 mod offload;
 mod peers;
 mod protocol;

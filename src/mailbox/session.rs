@@ -261,7 +261,7 @@ impl Session {
     }
 }
 
-fn short(parts: &[&[u8]]) -> [u8; 16] {
+pub(super) fn short(parts: &[&[u8]]) -> [u8; 16] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest(parts);
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }

@@ -3,6 +3,7 @@
 
 use tempfile::TempDir;
 use waystation::domain::mailbox::{BlobId, MessageKey, Stamp};
+use waystation::observe::metrics::Reason;
 use waystation::runtime::time::now;
 
 use super::mailbox_cluster::cut;
@@ -31,7 +32,9 @@ async fn acknowledge_later(node: &TestNode, blob: &str) {
 /// How many notes a node has made, and how many it has not.
 fn noted(node: &TestNode) -> (u64, u64) {
     let metrics = &node.node().metrics.mailbox;
-    (metrics.noted_done.get(), metrics.not_noted.get())
+    let not_noted = ["mailbox", "address", "cluster", "all"]
+        .map(|reason| metrics.not_noted.get_or_create(&Reason { reason }).get());
+    (metrics.noted_done.get(), not_noted.iter().sum())
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::domain::ids::NodeId;
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Tell;
 use crate::mailbox::flow::Whereabouts;
+use crate::mailbox::noting::Noter;
 use crate::mailbox::offload::Origin;
 use crate::store::{MAX_MESSAGES, StoreError};
 
@@ -40,7 +41,7 @@ impl FromRegions for MailboxService {
             match node {
                 Some(node) if node == this.inner.cluster.me.node => this.answer(body).await,
                 Some(node) => Ok(this.pass_on(&node, body).await),
-                None => this.answer_for_all(body).await,
+                None => this.answer_for_all(caller, body).await,
             }
         });
     }
@@ -144,7 +145,7 @@ impl MailboxService {
         Ok(reply::Body::MailDone(MailDone { messages, waiting }))
     }
 
-    async fn answer_for_all(&self, question: Body) -> Result<reply::Body, StoreError> {
+    async fn answer_for_all(&self, caller: Caller, question: Body) -> Result<reply::Body, StoreError> {
         match question {
             Body::MailAck(ack) => {
                 let (mailbox, message) = (convert::mailbox_from(&ack.mailbox), convert::message_from(ack.message));
@@ -155,9 +156,11 @@ impl MailboxService {
                     self.acknowledge_near(mailbox, message, tell)
                 );
                 let met = here?.and(near.met);
-                if !met.is_something() {
+                let party = self.inner.cluster.afar.out.get().and_then(|out| out.party(caller));
+                // Whoever has hung up does not hear that it was heard.
+                if let Some(party) = party.filter(|_| !met.is_something()) {
                     // A node that is away may hold it.
-                    let unheard = self.unheard_near(mailbox, &near).await?;
+                    let unheard = self.unheard_near(mailbox, &near, Noter::afar(&party)).await?;
                     if !unheard.is_empty() {
                         self.note_done(mailbox, message, &unheard).await?;
                     }

@@ -10,6 +10,8 @@ use crate::domain::mailbox::MailboxKey;
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::Unheard;
 use crate::mailbox::flow::Whereabouts;
+use crate::mailbox::noting::Noter;
+use crate::observe::metrics::count;
 use crate::runtime::time;
 use crate::store::{Record, StoreError};
 
@@ -44,7 +46,12 @@ impl MailboxService {
     ///
     /// # Errors
     /// When the store fails.
-    pub(in crate::mailbox) async fn unheard(&self, mailbox: MailboxKey, heard: &Heard) -> Result<Unheard, StoreError> {
+    pub(in crate::mailbox) async fn unheard(
+        &self,
+        mailbox: MailboxKey,
+        heard: &Heard,
+        by: Noter,
+    ) -> Result<Unheard, StoreError> {
         let mut unheard = self.away(heard).await?;
         if let Some(out) = self.inner.cluster.afar.out.get() {
             // Which of its nodes holds it is not known, and does not matter.
@@ -52,23 +59,33 @@ impl MailboxService {
             let peers = out.all_peers().into_iter().map(|peer| Whereabouts::Afar(peer, me.clone()));
             unheard.extend(peers.filter(|peer| !heard.by(peer)));
         }
-        Ok(self.if_noted(mailbox, unheard))
+        Ok(self.if_noted(mailbox, unheard, by))
     }
 
     /// The same, of the nodes of this cluster only.
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) async fn unheard_near(&self, mailbox: MailboxKey, heard: &Heard) -> Result<Unheard, StoreError> {
-        Ok(self.if_noted(mailbox, self.away(heard).await?))
+    pub(super) async fn unheard_near(
+        &self,
+        mailbox: MailboxKey,
+        heard: &Heard,
+        by: Noter,
+    ) -> Result<Unheard, StoreError> {
+        Ok(self.if_noted(mailbox, self.away(heard).await?, by))
     }
 
-    fn if_noted(&self, mailbox: MailboxKey, unheard: Unheard) -> Unheard {
-        if !unheard.is_empty() && self.inner.rates.note(mailbox).is_err() {
-            self.inner.metrics.mailbox.not_noted.inc();
-            return Unheard::new();
+    fn if_noted(&self, mailbox: MailboxKey, unheard: Unheard, by: Noter) -> Unheard {
+        if unheard.is_empty() {
+            return unheard;
         }
-        unheard
+        match self.inner.rates.note(mailbox, by) {
+            Ok(()) => unheard,
+            Err(limited) => {
+                count(&self.inner.metrics.mailbox.not_noted, limited);
+                Unheard::new()
+            }
+        }
     }
 
     /// The other nodes of this cluster that are there, or were not long ago, and have not heard.

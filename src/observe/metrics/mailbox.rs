@@ -51,8 +51,9 @@ pub struct MailboxMetrics {
     pub acknowledged_nothing: Counter,
     /// Notes that a message is done with whose holder cannot be told now.
     pub noted_done: Counter,
-    /// Acknowledgments of what nobody here was sent, whose holder may be away, and that are not noted: of too many.
-    pub not_noted: Counter,
+    /// Acknowledgments of what nobody here was sent, whose holder may be away, and that are not noted, by whose share is
+    /// used up: that of the `mailbox`, the `address`, the other `cluster`, or of `all`.
+    pub not_noted: Family<Reason, Counter>,
     /// Blobs that purges deleted.
     pub purged: Counter,
     /// Blobs deleted because they had expired.
@@ -126,7 +127,7 @@ impl MailboxMetrics {
             acknowledged: Counter::default(),
             acknowledged_nothing: Counter::default(),
             noted_done: Counter::default(),
-            not_noted: Counter::default(),
+            not_noted: Family::default(),
             purged: Counter::default(),
             expired: Counter::default(),
             notices_dropped: Counter::default(),
