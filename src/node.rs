@@ -309,8 +309,9 @@ impl Node {
     }
 
     /// Ends all tasks: nothing is handed on, but clients get a moment to agree to the close of their sockets.
-    pub async fn stop(self) {
-        self.end(STOP_PATIENCE).await;
+    /// Answers which have not ended in time.
+    pub async fn stop(self) -> Vec<&'static str> {
+        self.end(STOP_PATIENCE).await
     }
 
     /// Ends all tasks at once: sockets of clients that do not agree to their close at once are cut.
@@ -318,13 +319,14 @@ impl Node {
         self.end(ABORT_PATIENCE).await;
     }
 
-    async fn end(self, patience: Duration) {
+    async fn end(self, patience: Duration) -> Vec<&'static str> {
         self.closing.cancel();
         let late = self.supervisor.stop(patience).await;
         if !late.is_empty() {
             tracing::warn!(tasks = ?late, "these tasks did not end in time");
         }
         self.cluster.let_go();
+        late
     }
 }
 

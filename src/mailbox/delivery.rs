@@ -186,7 +186,7 @@ impl MailboxService {
         };
         let pause = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
         let (this, session) = (self.clone(), session.clone());
-        self.inner.supervisor.spawn_quiet(async move {
+        self.until_stopped(async move {
             tokio::time::sleep(pause).await;
             if !session.channel.outbox.is_closed() {
                 session.flow.lock().rested(holder);

@@ -52,6 +52,9 @@ pub struct Task {
     pub last_error: Option<(String, Millis)>,
 }
 
+/// What tasks without a name are called together.
+pub const NAMELESS: &str = "tasks without a name";
+
 /// Longest text of an error that is kept, in bytes.
 const MAX_ERROR_BYTES: usize = 512;
 
@@ -135,7 +138,7 @@ impl Supervisor {
     }
 
     /// Asks all tasks to end and waits for them, at most `patience`; then aborts the named ones that remain
-    /// and returns their names.
+    /// and returns their names, and [`NAMELESS`] if others remain.
     pub async fn stop(&self, patience: Duration) -> Vec<&'static str> {
         self.inner.token.cancel();
         self.inner.tracker.close();
@@ -148,7 +151,8 @@ impl Supervisor {
                 handle.abort();
             }
         }
-        running.tasks.values().map(|(name, _)| *name).collect()
+        let nameless = (self.inner.tracker.len() > running.tasks.len()).then_some(NAMELESS);
+        running.tasks.values().map(|(name, _)| *name).chain(nameless).collect()
     }
 
     fn enter(&self, name: &'static str) -> Guard {
@@ -253,5 +257,9 @@ mod tests {
         supervisor.spawn::<String>("deaf", std::future::pending());
         assert_eq!(supervisor.running(), ["deaf"]);
         assert_eq!(supervisor.stop(Duration::from_millis(10)).await, ["deaf"]);
+        let supervisor = Supervisor::new();
+        supervisor.spawn_quiet(std::future::pending());
+        supervisor.spawn::<String>("deaf", std::future::pending());
+        assert_eq!(supervisor.stop(Duration::from_millis(10)).await, ["deaf", NAMELESS]);
     }
 }

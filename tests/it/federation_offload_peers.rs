@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use waystation::cluster::regions::PeerName;
-use waystation::edge::admin::proto::DrainRequest;
+use waystation::edge::admin::proto::{DrainRequest, OffloadNowRequest};
 use waystation::observe::metrics::Reason;
 use waystation::runtime::time::now;
 
@@ -97,6 +97,21 @@ async fn a_peer_that_says_nothing_keeps_no_offer_to_another_open() {
     offers.mend();
     until("that is settled", || blobs(&us) == 1).await;
     assert_eq!((blobs(&eu), blobs(&ap)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_an_offer_and_never_answers_does_not_hold_up_the_stop() {
+    let mut regions = regions_with(&[1, 1], &[STORAGE], &[vec![], vec![CALLS_NOBODY]]).await;
+    let (us, eu) = (regions.remove(0).remove(0), regions.remove(0).remove(0));
+    rooms_are(&us, 1).await;
+    fill(&us, 0, 3).await;
+    let offers = Offers::of(&us, |_| (), |_| ());
+    offers.silence(&name_of(&eu));
+    let request = OffloadNowRequest { dry_run: false, down_to: Some(0.0) };
+    let progress = admin(&us).await.offload_now(request).await.unwrap();
+    until("it is offered them", || offers.unanswered() > 0).await;
+    drop(progress);
+    assert_eq!(us.stop().await, Vec::<&str>::new());
 }
 
 /// A cluster that moves everything, and one that has the first message of it already, put there so long before.

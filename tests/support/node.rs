@@ -156,12 +156,14 @@ impl TestNode {
         self.runtime.as_ref().unwrap().spawn(work).await.unwrap();
     }
 
-    /// Ends all tasks of the node at once, handing nothing on; nothing of it is left when this returns.
-    pub async fn stop(mut self) {
+    /// Ends all tasks of the node at once, handing nothing on; nothing of it is left when this returns. Answers which
+    /// tasks had to be ended because they did not by themselves.
+    pub async fn stop(mut self) -> Vec<&'static str> {
         let (node, runtime) = (self.node.take().unwrap(), self.runtime.take().unwrap());
-        runtime.spawn(node.stop()).await.unwrap();
+        let late = runtime.spawn(node.stop()).await.unwrap();
         // Connections that others hold open hold the store open.
         tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LONG_PATIENCE)).await.unwrap();
+        late
     }
 }
 

@@ -73,7 +73,7 @@ struct Landed {
 }
 
 /// Batches whose answers are not all in.
-type Flying = FuturesUnordered<BoxFuture<'static, Landed>>;
+type Flying = FuturesUnordered<BoxFuture<'static, Option<Landed>>>;
 
 impl MailboxService {
     /// Moves the oldest blobs to peers until the goal is reached, nothing is left that may move, or nobody takes more.
@@ -106,7 +106,8 @@ impl MailboxService {
                 (None, Goal::Fast(_)) => flying.next().await,
                 (None, Goal::Below(_)) => break,
             };
-            let Some(Landed { peer, bytes, refusers, sent }) = landed else { break };
+            // Nothing is under way, or the node stops.
+            let Some(Some(Landed { peer, bytes, refusers, sent })) = landed else { break };
             under_way -= bytes;
             let sent = sent?;
             progress.add_sent(&peer, &sent);
@@ -127,11 +128,14 @@ impl MailboxService {
         Ok(progress)
     }
 
-    async fn fly(self, batch: Batch) -> Landed {
+    /// Offers a batch; `None` if the node stops before it is known what became of it. That is found out by its note then:
+    /// nothing is deleted but by what the peer has answered.
+    async fn fly(self, batch: Batch) -> Option<Landed> {
         let (peer, bytes) = (batch.note.peer.clone(), batch.bytes());
-        let sent = self.offer(batch.note, batch.blobs).await;
+        let stop = self.inner.supervisor.token();
+        let sent = stop.run_until_cancelled(self.offer(batch.note, batch.blobs)).await?;
         drop(batch.awaiting);
-        Landed { peer, bytes, refusers: batch.refusers, sent }
+        Some(Landed { peer, bytes, refusers: batch.refusers, sent })
     }
 
     /// Waits for what slow peers say, while others are offered more.
@@ -141,7 +145,7 @@ impl MailboxService {
         }
         let this = self.clone();
         self.inner.supervisor.spawn_quiet(async move {
-            while let Some(Landed { peer, sent, .. }) = flying.next().await {
+            while let Some(Some(Landed { peer, sent, .. })) = flying.next().await {
                 match sent {
                     Ok(sent) => tracing::info!(%peer, blobs = sent.blobs, "a slow peer has taken blobs"),
                     Err(error) => this.store_failed("offload", &error),

@@ -84,8 +84,8 @@ impl MailboxService {
     async fn purge_at(&self, others: impl Iterator<Item = Audience>, purge: &MailPurge) -> u64 {
         let asked = others.map(|other| {
             let (this, purge, (sender, answer)) = (self.clone(), purge.clone(), oneshot::channel());
-            // Goes on though the client is answered without it.
-            self.inner.supervisor.spawn_quiet(async move {
+            // Goes on though the client is answered without it. After a restart it is told when the link is new.
+            self.until_stopped(async move {
                 sender.send(this.insist_on(&other, purge).await).unwrap_or_default();
             });
             tokio::time::timeout(PATIENCE, answer)

@@ -212,7 +212,7 @@ impl MailboxService {
         for to in telling.introduce {
             let this = self.clone();
             // Who does not answer holds up nobody else.
-            self.inner.supervisor.spawn_quiet(async move { this.introduce_until_heard(&to).await });
+            self.until_stopped(async move { this.introduce_until_heard(&to).await });
         }
         if telling.wakes.is_empty() {
             return;
