@@ -64,6 +64,17 @@ async fn a_caller_is_handed_sixteen_places_at_a_time() {
 }
 
 #[tokio::test]
+async fn blobs_that_are_asked_for_by_their_places_end_with_the_one_that_brings_them_to_so_many_bytes() {
+    let (node, ids) = filled(5, 1_000).await;
+    let at: Vec<_> = ids.iter().map(|id| MailPlace { rank: 0, id: id.to_bytes().to_vec().into() }).collect();
+    let ask = |bytes| PullRequest { at: at.clone(), bytes, ..asked() };
+    let some = page(pulls(&node, node_id(&node), ask(1_500)).await.unwrap()).await;
+    assert_eq!((some.blobs.len(), some.more), (2, true));
+    let all = page(pulls(&node, node_id(&node), ask(0)).await.unwrap()).await;
+    assert_eq!((all.blobs.len(), all.more), (5, false));
+}
+
+#[tokio::test]
 async fn pages_that_callers_do_not_read_keep_their_places_until_they_do_or_hang_up() {
     const PLACES: usize = 128;
     let (node, _) = filled(2, 100_000).await;

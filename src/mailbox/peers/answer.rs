@@ -211,7 +211,10 @@ impl MailboxService {
     pub(super) async fn answer_pull(&self, request: &PullRequest) -> Result<PullPage, StoreError> {
         let Some(mailbox) = convert::mailbox_from(&request.mailbox) else { return Ok(PullPage::default()) };
         if !request.at.is_empty() {
-            return self.answer_pull_at(mailbox, request.at.iter().filter_map(convert::place_from)).await;
+            // Whoever names places need not say how many bytes.
+            let most = if request.bytes == 0 { usize::MAX } else { request.bytes as usize };
+            let places = request.at.iter().filter_map(convert::place_from);
+            return self.answer_pull_at(mailbox, places, most.min(MAX_PAGE_BLOB_BYTES)).await;
         }
         let limit = PageLimit {
             blobs: (request.blobs as usize).clamp(1, MAX_PAGE_BLOBS),
@@ -223,13 +226,22 @@ impl MailboxService {
     }
 
     async fn answer_pull_at(
+        most: usize,
         &self,
         mailbox: MailboxKey,
         places: impl Iterator<Item = Place>,
     ) -> Result<PullPage, StoreError> {
-        let mut page = PullPage::default();
+        let (mut page, mut bytes) = (PullPage::default(), 0);
         for place in places.take(MAX_AT) {
-            page.blobs.extend(self.at(mailbox, place).await?.map(convert::blob));
+            // A page like any other: a few large blobs would be more than the asker reads, and than one may have here.
+            page.more = bytes >= most;
+            if page.more {
+                break;
+            }
+            if let Some(blob) = self.at(mailbox, place).await? {
+                bytes += blob.body.len();
+                page.blobs.push(convert::blob(blob));
+            }
         }
         Ok(page)
     }
