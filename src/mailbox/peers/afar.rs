@@ -11,7 +11,7 @@ use super::tell::Change;
 use super::todo::{Asker, Audience};
 use crate::cluster::convert::principal_from;
 use crate::cluster::proto::{
-    MailDone, MailInterest, MailKnown, MailMoved, MailMoving, PullPage, PullRequest, frame::Body, reply,
+    MailInterest, MailKnown, MailMoved, MailMoving, PullPage, PullRequest, frame::Body, reply,
 };
 use crate::cluster::regions::{Caller, FromRegions, PeerName};
 use crate::domain::ids::NodeId;
@@ -139,10 +139,7 @@ impl MailboxService {
         let Some(mailbox) = convert::mailbox_from(&known.mailbox) else { return Ok(nonsense()) };
         let mut messages = convert::messages_from(&known.messages);
         messages.truncate(MAX_MESSAGES);
-        let known = self.known(mailbox, messages).await?;
-        let messages = known.done.iter().map(|message| convert::message(*message)).collect();
-        let waiting = known.waiting.into_iter().map(|(_, place)| convert::place(place)).collect();
-        Ok(reply::Body::MailDone(MailDone { messages, waiting }))
+        Ok(reply::Body::MailDone(self.known(mailbox, messages).await?.into()))
     }
 
     async fn answer_for_all(&self, caller: Caller, question: Body) -> Result<reply::Body, StoreError> {

@@ -10,7 +10,7 @@ use crate::cluster::Frames;
 use crate::cluster::links::Holder;
 use crate::cluster::links::asks::busy;
 use crate::cluster::proto::{
-    Done, MailAck, MailDone, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailMoved, MailMoving, MailNotice,
+    Done, MailAck, MailHeld, MailHolds, MailInterest, MailKnown, MailMark, MailMoved, MailMoving, MailNotice,
     MailWaiting, PullPage, PullRequest, frame::Body, reply,
 };
 use crate::cluster::view::View;
@@ -198,10 +198,7 @@ impl MailboxService {
         let Some(mailbox) = convert::mailbox_from(&known.mailbox) else { return Ok(nonsense()) };
         let mut messages = convert::messages_from(&known.messages);
         messages.truncate(MAX_MESSAGES);
-        let known = self.known_here(mailbox, messages).await?;
-        let messages = known.done.iter().map(|message| convert::message(*message)).collect();
-        let waiting = known.waiting.into_iter().map(|(_, place)| convert::place(place)).collect();
-        Ok(reply::Body::MailDone(MailDone { messages, waiting }))
+        Ok(reply::Body::MailDone(self.known_here(mailbox, messages).await?.into()))
     }
 
     /// What this node holds of what is asked for.
@@ -226,10 +223,10 @@ impl MailboxService {
     }
 
     async fn answer_pull_at(
-        most: usize,
         &self,
         mailbox: MailboxKey,
         places: impl Iterator<Item = Place>,
+        most: usize,
     ) -> Result<PullPage, StoreError> {
         let (mut page, mut bytes) = (PullPage::default(), 0);
         for place in places.take(MAX_AT) {

@@ -37,6 +37,15 @@ pub(in crate::mailbox) struct Knowledge {
     pub waiting: Vec<(Option<NodeId>, Place)>,
 }
 
+impl From<Knowledge> for MailDone {
+    /// For whoever asks, to whom all that is behind this node lies here.
+    fn from(known: Knowledge) -> Self {
+        let messages = known.done.into_iter().map(convert::message).collect();
+        let waiting = known.waiting.into_iter().map(|(_, place)| convert::place(place)).collect();
+        Self { messages, waiting }
+    }
+}
+
 impl MailboxService {
     /// What is known of these messages. What others have purged is purged here as well when this returns.
     ///
