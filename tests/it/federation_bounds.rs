@@ -59,14 +59,16 @@ async fn a_relay_has_so_many_links_and_one_address_so_many_under_whatever_names(
 #[tokio::test]
 async fn each_relay_that_a_certificate_names_has_links_and_its_key_so_many_together() {
     let authority = Authority::new();
-    let files = TlsFiles::new(&authority, &["called"]).settings("RELAY_FEDERATION_TLS");
+    let kept = TlsFiles::new(&authority, &["called"]);
+    let files = kept.settings("RELAY_FEDERATION_TLS");
     let files: Vec<_> = files.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let settings = federated("called", "127.0.0.1:0", "");
     let more = [("RELAY_FEDERATION_PEER_TIMEOUT", "3600"), ("RELAY_FEDERATION_RELAY_ID", "called")];
     let node = TestNode::start(&[&settings[..], &files, &more].concat()).await;
     let names: Vec<_> = (0..24).map(|n| format!("relay-{n}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let shared = authority.certify_until(&names, 2199);
+    let named: Vec<_> = names.iter().map(|name| format!("urn:waystation:relay:{name}")).collect();
+    let shared = authority.certify_until(&named.iter().map(String::as_str).collect::<Vec<_>>(), 2199);
     let pem = authority.pem();
     // More nodes than one relay may have links.
     let (mut wires, mut links) = (Vec::new(), Vec::new());
