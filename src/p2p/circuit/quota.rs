@@ -247,7 +247,7 @@ mod tests {
         ] {
             let quota = CircuitQuota::default();
             let first = quota.enter(&limits, ends(a, b, 1)).unwrap();
-            assert_eq!(quota.enter(&limits, next).unwrap_err(), full);
+            assert_eq!(quota.enter(&limits, next.clone()).unwrap_err(), full);
             assert_eq!(quota.open(), 1);
             drop(first);
             drop(quota.enter(&limits, next).unwrap());
