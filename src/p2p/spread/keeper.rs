@@ -3,7 +3,7 @@
 //! It is given keys, and writes what is known under them at that moment. However often one is given meanwhile, it is written
 //! once; so what waits is never more than what is known.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,14 +30,38 @@ type Waiting = Vec<oneshot::Sender<Result<(), NotKept>>>;
 /// What makes durable what is known under keys, as far as anything is.
 type Look<T> = Box<dyn Fn(&[T]) -> Vec<Write> + Send + Sync>;
 
+/// What is to be written.
+struct Wanted<T> {
+    /// What somebody waits for: it comes first, however much there is of the other.
+    urgent: HashMap<T, Waiting>,
+    other: HashSet<T>,
+}
+
 /// Writes entries of one kind.
 pub struct Keeper<T> {
     name: &'static str,
     records: Arc<dyn Records>,
     look: Look<T>,
-    wanted: Mutex<HashMap<T, Waiting>>,
+    wanted: Mutex<Wanted<T>>,
     wake: Notify,
     failures: Mutex<LogGate>,
+}
+
+impl<T: Clone + Eq + Hash> Wanted<T> {
+    /// So many of what is wanted, and who waits for any of it.
+    fn take(&mut self, most: usize) -> (Vec<T>, Waiting) {
+        let mut keys: Vec<_> = self.urgent.keys().take(most).cloned().collect();
+        let waiting = keys.iter().filter_map(|key| self.urgent.remove(key)).flatten().collect();
+        for key in &keys {
+            self.other.remove(key);
+        }
+        let others: Vec<_> = self.other.iter().take(most - keys.len()).cloned().collect();
+        for key in &others {
+            self.other.remove(key);
+        }
+        keys.extend(others);
+        (keys, waiting)
+    }
 }
 
 impl<T: Clone + Eq + Hash> Keeper<T> {
@@ -48,16 +72,13 @@ impl<T: Clone + Eq + Hash> Keeper<T> {
         look: impl Fn(&[T]) -> Vec<Write> + Send + Sync + 'static,
     ) -> Self {
         let failures = Mutex::new(LogGate::once_a_minute());
-        Self { name, records, look: Box::new(look), wanted: Mutex::default(), wake: Notify::new(), failures }
+        let wanted = Mutex::new(Wanted { urgent: HashMap::new(), other: HashSet::new() });
+        Self { name, records, look: Box::new(look), wanted, wake: Notify::new(), failures }
     }
 
     /// Something new is known under these.
     pub fn mark(&self, keys: Vec<T>) {
-        let mut wanted = self.wanted.lock();
-        for key in keys {
-            wanted.entry(key).or_default();
-        }
-        drop(wanted);
+        self.wanted.lock().other.extend(keys);
         self.wake.notify_one();
     }
 
@@ -67,7 +88,7 @@ impl<T: Clone + Eq + Hash> Keeper<T> {
     /// When the store fails, or the node stops.
     pub async fn keep(&self, key: T) -> Result<(), NotKept> {
         let (done, kept) = oneshot::channel();
-        self.wanted.lock().entry(key).or_default().push(done);
+        self.wanted.lock().urgent.entry(key).or_default().push(done);
         self.wake.notify_one();
         kept.await.unwrap_or(Err(NotKept))
     }
@@ -83,11 +104,7 @@ impl<T: Clone + Eq + Hash> Keeper<T> {
     /// Writes some of what is wanted; false if nothing is.
     async fn write_some(&self) -> bool {
         // Taken before anybody looks at what is known: what comes from now on is wanted once more.
-        let (keys, waiting): (Vec<_>, Vec<_>) = {
-            let mut wanted = self.wanted.lock();
-            let some: Vec<_> = wanted.keys().take(BATCH).cloned().collect();
-            some.into_iter().filter_map(|key| wanted.remove_entry(&key)).unzip()
-        };
+        let (keys, waiting) = self.wanted.lock().take(BATCH);
         if keys.is_empty() {
             return false;
         }
@@ -97,7 +114,7 @@ impl<T: Clone + Eq + Hash> Keeper<T> {
             }
             NotKept
         });
-        for waiting in waiting.into_iter().flatten() {
+        for waiting in waiting {
             // Who asked may have gone.
             waiting.send(done).unwrap_or_default();
         }
@@ -152,10 +169,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_somebody_waits_for_comes_first() {
+        let (_, keeper, _) = keeper(&Known::default(), 1 << 20);
+        keeper.mark((0..200).collect());
+        let waits = std::pin::pin!(keeper.keep(7));
+        assert!(futures::poll!(waits).is_pending());
+        let (keys, waiting) = keeper.wanted.lock().take(2);
+        assert_eq!((keys[0], keys.len(), waiting.len()), (7, 2, 1));
+        assert_eq!(keeper.wanted.lock().other.len(), 198);
+    }
+
+    #[tokio::test]
     async fn who_waits_is_told_once_it_is_durable_and_when_it_is_not() {
         let known = Known::default();
         known.lock().extend((0..200).map(|key| (key, key)));
         let (records, keeper, stop) = keeper(&known, 1 << 20);
+        keeper.mark((0..200).collect());
+        assert_eq!(keeper.wanted.lock().take(BATCH).0.len(), BATCH, "no more at once");
         keeper.mark((0..200).collect());
         let (one, same, ()) = tokio::join!(keeper.keep(7), keeper.keep(7), keeper.run(&stop));
         assert_eq!((one, same, kept(&records).await.len()), (Ok(()), Ok(()), 200));
