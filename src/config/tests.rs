@@ -39,7 +39,7 @@ fn the_defaults_are_a_configuration() {
 #[test]
 fn every_alias_reaches_its_setting() {
     type Shown = fn(&Config) -> String;
-    let cases: [(&str, &str, Shown, &str); 25] = [
+    let cases: [(&str, &str, Shown, &str); 26] = [
         ("PORT", "9000", |c| c.listen.to_string(), "0.0.0.0:9000"),
         ("DCP_RELAY_PORT", "9000", |c| c.listen.to_string(), "0.0.0.0:9000"),
         ("HOST", "127.0.0.1", |c| c.listen.to_string(), "127.0.0.1:8080"),
@@ -60,6 +60,7 @@ fn every_alias_reaches_its_setting() {
         ("KLIPY_API_KEY", "k", |c| format!("{:?}", c.gif.key.as_ref().map(Secret::expose)), "Some([107])"),
         ("KLIPY_TEST_KEY", "true", |c| c.gif.rate.to_string(), "100"),
         ("DUSK_PEER_RELAYS", "/dns4/r/tcp/1", |c| c.p2p.directory_relays[0].to_string(), "/dns4/r/tcp/1"),
+        ("DUSK_TURN_ENABLED", "0", |c| c.turn.enabled.to_string(), "false"),
         ("DUSK_TURN_PUBLIC_HOST", "t.example", |c| format!("{:?}", c.turn.host), "Some(\"t.example\")"),
         ("DUSK_TURN_PUBLIC_IP", "192.0.2.1", |c| format!("{:?}", c.turn.host), "Some(\"192.0.2.1\")"),
         ("DUSK_TURN_UDP_PORT", "7", |c| c.turn.udp_port.to_string(), "7"),

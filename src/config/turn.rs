@@ -12,9 +12,11 @@ use super::values::Values;
 /// A TURN server that takes time-limited credentials.
 #[derive(Debug, Clone)]
 pub struct TurnConfig {
+    /// Whether credentials for it are given.
+    pub enabled: bool,
     /// What it knows as well; `None`: no credentials are given.
     pub secret: Option<Secret>,
-    /// Where clients reach it; there is one if there is a secret.
+    /// Where clients reach it; there is one if there is a secret and it is enabled.
     pub host: Option<String>,
     /// Its port for UDP.
     pub udp_port: u16,
@@ -26,6 +28,7 @@ pub struct TurnConfig {
 
 impl TurnConfig {
     pub(super) fn read(values: &Values) -> Result<Self, ConfigError> {
+        let enabled = values.required(&table::TURN_ENABLED, parse::boolean)?;
         let secret = check::secret(values, &table::TURN_SECRET, &table::TURN_SECRET_FILE)?;
         let host = match values.optional(&table::TURN_PUBLIC_HOST, parse::host)? {
             Some(host) => Some(host),
@@ -33,10 +36,11 @@ impl TurnConfig {
         };
         // A host that has been refused is reported already.
         let hosts = [&table::TURN_PUBLIC_HOST, &table::TURN_PUBLIC_IP];
-        if secret.is_some() && host.is_none() && !hosts.iter().any(|setting| values.is_faulty(setting)) {
+        if enabled && secret.is_some() && host.is_none() && !hosts.iter().any(|setting| values.is_faulty(setting)) {
             return Err(ConfigError::NeedsTurnHost);
         }
         Ok(Self {
+            enabled,
             secret,
             host,
             udp_port: values.integer(&table::TURN_UDP_PORT)?,
@@ -64,6 +68,16 @@ mod tests {
     fn empty_is_unset() {
         let none = turn(&[("DUSK_TURN_SECRET", ""), ("DUSK_TURN_PUBLIC_HOST", ""), ("DUSK_TURN_PUBLIC_IP", " ")]);
         assert!(none.secret.is_none() && none.host.is_none());
+    }
+
+    #[test]
+    fn it_is_switched_off_whatever_else_is_set() {
+        let secret = ("DUSK_TURN_SECRET", SECRET);
+        for off in ["false", "0"] {
+            assert!(!turn(&[("DUSK_TURN_ENABLED", off), secret]).enabled, "{off}");
+        }
+        assert!(turn(&[secret, ("DUSK_TURN_PUBLIC_IP", "192.0.2.1")]).enabled);
+        assert!(error(&[("RELAY_TURN_ENABLED", "perhaps")]).contains("RELAY_TURN_ENABLED"));
     }
 
     #[test]

@@ -238,10 +238,10 @@ fn host(config: &Config) -> HostSettings {
     }
 }
 
-/// `None` if there is no TURN server.
+/// `None` if there is no TURN server, or it is switched off.
 fn turn_credentials(config: &Config) -> Option<TurnCredentialsSettings> {
     let (turn, p2p) = (&config.turn, &config.p2p);
-    let (secret, host) = turn.secret.clone().zip(turn.host.as_ref())?;
+    let (secret, host) = turn.secret.clone().filter(|_| turn.enabled).zip(turn.host.as_ref())?;
     let (udp, tcp) = (with_port(host, turn.udp_port), with_port(host, turn.tcp_port));
     Some(TurnCredentialsSettings {
         secret,

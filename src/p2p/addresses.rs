@@ -32,6 +32,8 @@ pub struct Addresses {
     /// What the operator says: then nothing else counts.
     given: Vec<Multiaddr>,
     own: RwLock<Vec<Multiaddr>>,
+    /// Those of them that the node knows of itself: nobody else said so.
+    sure: RwLock<Vec<Multiaddr>>,
     view: watch::Receiver<Arc<View>>,
 }
 
@@ -40,20 +42,31 @@ impl Addresses {
     #[must_use]
     pub fn new(me: PeerId, given: &[Multiaddr], view: watch::Receiver<Arc<View>>) -> Self {
         let given: Vec<_> = given.iter().map(|address| of_relay(address, me)).collect();
-        Self { me, own: RwLock::new(given.clone()), given, view }
+        Self { me, own: RwLock::new(given.clone()), sure: RwLock::new(given.clone()), given, view }
     }
 
-    /// The relay listens, and was seen, at these. Those count that most others can dial: loopback, and what only the same
-    /// link can reach, only if there is nothing else.
-    pub fn learnt(&self, addresses: &[Multiaddr]) {
+    /// The relay listens at some addresses, and peers have seen it at others. Those count that most others can dial: loopback,
+    /// and what only the same link can reach, only if there is nothing else.
+    pub fn learnt<'a>(
+        &self,
+        listening: impl IntoIterator<Item = &'a Multiaddr>,
+        observed: impl IntoIterator<Item = &'a Multiaddr>,
+    ) {
         if !self.given.is_empty() {
             return;
         }
-        let mut usable: Vec<_> = addresses.iter().map(|address| (reach(address), address)).collect();
+        let listening: Vec<_> = listening.into_iter().collect();
+        let all = listening.iter().copied().chain(observed);
+        *self.own.write() = self.usable(all);
+        *self.sure.write() = self.usable(listening.iter().copied());
+    }
+
+    fn usable<'a>(&self, addresses: impl Iterator<Item = &'a Multiaddr>) -> Vec<Multiaddr> {
+        let mut usable: Vec<_> = addresses.map(|address| (reach(address), address)).collect();
         usable.sort_by_key(|(reach, _)| *reach);
         let widest = usable.first().map_or(Reach::Machine, |(reach, _)| *reach);
         let usable = usable.into_iter().filter(|(reach, _)| *reach <= Reach::Network || *reach == widest);
-        *self.own.write() = usable.take(MAX_OWN).map(|(_, address)| of_relay(address, self.me)).collect();
+        usable.take(MAX_OWN).map(|(_, address)| of_relay(address, self.me)).collect()
     }
 
     /// Where this node is reached; each ends in its peer id.
@@ -79,11 +92,13 @@ impl Addresses {
         fact
     }
 
-    /// Where clients dial this node that speak nothing but TCP, if it is reached so; else where it is reached first.
+    /// Where strangers are sent to dial this node that speak nothing but TCP, if it is reached so; else where it is reached
+    /// first. It is an address that the operator gives, or at which the node listens: where peers say that they see it there may
+    /// be somebody else.
     #[must_use]
     pub fn to_dial(&self) -> Option<Multiaddr> {
-        let own = self.own.read();
-        own.iter().find(|address| is_plain_tcp(address)).or(own.first()).cloned()
+        let sure = self.sure.read();
+        sure.iter().find(|address| is_plain_tcp(address)).or(sure.first()).cloned()
     }
 
     /// Whether that peer is a node of the cluster, this one included.
@@ -193,24 +208,38 @@ pub(super) mod tests {
     fn loopback_counts_only_if_there_is_nothing_else() {
         let addresses = addresses(&[], Vec::new());
         assert!(addresses.own().is_empty());
-        let near = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
-        addresses.learnt(&[near]);
+        let near: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
+        addresses.learnt([&near], []);
         assert_eq!(bare(&addresses.own()), ["/ip4/127.0.0.1/tcp/4001"]);
         let all: Vec<_> = ["/ip6/fe80::1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1", "/ip4/8.8.4.4/tcp/1"]
             .map(|text| text.parse().unwrap())
             .into();
-        addresses.learnt(&all);
+        addresses.learnt(&all[..1], &all[1..]);
         assert_eq!(bare(&addresses.own()), ["/ip4/8.8.4.4/tcp/1", "/ip4/10.0.0.1/tcp/1"], "the widest first");
         let many: Vec<_> =
             (1..=20).map(|host| format!("/ip4/10.0.0.{host}/tcp/1").parse().unwrap()).chain(all).collect();
-        addresses.learnt(&many);
+        addresses.learnt(&many, []);
         assert_eq!(bare(&addresses.own())[0], "/ip4/8.8.4.4/tcp/1", "not cut off by others");
+    }
+
+    #[test]
+    fn nobody_is_sent_where_only_peers_say_that_the_node_is() {
+        let addresses = addresses(&[], Vec::new());
+        assert_eq!(addresses.to_dial(), None);
+        let observed: Multiaddr = "/ip4/8.8.4.4/tcp/1".parse().unwrap();
+        addresses.learnt([], [&observed]);
+        assert_eq!(addresses.to_dial(), None);
+        let listening: Vec<_> =
+            ["/ip4/10.0.0.1/udp/1/quic-v1", "/ip4/10.0.0.1/tcp/1"].map(|text| text.parse().unwrap()).into();
+        addresses.learnt(&listening, [&observed]);
+        assert_eq!(bare(&addresses.own())[0], "/ip4/8.8.4.4/tcp/1");
+        assert_eq!(bare(addresses.to_dial().as_slice()), ["/ip4/10.0.0.1/tcp/1"]);
     }
 
     #[test]
     fn what_the_operator_says_is_what_counts() {
         let addresses = addresses(&["/dns4/relay.example/tcp/4001"], Vec::new());
-        addresses.learnt(&["/ip4/192.0.2.1/tcp/4001".parse().unwrap()]);
+        addresses.learnt(&["/ip4/192.0.2.1/tcp/4001".parse().unwrap()], []);
         assert_eq!(bare(&addresses.own()), ["/dns4/relay.example/tcp/4001"]);
     }
 

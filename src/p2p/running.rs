@@ -133,8 +133,7 @@ impl Running {
 
     /// Where the relay is reached has changed: itself, the others, and peers that ask are told.
     pub async fn reached_at(&mut self) {
-        let learnt: Vec<_> = self.listening.iter().chain(self.observed.confirmed()).cloned().collect();
-        self.addresses.learnt(&learnt);
+        self.addresses.learnt(&self.listening, self.observed.confirmed());
         let own = self.addresses.own();
         let known: Vec<_> = self.swarm.external_addresses().cloned().collect();
         known.iter().filter(|address| !own.contains(address)).for_each(|gone| self.swarm.remove_external_address(gone));

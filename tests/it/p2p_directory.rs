@@ -194,6 +194,28 @@ async fn the_memory_for_profiles_is_bounded_and_renewals_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_known_leaves_a_mark_because_another_node_may_know() {
+    let node = TestNode::start(P2P).await;
+    let (peer, at) = (connected(&node).await, relay_id(&node));
+    assert_eq!(peer.directory(at, &Ask::Remove).await, Answer::Ok);
+    let profiles = &node.node().metrics.p2p.profiles;
+    until("it is counted", || profiles.get() == 1).await;
+    assert_eq!(peer.is_called(at, "Ann").await, Answer::Ok);
+    assert_eq!(peer.names(at, "ann").await, ["Ann"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_share_of_an_address_holds_at_all_nodes() {
+    let settings = [("RELAY_P2P_DIRECTORY_BYTES", "16384")];
+    let nodes = TestNode::cluster(2, &with(&[&settings[..], FREE].concat())).await;
+    let (here, there) = (connected(&nodes[0]).await, connected(&nodes[1]).await);
+    assert_eq!(here.is_called(relay_id(&nodes[0]), "Ann").await, Answer::Ok);
+    found(&there, relay_id(&nodes[1]), "ann", &["Ann"]).await;
+    assert!(matches!(there.is_called(relay_id(&nodes[1]), "Bob").await, Answer::Error(_)));
+    assert_eq!(refused(&nodes[1], "address_full"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_peer_and_an_address_may_ask_is_bounded() {
     let node =
         TestNode::start(&with(&[("RELAY_P2P_PEER_RATE_LIMIT", "2"), ("RELAY_P2P_ADDRESS_RATE_LIMIT", "5")])).await;

@@ -178,6 +178,17 @@ async fn each_rate_bites() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn peers_at_one_address_cannot_have_all_calls() {
+    let provider = GifProvider::start(Answer::Found).await;
+    let (node, first) = asking(&provider, &[("RELAY_P2P_GIF_RATE_LIMIT", "16")]).await;
+    let second = connected(&node).await;
+    assert_eq!([search(&first, &node, "a").await, search(&second, &node, "b").await], [20, 20]);
+    assert_eq!([search(&first, &node, "c").await, search(&second, &node, "d").await], [0, 0]);
+    assert_eq!((failed(&node, "address_calls"), provider.calls().len()), (2, 2));
+    assert_eq!(search(&second, &node, "a").await, 20, "what is kept costs no call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_request_is_not_answered() {
     let node = TestNode::start(P2P).await;
     let peer = connected(&node).await;

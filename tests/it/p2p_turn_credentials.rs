@@ -43,8 +43,10 @@ async fn credentials_are_those_of_who_asks_and_open_the_server_with_the_same_sec
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_told_of_a_server_that_is_not_there() {
-    let empty = [("DUSK_TURN_SECRET", ""), ("DUSK_TURN_PUBLIC_HOST", "turn.example")];
-    for settings in [P2P, &with(&empty)] {
+    let host = ("DUSK_TURN_PUBLIC_HOST", "turn.example");
+    let empty = [("DUSK_TURN_SECRET", ""), host];
+    let off = [("DUSK_TURN_SECRET", SECRET), host, ("DUSK_TURN_ENABLED", "false")];
+    for settings in [P2P, &with(&empty), &with(&off)] {
         let node = TestNode::start(settings).await;
         let peer = connected(&node).await;
         assert!(!peer.speaks(relay_id(&node), TURN_CREDENTIALS).await);

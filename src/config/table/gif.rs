@@ -30,7 +30,7 @@ settings! {
     P2P_GIF_RATE_LIMIT = Setting::new(
         "RELAY_P2P_GIF_RATE_LIMIT",
         per_minute(100_000),
-        "Calls of this node to it; the alias stands for 100",
+        "Calls of this node to it, an eighth of them for one address; the alias stands for 100",
     )
     .or("3000")
     .aliases(&[Alias::switch("KLIPY_TEST_KEY", "100")]);

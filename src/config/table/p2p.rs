@@ -128,7 +128,7 @@ settings! {
     P2P_REGISTRATIONS_BYTES = Setting::new(
         "RELAY_P2P_REGISTRATIONS_BYTES",
         bytes(4 * KIB, TIB),
-        "Memory for all registrations, 512 bytes each included",
+        "Memory for all registrations, 768 bytes each included",
     )
     .or("67108864");
     P2P_LIST_ALL_NAMESPACES = Setting::new(
@@ -140,7 +140,7 @@ settings! {
     P2P_DIRECTORY_BYTES = Setting::new(
         "RELAY_P2P_DIRECTORY_BYTES",
         bytes(4 * KIB, TIB),
-        "Memory for all profiles of the directory, 512 bytes each and 40 for each part of a name included",
+        "Memory for all profiles of the directory, 768 bytes each and 104 for each part of a name included",
     )
     .or("134217728");
     P2P_DIRECTORY_TTL_SECS = Setting::new(

@@ -4,6 +4,13 @@ use super::kinds::seconds;
 use crate::config::setting::{Alias, Kind, Setting, Unit};
 
 settings! {
+    TURN_ENABLED = Setting::new(
+        "RELAY_TURN_ENABLED",
+        Kind::Boolean,
+        "Whether libp2p peers are given credentials for a TURN server",
+    )
+    .or("true")
+    .aliases(&[Alias::whole("DUSK_TURN_ENABLED")]);
     TURN_SECRET = Setting::new(
         "RELAY_TURN_SECRET",
         Kind::Secret,

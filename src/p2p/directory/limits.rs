@@ -15,8 +15,13 @@ pub const FRESH: Duration = Duration::from_secs(300);
 /// Most that one answer tells of.
 pub const MAX_FOUND: usize = 20;
 
-/// Profiles that are looked at for one answer, the newest first.
-pub const MAX_LOOKED_AT: usize = 2_000;
+/// Profiles that are looked at for one answer, the newest first, and how many of them before others have their turn.
+pub const MAX_LOOKED_AT: usize = 1_000;
+/// See [`MAX_LOOKED_AT`].
+pub const LOOKED_AT_ONCE: usize = 50;
+
+/// Searches that look at profiles at one time: others of the node's cores serve everything else.
+pub const MAX_SEARCHING: usize = 2;
 
 /// Longest address of a relay, in bytes as text.
 pub const MAX_RELAY_BYTES: usize = 512;

@@ -5,6 +5,7 @@
 
 mod limits;
 mod name;
+mod places;
 mod profile;
 mod relays;
 mod search;
@@ -27,16 +28,17 @@ use super::streams::{Connection, Serving, Work};
 pub use limits::{DirectoryLimits, MAX_LIFE};
 pub use relays::relay_at;
 
+use limits::MAX_SEARCHING;
 use profile::Profiles;
 use relays::Relays;
 
 /// The protocol.
 pub const DIRECTORY: StreamProtocol = StreamProtocol::new("/dusk/directory/1.0.0");
 
-/// Requests of one connection that are worked on at once.
+/// Requests of one connection that are read or worked on at once.
 const MAX_SERVING: usize = 32;
 
-/// Requests of all that are worked on at once: an answer is held until its peer has taken it.
+/// Requests of all that have been read and are worked on: an answer is held until its peer has taken it.
 const MAX_SERVING_IN_ALL: usize = 4096;
 
 /// The directory of a node; clones share it.
@@ -50,7 +52,9 @@ struct Inner {
     spread: Spread<Profiles>,
     relays: Relays,
     rates: Rates,
-    serving: Arc<Semaphore>,
+    serving: Semaphore,
+    /// Of those, who looks at profiles.
+    searching: Semaphore,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
 }
@@ -71,7 +75,8 @@ impl Directory {
             spread: Spread::open(parts).await?,
             relays: Relays::new(addresses, &limits.relays),
             rates: Rates::start("directory rates", per_minute, limits.tracked, &supervisor),
-            serving: Arc::new(Semaphore::new(MAX_SERVING_IN_ALL)),
+            serving: Semaphore::new(MAX_SERVING_IN_ALL),
+            searching: Semaphore::new(MAX_SEARCHING),
             limits,
             metrics,
             supervisor,
@@ -81,14 +86,13 @@ impl Directory {
 
     /// A peer has opened a stream of [`DIRECTORY`].
     pub fn serve(&self, connection: &Arc<Connection>, stream: Stream) {
-        let place = self.inner.serving.clone().try_acquire_owned();
-        let (Some(serving), Ok(place)) = (Serving::begin(connection, Work::Directory, MAX_SERVING), place) else {
+        let Some(serving) = Serving::begin(connection, Work::Directory, MAX_SERVING) else {
             return self.inner.metrics.p2p.refuse_stream("busy");
         };
         let (this, connection, stop) = (self.clone(), connection.clone(), self.inner.supervisor.token());
         self.inner.supervisor.spawn_quiet(async move {
             stop.run_until_cancelled(this.answer(&connection, stream)).await;
-            drop((serving, place));
+            drop(serving);
         });
     }
 }

@@ -1,5 +1,8 @@
 //! Names under which peers are found.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use crate::wire::p2p::directory::MAX_NAME_CHARS;
 
 /// Why a name is none.
@@ -23,6 +26,65 @@ pub fn checked(name: &str) -> Result<&str, NoName> {
         return Err(NoName::Length);
     }
     if name.chars().any(char::is_control) { Err(NoName::Control) } else { Ok(name) }
+}
+
+/// So many characters in a row; shorter runs end in zeros.
+pub type Gram = [char; LONGEST];
+
+/// Characters of the longest run.
+pub const LONGEST: usize = 3;
+
+/// No name has it.
+const NONE: char = '\0';
+
+/// A name, with the runs of one to three characters by which it is found. Clones share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(Arc<Read>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Read {
+    text: Box<str>,
+    grams: Box<[Gram]>,
+}
+
+impl Name {
+    /// All runs of it, each once.
+    #[must_use]
+    pub fn grams(&self) -> &[Gram] {
+        &self.0.grams
+    }
+}
+
+impl From<&str> for Name {
+    fn from(text: &str) -> Self {
+        let folded = folded(text);
+        let mut grams: Vec<_> = (1..=LONGEST).flat_map(|length| folded.windows(length).map(gram)).collect();
+        grams.sort_unstable();
+        grams.dedup();
+        Self(Arc::new(Read { text: text.into(), grams: grams.into() }))
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0.text
+    }
+}
+
+/// The characters of a text, large and small letters of ASCII alike.
+#[must_use]
+pub fn folded(text: &str) -> Vec<char> {
+    text.chars().map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// A run of [`LONGEST`] characters at most.
+#[must_use]
+pub fn gram(run: &[char]) -> Gram {
+    let mut gram = [NONE; LONGEST];
+    gram[..run.len()].copy_from_slice(run);
+    gram
 }
 
 #[cfg(test)]

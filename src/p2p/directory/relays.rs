@@ -2,7 +2,7 @@
 //!
 //! Whoever searches dials what it is told, and shows its own address to whoever is there. So nothing of what a peer says is
 //! told to others but which relay it means, and only of relays that are known: any node of the cluster, for which the answer
-//! names the one that was asked, because each completes a circuit to the peer; or one that the operator lists, at the
+//! names the one that was asked, because each completes a circuit to the peer, at an address of which it is sure; or one that the operator lists, at the
 //! address that the operator gives.
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! Names are listed by each run of one to three characters in them. A text is looked for among the names that have its
 //! rarest run, the newest first, and not further than [`MAX_LOOKED_AT`] of them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use libp2p::PeerId;
@@ -11,24 +11,18 @@ use libp2p::PeerId;
 use crate::p2p::spread::book::{self, Index, Place};
 use crate::wire::p2p::directory::MAX_NAME_CHARS;
 
-use super::limits::{MAX_FOUND, MAX_LOOKED_AT};
+use super::limits::{LOOKED_AT_ONCE, MAX_FOUND, MAX_LOOKED_AT};
+use super::name::{Gram, LONGEST, folded, gram};
+use super::places::Places;
 use super::profile::Profile;
 
 /// All profiles.
 pub type Book = book::Book<Profile, Names>;
 
-/// So many characters in a row; shorter runs end in [`NONE`].
-type Gram = [char; LONGEST];
-
-const LONGEST: usize = 3;
-
-/// No name has it.
-const NONE: char = '\0';
-
 /// Profiles by what is in their names.
 #[derive(Debug, Default)]
 pub struct Names {
-    listed: HashMap<Gram, BTreeSet<Place>>,
+    listed: HashMap<Gram, Places>,
     /// Peers whose newest profile this node has taken and not made durable yet.
     unkept: HashSet<PeerId>,
 }
@@ -50,73 +44,80 @@ impl Names {
         !self.unkept.contains(peer)
     }
 
-    /// The fewest places that can be those of names with this text in them; it is not empty.
-    fn rarest(&self, text: &str) -> Option<&BTreeSet<Place>> {
-        let folded: Vec<char> = text.chars().map(|c| c.to_ascii_lowercase()).collect();
+    /// The run of this text that the fewest names have; the text is not empty. None, if there is one that no name has.
+    fn rarest(&self, text: &str) -> Option<Gram> {
+        let folded = folded(text);
         let runs = folded.windows(folded.len().min(LONGEST)).map(gram);
-        let places: Option<Vec<_>> = runs.map(|run| self.listed.get(&run)).collect();
-        places?.into_iter().min_by_key(|places| places.len())
+        let known: Option<Vec<_>> = runs.map(|run| Some((self.listed.get(&run)?.len(), run))).collect();
+        known?.into_iter().min().map(|(_, run)| run)
     }
 }
 
 impl Index<Profile> for Names {
     fn added(&mut self, place: Place, profile: &Arc<Profile>) {
-        for gram in grams(&profile.name) {
-            self.listed.entry(gram).or_default().insert(place);
+        for gram in profile.name.grams() {
+            self.listed.entry(*gram).and_modify(|places| places.insert(place)).or_insert(Places::One(place));
         }
     }
 
     fn removed(&mut self, place: Place, profile: &Profile) {
         self.unkept.remove(&profile.peer);
-        for gram in grams(&profile.name) {
-            if let Some(places) = self.listed.get_mut(&gram) {
-                places.remove(&place);
-                if places.is_empty() {
-                    self.listed.remove(&gram);
-                }
+        for gram in profile.name.grams() {
+            if self.listed.get_mut(gram).is_some_and(|places| places.remove(place)) {
+                self.listed.remove(gram);
             }
         }
     }
 }
 
-impl Book {
-    /// Who is found by `query` without the white space around it: whose id it is, and then those with it in their names, the
-    /// newest first; so many at most. Nobody by nothing.
+/// A search that goes on in steps, so that others have the book between them.
+#[derive(Debug)]
+pub struct Search<'a> {
+    text: &'a str,
+    run: Option<Gram>,
+    /// Of the places of that run those from here on were looked at.
+    from: Option<Place>,
+    /// How many may still be looked at.
+    left: usize,
+    found: Vec<Arc<Profile>>,
+}
+
+impl<'a> Search<'a> {
+    /// For `query` without the white space around it. Who is found are whose id it is, and then those with it in their names,
+    /// the newest first; so many at most. Nobody by nothing.
     #[must_use]
-    pub fn search(&self, query: &str) -> Vec<Arc<Profile>> {
-        let query = query.trim();
-        let named = query.parse::<PeerId>().ok().filter(|peer| peer.to_base58() == query);
-        let named = named.and_then(|peer| self.of(&peer)).filter(|profile| profile.stands());
-        let mut found: Vec<_> = named.cloned().into_iter().collect();
-        if query.is_empty() || query.chars().nth(MAX_NAME_CHARS).is_some() {
-            return found;
-        }
-        let places = self.index.rarest(query).into_iter().flatten().rev().take(MAX_LOOKED_AT);
-        for profile in places.filter_map(|place| self.at(place)) {
-            if found.len() >= MAX_FOUND {
-                break;
-            }
-            if contains(&profile.name, query) && named.is_none_or(|named| named.peer != profile.peer) {
-                found.push(profile.clone());
-            }
-        }
-        found
+    pub fn begin(book: &Book, query: &'a str) -> Self {
+        let text = query.trim();
+        let named = text.parse::<PeerId>().ok().filter(|peer| peer.to_base58() == text);
+        let named = named.and_then(|peer| book.of(&peer)).filter(|profile| profile.stands());
+        let is_name = !text.is_empty() && text.chars().nth(MAX_NAME_CHARS).is_none();
+        let run = if is_name { book.index.rarest(text) } else { None };
+        Self { text, run, from: None, left: MAX_LOOKED_AT, found: named.cloned().into_iter().collect() }
     }
-}
 
-/// All runs of one to three characters in a name, each once.
-pub fn grams(name: &str) -> Vec<Gram> {
-    let folded: Vec<char> = name.chars().map(|c| c.to_ascii_lowercase()).collect();
-    let mut all: Vec<_> = (1..=LONGEST).flat_map(|length| folded.windows(length).map(gram)).collect();
-    all.sort_unstable();
-    all.dedup();
-    all
-}
+    /// Looks at some more; false, if that was all.
+    pub fn step(&mut self, book: &Book) -> bool {
+        let Some(places) = self.run.and_then(|run| book.index.listed.get(&run)) else { return false };
+        let some = places.before(self.from, self.left.min(LOOKED_AT_ONCE));
+        for profile in some.iter().filter_map(|place| book.at(place)) {
+            if self.found.len() >= MAX_FOUND {
+                return false;
+            }
+            // Who is asked for by id is found already.
+            if contains(&profile.name, self.text) && self.found.iter().all(|found| found.peer != profile.peer) {
+                self.found.push(profile.clone());
+            }
+        }
+        self.left -= some.len();
+        self.from = some.last().copied();
+        self.left > 0 && self.from.is_some()
+    }
 
-fn gram(run: &[char]) -> Gram {
-    let mut gram = [NONE; LONGEST];
-    gram[..run.len()].copy_from_slice(run);
-    gram
+    /// Who was found.
+    #[must_use]
+    pub fn found(self) -> Vec<Arc<Profile>> {
+        self.found
+    }
 }
 
 /// Whether `name` has `text` in it. Bytes do: no character of UTF-8 begins within another.
@@ -148,6 +149,19 @@ mod tests {
             book.put(named(name, stamp));
         }
         book
+    }
+
+    impl Book {
+        /// All steps of a search; each takes a look that is short.
+        fn search(&self, query: &str) -> Vec<Arc<Profile>> {
+            let mut search = Search::begin(self, query);
+            for _ in 0..MAX_LOOKED_AT.div_ceil(LOOKED_AT_ONCE) {
+                if !search.step(self) {
+                    return search.found();
+                }
+            }
+            panic!("{query:?} is looked for any longer");
+        }
     }
 
     fn names(found: &[Arc<Profile>]) -> Vec<&str> {
@@ -200,6 +214,20 @@ mod tests {
         assert_eq!(names(&book.search("abcda")), ["abcdab"], "it is the last that is looked at");
         book.put(named("cdabcd", 1 << 20));
         assert!(book.search("abcda").is_empty());
+    }
+
+    #[test]
+    fn a_search_goes_on_where_it_was_whatever_comes_meanwhile() {
+        let mut book = book(&["abcdax", "abcday"]);
+        // Each has every run of the text, and not the text.
+        for stamp in 10..10 + LOOKED_AT_ONCE as u64 {
+            book.put(named("cdabcd", stamp));
+        }
+        let mut search = Search::begin(&book, "abcda");
+        assert!(search.step(&book) && search.found.is_empty(), "not all at once");
+        book.put(named("abcdaz", 5_000));
+        while search.step(&book) {}
+        assert_eq!(names(&search.found()), ["abcday", "abcdax"]);
     }
 
     proptest! {

@@ -6,21 +6,23 @@ use std::time::Duration;
 use libp2p::Stream;
 
 use crate::p2p::framing;
+use crate::p2p::spread::Account;
 use crate::p2p::spread::book::Full;
 use crate::p2p::streams::Connection;
 use crate::runtime::time;
 use crate::wire::p2p::directory::{Found, MAX_REQUEST_BYTES, Request, Response};
 
 use super::Directory;
-use super::name::{self, NoName};
+use super::name::{self, Name, NoName};
 use super::profile::Profile;
 use super::relays::NoRelay;
+use super::search::Search;
 
 /// How long a peer may take to say what it wants, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why something is not done.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, Copy, thiserror::Error)]
 enum Refusal {
     #[error(transparent)]
     Name(#[from] NoName),
@@ -28,6 +30,8 @@ enum Refusal {
     Relay(#[from] NoRelay),
     #[error("too many requests, try again in a minute")]
     Rate(&'static str),
+    #[error("the directory is busy, try again")]
+    Busy,
     #[error("the directory takes no more profiles, try again later")]
     Full(Full),
     #[error("the relay failed, try again")]
@@ -42,6 +46,7 @@ impl Refusal {
             Self::Name(NoName::Control) => "name_control",
             Self::Relay(_) => "relay_addr",
             Self::Rate(word) => word,
+            Self::Busy => "busy",
             Self::Full(full) => full.word(),
             Self::Failed => "failed",
         }
@@ -60,15 +65,18 @@ impl Directory {
             Err(why) => return metrics.refuse_stream(why),
         };
         let Some(request) = request else { return metrics.refuse_stream("malformed") };
-        let response = match rate {
-            Ok(()) => self.answered(connection, request).await,
-            Err(refusal) => Err(refusal),
+        // Only who has said something, and may, takes room from others; who may not is told so, and holds none.
+        let room = rate.and_then(|()| self.inner.serving.try_acquire().map_err(|_| Refusal::Busy));
+        let response = match &room {
+            Ok(_) => self.answered(connection, request).await,
+            Err(refusal) => Err(*refusal),
         };
         let response = response.unwrap_or_else(|refusal| {
             metrics.refuse_directory(refusal.word());
             Response::Error(refusal.to_string())
         });
         framing::finish(stream, Some(&response.write()), PATIENCE).await;
+        drop(room);
     }
 
     async fn answered(&self, connection: &Connection, request: Request) -> Result<Response, Refusal> {
@@ -80,7 +88,7 @@ impl Directory {
                 Ok(Response::Ok)
             }
             Request::Search { query } => {
-                let found = self.search(&query);
+                let found = self.search(&query).await;
                 metrics.answer_directory("search");
                 Ok(Response::Results(found))
             }
@@ -94,23 +102,23 @@ impl Directory {
 
     async fn register(&self, connection: &Connection, name: &str, relay_addr: &str) -> Result<(), Refusal> {
         let (inner, peer) = (&self.inner, connection.peer);
-        let (name, relay) = (name::checked(name)?, inner.relays.kept(relay_addr, &peer)?);
+        let (name, relay) = (Name::from(name::checked(name)?), inner.relays.kept(relay_addr, &peer)?);
         let profile = {
             // Under one lock, or two at once could take the last place.
             let mut book = inner.spread.book();
-            let profile = Profile {
+            let mut profile = Profile {
                 peer,
-                name: name.into(),
+                name,
                 relay,
                 until: time::now().plus(inner.limits.life),
-                stamp: inner.spread.next_stamp(&book),
-                account: connection.address,
+                stamp: inner.spread.next_stamp(&mut book, &peer),
+                account: connection.address.map(Account::from),
             };
             // Clients say the same every two minutes: not all of it is worth a write on every node.
             if book.index.is_kept(&peer) && book.of(&peer).is_some_and(|known| known.says_as_much_as(&profile)) {
                 return Ok(());
             }
-            book.fits(&profile, inner.limits.bytes, usize::MAX).map_err(Refusal::Full)?;
+            profile.account = book.fits(&profile, inner.limits.bytes, usize::MAX).map_err(Refusal::Full)?;
             if !book.put(profile.clone()) {
                 return Err(Refusal::Failed);
             }
@@ -118,40 +126,52 @@ impl Directory {
             profile
         };
         self.keep_and_tell(&profile).await?;
-        tracing::debug!("directory: registered peer {peer} as '{name}' (relay: {relay_addr:?})");
+        tracing::debug!("directory: registered peer {peer} as '{}' (relay: {relay_addr:?})", &*profile.name);
         Ok(())
     }
 
-    fn search(&self, query: &str) -> Vec<Found> {
-        let found = self.inner.spread.book().search(query);
+    /// In steps, with the book free between them, and few at a time: a lock that many wait for holds up whole threads.
+    async fn search(&self, query: &str) -> Vec<Found> {
+        let inner = &self.inner;
+        let turn = inner.searching.acquire().await;
+        let mut search = Search::begin(&inner.spread.book(), query);
+        while search.step(&inner.spread.book()) {
+            tokio::task::yield_now().await;
+        }
+        drop(turn);
+        let found = search.found();
         tracing::debug!("directory: search {query:?} -> {} results", found.len());
         let told = found.into_iter().map(|profile| Found {
             peer_id: profile.peer.to_base58(),
             display_name: profile.name.to_string(),
             last_seen: profile.seen().0 / 1000,
-            relay_addr: self.inner.relays.told(&profile.relay, &profile.peer),
+            relay_addr: inner.relays.told(&profile.relay, &profile.peer),
         });
         told.collect()
     }
 
+    /// Leaves a mark in any case: what another node has taken may not be known here yet.
     async fn remove(&self, connection: &Connection) -> Result<(), Refusal> {
-        let peer = connection.peer;
+        let (inner, peer) = (&self.inner, connection.peer);
         let gone = {
-            let mut book = self.inner.spread.book();
-            let stamp = self.inner.spread.next_stamp(&book);
-            // Once more, if it was not made durable before.
-            let known = book.of(&peer).filter(|known| known.stands() || !book.index.is_kept(&peer));
-            let gone = known.map(|known| Profile { name: "".into(), relay: "".into(), stamp, ..(**known).clone() });
-            let gone = gone.filter(|gone| book.put(gone.clone()));
-            if gone.is_some() {
-                book.index.keeping(peer);
+            let mut book = inner.spread.book();
+            let mut gone = Profile {
+                peer,
+                name: "".into(),
+                relay: "".into(),
+                until: time::now().plus(inner.limits.life),
+                stamp: inner.spread.next_stamp(&mut book, &peer),
+                account: connection.address.map(Account::from),
+            };
+            gone.account = book.fits(&gone, inner.limits.bytes, usize::MAX).map_err(Refusal::Full)?;
+            if !book.put(gone.clone()) {
+                return Err(Refusal::Failed);
             }
+            book.index.keeping(peer);
             gone
         };
-        if let Some(gone) = gone {
-            self.keep_and_tell(&gone).await?;
-            tracing::debug!("directory: removed profile for {peer}");
-        }
+        self.keep_and_tell(&gone).await?;
+        tracing::debug!("directory: removed profile for {peer}");
         Ok(())
     }
 

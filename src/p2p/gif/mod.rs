@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
+use crate::security::address::AddressKey;
 use crate::security::outbound::Failure;
 use crate::wire::p2p::gif::{self, MAX_REQUEST_BYTES, Wanted};
 
@@ -146,13 +147,17 @@ impl Gifs {
             return Ok(inner.nothing.clone());
         }
         inner.rates.check(connection)?;
-        let mut found = self.look_for(wanted)?;
+        let mut found = self.look_for(connection.address, wanted)?;
         let found = found.wait_for(Option::is_some).await.map(|found| found.clone()).ok().flatten();
         Ok(found.unwrap_or_else(|| inner.nothing.clone()))
     }
 
     /// Where the answer is, or will be: kept, or under way, or asked for now.
-    fn look_for(&self, wanted: Wanted) -> Result<watch::Receiver<Option<Bytes>>, &'static str> {
+    fn look_for(
+        &self,
+        address: Option<AddressKey>,
+        wanted: Wanted,
+    ) -> Result<watch::Receiver<Option<Bytes>>, &'static str> {
         let inner = &self.inner;
         // Under one lock, or what has just been found would be asked for again.
         let mut under_way = inner.under_way.lock();
@@ -164,9 +169,7 @@ impl Gifs {
             return Ok(watch::channel(Some(kept)).1);
         }
         let place = inner.places.clone().try_acquire_owned().map_err(|_| "busy")?;
-        if !inner.calls.take(Instant::now()) {
-            return Err("rate");
-        }
+        inner.calls.take(address, Instant::now())?;
         inner.metrics.p2p.gifs_asked.inc();
         let (done, answer) = watch::channel(None);
         under_way.insert(wanted.clone(), answer.clone());

@@ -7,15 +7,15 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use crate::domain::clock::{Epoch, Millis};
+use crate::p2p::spread::Account;
 use crate::p2p::spread::book::{self, Entry, Full, Index, Listed, Place, newer, older};
-use crate::security::address::AddressKey;
 use crate::wire::p2p::peer_record::FORMS;
 
 use super::cookie::Cookie;
 use super::limits::{PEER_BYTES, RendezvousLimits};
 
 /// What every registration is charged beside its record and namespace: what the indexes of it take.
-pub const OVERHEAD_BYTES: usize = 512;
+pub const OVERHEAD_BYTES: usize = 768;
 
 /// Most that one answer holds: clients read no more than 1 MiB.
 const MAX_ANSWER_BYTES: usize = 900 << 10;
@@ -41,8 +41,8 @@ pub struct Registration {
     pub stamp: Epoch,
     /// The number of the form in which its record is signed.
     pub form: usize,
-    /// The address from which it came to this node, if it did.
-    pub account: Option<AddressKey>,
+    /// The address from which it came to the cluster, if it came from one.
+    pub account: Option<Account>,
 }
 
 impl Registration {
@@ -72,7 +72,7 @@ impl Entry for Registration {
         self.until
     }
 
-    fn account(&self) -> Option<AddressKey> {
+    fn account(&self) -> Option<Account> {
         self.account
     }
 
@@ -133,12 +133,12 @@ impl Index<Registration> for Namespaces {
 }
 
 impl Book {
-    /// Whether a registration may be taken from a client. Bounds on numbers are for who is not registered in that namespace;
+    /// On whose account a registration is taken from a client, if it may be. Bounds on numbers are for who is not registered in that namespace;
     /// bounds on memory for what takes more of it than what it replaces.
     ///
     /// # Errors
     /// Which bound is reached.
-    pub fn has_room(&self, registration: &Registration, limits: &RendezvousLimits) -> Result<(), Full> {
+    pub fn has_room(&self, registration: &Registration, limits: &RendezvousLimits) -> Result<Option<Account>, Full> {
         let replaced = self.of(&registration.key());
         if replaced.is_none() && self.used_by(&registration.peer).entries >= limits.per_peer {
             return Err(Full::Peer);

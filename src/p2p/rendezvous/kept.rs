@@ -1,15 +1,17 @@
 //! Registrations on disk and between nodes: one form for both.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use libp2p::PeerId;
 use sha2::{Digest, Sha256};
 
 use crate::cluster::proto::{RendezvousEntry, RendezvousPage, RendezvousPull, RendezvousPut, frame::Body, reply};
 use crate::cluster::{Cluster, Frames};
-use crate::domain::clock::{Epoch, MAX_CLOCK_LEAD, Millis};
+use crate::domain::clock::{Epoch, Millis};
 use crate::observe::metrics::P2pMetrics;
 use crate::p2p::gauge;
-use crate::p2p::spread::{Kind, Said};
+use crate::p2p::spread::{Account, Kind, Said};
 use crate::runtime::slot::Slot;
 use crate::wire::p2p::peer_record::FORMS;
 use crate::wire::p2p::rendezvous::{MAX_NAMESPACE_BYTES, MAX_RECORD_BYTES};
@@ -27,6 +29,7 @@ impl Kind for Registrations {
 
     const NAME: &'static str = "rendezvous";
     const PREFIX: &'static [u8] = b"rendezvous/";
+    const LONGEST: Duration = MAX_TTL;
 
     fn slot(cluster: &Cluster) -> &Slot<dyn Frames> {
         &cluster.services.rendezvous
@@ -46,14 +49,13 @@ impl Kind for Registrations {
             until_ms: registration.until.0,
             stamp: registration.stamp.0,
             form: u32::try_from(registration.form).unwrap_or_default(),
+            account: Account::tell(registration.account),
         }
     }
 
-    fn heard(told: RendezvousEntry, now: Millis) -> Option<Registration> {
-        let latest = now.plus(MAX_CLOCK_LEAD);
-        let timely = told.stamp >> 16 <= latest.0 && told.until_ms <= latest.plus(MAX_TTL).0;
+    fn heard(told: RendezvousEntry) -> Option<Registration> {
         let form = usize::try_from(told.form).ok().filter(|form| *form < FORMS.len())?;
-        let fits = timely && told.namespace.len() <= MAX_NAMESPACE_BYTES && told.record.len() <= MAX_RECORD_BYTES;
+        let fits = told.namespace.len() <= MAX_NAMESPACE_BYTES && told.record.len() <= MAX_RECORD_BYTES;
         let peer = PeerId::from_bytes(&told.peer).ok()?;
         fits.then(|| Registration {
             namespace: told.namespace.into(),
@@ -64,7 +66,7 @@ impl Kind for Registrations {
             until: Millis(told.until_ms),
             stamp: Epoch(told.stamp),
             form,
-            account: None,
+            account: Account::heard(told.account),
         })
     }
 
@@ -121,21 +123,18 @@ mod tests {
             until: Millis(9),
             stamp: Epoch(7),
             form: 1,
-            account: None,
+            account: Account::heard(5),
         };
         let Write::Put { key, record } = write::<Registrations>(&written) else { panic!("not put") };
         assert!(key.starts_with(Registrations::PREFIX) && record.expires == Some(Millis(9)));
-        assert_eq!(read::<Registrations>(&record, Millis(1)), Some(written.clone()));
-        let long = RendezvousEntry { namespace: "n".repeat(256), ..Registrations::tell(&written) };
-        assert_eq!(Registrations::heard(long, Millis(1)), None);
-        let lead = u64::try_from(MAX_CLOCK_LEAD.as_millis()).unwrap();
-        let early = RendezvousEntry { stamp: (lead + 2) << 16, ..Registrations::tell(&written) };
-        assert_eq!(Registrations::heard(early.clone(), Millis(1)), None);
-        assert!(Registrations::heard(early, Millis(2)).is_some());
-        assert_eq!(
-            Registrations::heard(RendezvousEntry { until_ms: u64::MAX, ..Registrations::tell(&written) }, Millis(1)),
-            None
-        );
-        assert_eq!(Registrations::heard(RendezvousEntry { form: 2, ..Registrations::tell(&written) }, Millis(1)), None);
+        assert_eq!(read::<Registrations>(&record), Some(written.clone()));
+        for bad in [
+            RendezvousEntry { namespace: "n".repeat(256), ..Registrations::tell(&written) },
+            RendezvousEntry { record: vec![1; MAX_RECORD_BYTES + 1].into(), ..Registrations::tell(&written) },
+            RendezvousEntry { peer: vec![1].into(), ..Registrations::tell(&written) },
+            RendezvousEntry { form: 2, ..Registrations::tell(&written) },
+        ] {
+            assert_eq!(Registrations::heard(bad), None);
+        }
     }
 }

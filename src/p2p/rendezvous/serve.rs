@@ -7,6 +7,7 @@ use bytes::Bytes;
 use libp2p::Stream;
 
 use crate::p2p::framing;
+use crate::p2p::spread::Account;
 use crate::p2p::streams::Connection;
 use crate::runtime::time;
 use crate::wire::p2p::rendezvous::{
@@ -98,17 +99,19 @@ impl Rendezvous {
         let registration = {
             // Under one lock, or two at once could take the last place.
             let mut book = inner.spread.book();
-            let registration = Registration {
-                namespace: namespace.into(),
+            let key = (namespace.into(), connection.peer);
+            let mut registration = Registration {
+                stamp: inner.spread.next_stamp(&mut book, &key),
+                namespace: key.0,
                 peer: connection.peer,
                 record: Bytes::copy_from_slice(&record),
                 ttl,
                 until: time::now().plus(Duration::from_secs(ttl)),
-                stamp: inner.spread.next_stamp(&book),
                 form,
-                account: connection.address,
+                account: connection.address.map(Account::from),
             };
-            book.has_room(&registration, &inner.limits).map_err(|full| (Status::Unavailable, full.word()))?;
+            let account = book.has_room(&registration, &inner.limits);
+            registration.account = account.map_err(|full| (Status::Unavailable, full.word()))?;
             if !book.put(registration.clone()) {
                 return Err(said(Status::InternalError));
             }
@@ -122,8 +125,9 @@ impl Rendezvous {
     async fn unregister(&self, connection: &Connection, namespace: &str) {
         let gone = {
             let mut book = self.inner.spread.book();
-            let stamp = self.inner.spread.next_stamp(&book);
-            let known = book.of(&(namespace.into(), connection.peer)).filter(|known| known.stands());
+            let key = (namespace.into(), connection.peer);
+            let stamp = self.inner.spread.next_stamp(&mut book, &key);
+            let known = book.of(&key).filter(|known| known.stands());
             let gone = known.map(|known| Registration { record: Bytes::new(), stamp, ..(**known).clone() });
             gone.filter(|gone| book.put(gone.clone()))
         };

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use libp2p::PeerId;
 
 use crate::domain::clock::{Epoch, Millis};
-use crate::security::address::AddressKey;
+
+use super::account::Account;
 
 /// The part of a node's memory for entries that those which came from one address may fill.
 const ADDRESS_SHARE: usize = 8;
@@ -19,7 +20,7 @@ const ADDRESS_SHARE: usize = 8;
 /// What peers say of themselves, and all nodes know.
 pub trait Entry: Send + Sync + 'static {
     /// What there is one of for each.
-    type Key: Clone + Eq + Hash + Send + Sync;
+    type Key: Clone + Eq + Hash + Send + Sync + 'static;
 
     /// Its key.
     fn key(&self) -> Self::Key;
@@ -33,8 +34,8 @@ pub trait Entry: Send + Sync + 'static {
     /// Until when it holds.
     fn until(&self) -> Millis;
 
-    /// The address from which it came to this node, if it did.
-    fn account(&self) -> Option<AddressKey>;
+    /// The address from which it came to the cluster, if it came from one.
+    fn account(&self) -> Option<Account>;
 
     /// The memory that it is charged, in bytes.
     fn charge(&self) -> usize;
@@ -95,7 +96,7 @@ pub struct Book<E: Entry, I> {
     places: HashMap<E::Key, Place>,
     ends: BTreeSet<(Millis, Place)>,
     of_peers: HashMap<PeerId, Use>,
-    of_addresses: HashMap<AddressKey, usize>,
+    of_addresses: HashMap<Account, usize>,
     bytes: usize,
     came: u64,
 }
@@ -125,30 +126,34 @@ impl<E: Entry, I: Index<E>> Default for Book<E, I> {
 }
 
 impl<E: Entry, I: Index<E>> Book<E, I> {
-    /// Whether there is memory for an entry: `bytes` for all, of which one address may fill its share, and `peer_bytes` for
-    /// those of one peer. These bind what takes more of it than what it replaces.
+    /// On whose account an entry is kept, if there is memory for it: `bytes` for all, of which one address may fill its share,
+    /// and `peer_bytes` for those of one peer. These bind what takes more of it than what it replaces; who renews what it has
+    /// from an address whose share is full stays on the account it is on.
     ///
     /// # Errors
     /// Which bound is reached.
-    pub fn fits(&self, entry: &E, bytes: usize, peer_bytes: usize) -> Result<(), Full> {
+    pub fn fits(&self, entry: &E, bytes: usize, peer_bytes: usize) -> Result<Option<Account>, Full> {
         let (charge, replaced) = (entry.charge(), self.of(&entry.key()));
-        if let Some(account) = entry.account() {
-            // By itself, because what it replaces may be on another's account, or on nobody's.
-            let own = replaced.filter(|replaced| replaced.account() == Some(account));
-            let own = own.map_or(0, |replaced| replaced.charge());
-            let others = self.of_addresses.get(&account).copied().unwrap_or(0).saturating_sub(own);
-            if charge > own && others + charge > bytes / ADDRESS_SHARE {
-                return Err(Full::Address);
-            }
-        }
         let more = charge.saturating_sub(replaced.map_or(0, |replaced| replaced.charge()));
-        if more == 0 {
-            return Ok(());
-        }
-        if self.used_by(&entry.peer()).bytes + more > peer_bytes {
+        let account = match entry.account() {
+            Some(account) if !self.has_share(account, charge, replaced, bytes / ADDRESS_SHARE) => match replaced {
+                Some(replaced) if more == 0 => replaced.account(),
+                _ => return Err(Full::Address),
+            },
+            account => account,
+        };
+        if more > 0 && self.used_by(&entry.peer()).bytes + more > peer_bytes {
             return Err(Full::Peer);
         }
-        if self.bytes + more > bytes { Err(Full::Node) } else { Ok(()) }
+        if more > 0 && self.bytes + more > bytes { Err(Full::Node) } else { Ok(account) }
+    }
+
+    /// Whether so much has room in the share of an address. What it replaces may be on another's account, or on nobody's.
+    fn has_share(&self, account: Account, charge: usize, replaced: Option<&Arc<E>>, share: usize) -> bool {
+        let own = replaced.filter(|replaced| replaced.account() == Some(account));
+        let own = own.map_or(0, |replaced| replaced.charge());
+        let others = self.of_addresses.get(&account).copied().unwrap_or(0).saturating_sub(own);
+        charge <= own || others + charge <= share
     }
 
     /// Takes note of an entry; false if a newer one is known.
@@ -211,10 +216,17 @@ impl<E: Entry, I: Index<E>> Book<E, I> {
         (self.all.len(), self.bytes)
     }
 
-    /// The newest stamp that is known.
+    /// The newest stamp that is known, of those up to `latest`.
     #[must_use]
-    pub fn newest(&self) -> Epoch {
-        self.all.last_key_value().map_or(Epoch::default(), |((stamp, _), _)| *stamp)
+    pub fn newest(&self, latest: Epoch) -> Epoch {
+        self.all.range(..=(latest, u64::MAX)).next_back().map_or(Epoch::default(), |((stamp, _), _)| *stamp)
+    }
+
+    /// Forgets what is under that key if its stamp is larger than `latest`.
+    pub fn forget_beyond(&mut self, key: &E::Key, latest: Epoch) {
+        if let Some(place) = self.places.get(key).copied().filter(|(stamp, _)| *stamp > latest) {
+            self.remove(place);
+        }
     }
 
     /// Some of all entries after that stamp, in their order, those taken back included: `most`, and the rest of those with the

@@ -1,17 +1,22 @@
 //! What a kind of entries is: how they are told, and where they are kept.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use prost::Message;
 
 use crate::cluster::Cluster;
 use crate::cluster::Frames;
 use crate::cluster::proto::{frame::Body, reply};
-use crate::domain::clock::{Epoch, Millis};
+use crate::domain::clock::Epoch;
 use crate::observe::metrics::P2pMetrics;
 use crate::runtime::slot::Slot;
 use crate::store::{Record, Write};
 
 use super::book::{Entry, Index};
+
+/// What there is one entry of that kind of for each.
+pub type KeyOf<K> = <<K as Kind>::Entry as Entry>::Key;
 
 /// A kind of entries.
 pub trait Kind: Sized + Send + Sync + 'static {
@@ -28,6 +33,9 @@ pub trait Kind: Sized + Send + Sync + 'static {
     /// What the keys of their records begin with.
     const PREFIX: &'static [u8];
 
+    /// The longest that one of them lasts.
+    const LONGEST: Duration;
+
     /// Where frames about them go.
     fn slot(cluster: &Cluster) -> &Slot<dyn Frames>;
 
@@ -37,8 +45,8 @@ pub trait Kind: Sized + Send + Sync + 'static {
     /// As it is told.
     fn tell(entry: &Self::Entry) -> Self::Told;
 
-    /// What was told; nothing, if it makes no sense: what a wild clock has made must not stand before all that comes after it.
-    fn heard(told: Self::Told, now: Millis) -> Option<Self::Entry>;
+    /// What was told; nothing, if it makes no sense.
+    fn heard(told: Self::Told) -> Option<Self::Entry>;
 
     /// The stamp of what was told, whether it makes sense or not.
     fn stamp(told: &Self::Told) -> Epoch;
@@ -76,7 +84,7 @@ pub fn write<K: Kind>(entry: &K::Entry) -> Write {
     Write::Put { key: Bytes::from(key), record: Record::until(K::tell(entry).encode_to_vec(), entry.until()) }
 }
 
-/// What was made durable.
-pub fn read<K: Kind>(record: &Record, now: Millis) -> Option<K::Entry> {
-    K::heard(K::Told::decode(record.value.clone()).ok()?, now)
+/// What was made durable: it is taken whatever the clock says now.
+pub fn read<K: Kind>(record: &Record) -> Option<K::Entry> {
+    K::heard(K::Told::decode(record.value.clone()).ok()?)
 }

@@ -3,9 +3,13 @@
 //! Who takes one makes it durable, answers, and tells the others, which make it durable too. Over a new link each node
 //! fetches what the other knows: that is what a node missed, or all of it.
 
+mod account;
 pub mod book;
+mod keeper;
 mod kind;
+mod missed;
 mod nodes;
+mod timely;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,14 +20,20 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::cluster::Cluster;
 use crate::domain::clock::Epoch;
 use crate::domain::ids::NodeRun;
+use crate::observe::log_gate::LogGate;
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
 use crate::runtime::time;
 use crate::store::{Records, StoreError};
 
+pub use account::Account;
 pub use kind::{Kind, Said};
 #[cfg(test)]
 pub use kind::{read, write};
+
+use keeper::Keeper;
+use kind::KeyOf;
+use timely::latest;
 
 /// How often entries that have ended are forgotten, and how many at once.
 const TICK: (Duration, usize) = (Duration::from_secs(1), 1_000);
@@ -56,11 +66,14 @@ impl<K: Kind> Clone for Spread<K> {
 
 struct Inner<K: Kind> {
     parts: SpreadParts,
-    book: Mutex<BookOf<K>>,
+    book: Arc<Mutex<BookOf<K>>>,
+    keeper: Keeper<KeyOf<K>>,
     /// Nodes that are being asked for what they know.
     fetching: Mutex<HashSet<NodeRun>>,
     /// Nodes whose link was full, and since when they have not been told everything.
     missed: Mutex<HashMap<NodeRun, Epoch>>,
+    /// Lines about what was told and not taken.
+    untimely: Mutex<LogGate>,
 }
 
 impl<K: Kind> Spread<K> {
@@ -75,12 +88,19 @@ impl<K: Kind> Spread<K> {
             let page = parts.records.scan(K::PREFIX, after.as_deref(), usize::MAX, time::now()).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
-            for entry in page.iter().filter_map(|(_, record)| kind::read::<K>(record, time::now())) {
+            for entry in page.iter().filter_map(|(_, record)| kind::read::<K>(record)) {
                 book.put(entry);
             }
         }
-        let (book, fetching, missed) = (Mutex::new(book), Mutex::default(), Mutex::default());
-        let this = Self { inner: Arc::new(Inner { parts, book, fetching, missed }) };
+        let book = Arc::new(Mutex::new(book));
+        let known = book.clone();
+        let keeper = Keeper::new(K::NAME, parts.records.clone(), move |keys: &[KeyOf<K>]| {
+            let book = known.lock();
+            // What has ended meanwhile ends on disk as well.
+            keys.iter().filter_map(|key| book.of(key)).map(|entry| kind::write::<K>(entry)).collect()
+        });
+        let (fetching, missed, untimely) = (Mutex::default(), Mutex::default(), Mutex::new(LogGate::once_a_minute()));
+        let this = Self { inner: Arc::new(Inner { parts, book, keeper, fetching, missed, untimely }) };
         this.start();
         Ok(this)
     }
@@ -92,6 +112,11 @@ impl<K: Kind> Spread<K> {
         for other in cluster.nodes().others() {
             self.fetch(&other.run);
         }
+        let (keeping, stop) = (self.clone(), supervisor.token());
+        supervisor.spawn(K::NAME, async move {
+            keeping.inner.keeper.run(&stop).await;
+            Ok::<(), std::convert::Infallible>(())
+        });
         let (this, stop) = (self.clone(), supervisor.token());
         supervisor.spawn(K::NAME, async move {
             while stop.run_until_cancelled(tokio::time::sleep(TICK.0)).await.is_some() {
@@ -111,8 +136,11 @@ impl<K: Kind> Spread<K> {
         self.inner.book.lock()
     }
 
-    /// A stamp that is larger than all in the book.
-    pub fn next_stamp(&self, book: &BookOf<K>) -> Epoch {
-        self.inner.parts.cluster.claims.next_epoch(book.newest())
+    /// A stamp for what is to be known under `key`: larger than all in the book that can be. What a wild clock has left under
+    /// that key is forgotten, or nothing could take its place.
+    pub fn next_stamp(&self, book: &mut BookOf<K>, key: &KeyOf<K>) -> Epoch {
+        let latest = latest(time::now());
+        book.forget_beyond(key, latest);
+        self.inner.parts.cluster.claims.next_epoch(book.newest(latest))
     }
 }

@@ -1,30 +1,28 @@
 //! Entries among nodes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cluster::Frames;
 use crate::cluster::proto::frame::Body;
 use crate::cluster::view::View;
-use crate::domain::clock::Epoch;
+use crate::domain::clock::{Epoch, Millis};
 use crate::domain::ids::NodeRun;
 use crate::runtime::time;
-use crate::store::{Applied, StoreError, Write};
 
+use super::Spread;
 use super::book::Entry;
-use super::kind::{Kind, Said, write};
-use super::{Spread, SpreadParts};
+use super::keeper::NotKept;
+use super::kind::{Kind, Said};
+use super::timely::{Untimely, latest};
 
 /// Entries in one page for another node: of the largest, half of what a frame may be.
-const PAGE: usize = 256;
+pub(super) const PAGE: usize = 256;
 
 /// Between two pages: keeps the link free for traffic.
-const PACE: Duration = Duration::from_millis(10);
+pub(super) const PACE: Duration = Duration::from_millis(10);
 
 /// How long another node may take for a page.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Longest wait for room on a link.
-const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
 /// How often a node that does not answer is asked, and how long apart.
 const TRIES: (usize, Duration) = (10, Duration::from_millis(500));
@@ -34,8 +32,8 @@ impl<K: Kind> Spread<K> {
     ///
     /// # Errors
     /// When the store fails: nobody was told.
-    pub async fn keep_and_tell(&self, entry: &K::Entry) -> Result<(), StoreError> {
-        self.keep(vec![write::<K>(entry)]).await?;
+    pub async fn keep_and_tell(&self, entry: &K::Entry) -> Result<(), NotKept> {
+        self.inner.keeper.keep(entry.key()).await?;
         let cluster = &self.inner.parts.cluster;
         for other in cluster.nodes().others() {
             if cluster.links.send(&other.run, K::put(vec![K::tell(entry)])).is_err() {
@@ -46,85 +44,39 @@ impl<K: Kind> Spread<K> {
     }
 
     /// Takes note of what another node tells.
-    fn take(&self, told: Vec<K::Told>) -> Vec<Write> {
+    fn take(&self, from: &NodeRun, told: Vec<K::Told>) {
         let now = time::now();
-        let heard = told.into_iter().filter_map(|told| K::heard(told, now)).filter(|entry| entry.until() > now);
-        let mut book = self.book();
-        let new = heard.filter_map(|entry| {
-            let key = entry.key();
-            if book.put(entry) { book.of(&key).map(|entry| write::<K>(entry)) } else { None }
-        });
-        new.collect()
-    }
-
-    async fn keep(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        match self.inner.parts.records.apply(writes, time::now()).await? {
-            Applied::Done | Applied::Refused { .. } => Ok(()),
-        }
-    }
-
-    /// Keeps, beside the link, what another node told.
-    fn keep_later(&self, writes: Vec<Write>) {
-        if writes.is_empty() {
-            return;
-        }
-        let this = self.clone();
-        self.inner.parts.supervisor.spawn_quiet(async move {
-            if let Err(error) = this.keep(writes).await {
-                // The node that took it has it durably.
-                tracing::warn!(%error, "entries of another node were not made durable here: {}", K::NAME);
-            }
-        });
-    }
-
-    /// That node did not hear of what has this stamp: it is told, with all that came after it, once there is room. Only one
-    /// task does so for each node.
-    fn told_too_little(&self, to: &NodeRun, stamp: Epoch) {
-        let SpreadParts { metrics, supervisor, .. } = &self.inner.parts;
-        metrics.drop_one(K::NAME, "link");
+        let heard: Vec<_> = told.into_iter().filter_map(|told| self.heard(from, told, now)).collect();
+        let mut new = Vec::new();
         {
-            let mut missed = self.inner.missed.lock();
-            if let Some(since) = missed.get_mut(to) {
-                *since = stamp.min(*since);
-                return;
+            let mut book = self.book();
+            for entry in heard {
+                let key = entry.key();
+                book.forget_beyond(&key, latest(now));
+                if book.put(entry) {
+                    new.push(key);
+                }
             }
-            missed.insert(to.clone(), stamp);
         }
-        let (this, to, stop) = (self.clone(), to.clone(), supervisor.token());
-        supervisor.spawn_quiet(async move {
-            stop.run_until_cancelled(this.tell_again(&to)).await;
-        });
+        if !new.is_empty() {
+            self.inner.keeper.mark(new);
+        }
     }
 
-    /// Ends, and says so under the lock, once there is nothing left to tell.
-    async fn tell_again(&self, to: &NodeRun) {
-        let cluster = &self.inner.parts.cluster;
-        let (mut most, mut wait) = (PAGE, TRIES.1);
-        loop {
-            tokio::time::sleep(wait).await;
-            // One that has left the view fetches all when it is back.
-            let is_live = cluster.nodes().is_live(to);
-            let Some(since) = self.inner.missed.lock().get(to).copied() else { return };
-            let recent = self.book().after(Epoch(since.0.saturating_sub(1)), most);
-            let Some(last) = recent.last().filter(|_| is_live).map(|entry| entry.stamp()) else {
-                let mut missed = self.inner.missed.lock();
-                if !is_live || missed.get(to) == Some(&since) {
-                    missed.remove(to);
-                    return;
+    /// What was told, if it can be: what a wild clock has made must not stand before all that comes after it.
+    fn heard(&self, from: &NodeRun, told: K::Told, now: Millis) -> Option<K::Entry> {
+        let entry = K::heard(told).ok_or(Untimely::Malformed);
+        match entry.and_then(|entry| Untimely::check(&entry, K::LONGEST, now).map(|()| entry)) {
+            Ok(entry) => Some(entry),
+            Err(why) => {
+                self.inner.parts.metrics.drop_one(K::NAME, why.word());
+                // Every node forgets what has ended in its own time.
+                if why != Untimely::Ended
+                    && let Some(left_out) = self.inner.untimely.lock().pass(why.word(), Instant::now())
+                {
+                    tracing::warn!(%from, left_out, "what a node told is not taken ({}): {why}", K::NAME);
                 }
-                continue;
-            };
-            let put = K::put(recent.iter().map(|entry| K::tell(entry)).collect());
-            if cluster.links.send(to, put).is_err() {
-                // Where a page has no room, a part of it may have.
-                (most, wait) = ((most / 2).max(1), (wait * 2).min(LONGEST_WAIT));
-                continue;
-            }
-            wait = TRIES.1;
-            // Unless something older was missed meanwhile.
-            let mut missed = self.inner.missed.lock();
-            if let Some(at) = missed.get_mut(to).filter(|at| **at >= since) {
-                *at = Epoch(last.0.saturating_add(1));
+                None
             }
         }
     }
@@ -154,7 +106,7 @@ impl<K: Kind> Spread<K> {
             };
             let Some(last) = page.last().map(K::stamp).filter(|last| *last > after) else { return };
             (after, tries) = (last, 0);
-            self.keep_later(self.take(page));
+            self.take(from, page);
             tokio::time::sleep(PACE).await;
         }
     }
@@ -163,7 +115,7 @@ impl<K: Kind> Spread<K> {
 impl<K: Kind> Frames for Spread<K> {
     fn frame(&self, from: &NodeRun, ask: u64, body: Body) {
         match K::said(body) {
-            Some(Said::Put(entries)) => self.keep_later(self.take(entries)),
+            Some(Said::Put(entries)) => self.take(from, entries),
             Some(Said::Pull(after)) => {
                 let page = self.book().after(after, PAGE);
                 let page = K::page(page.iter().map(|entry| K::tell(entry)).collect());

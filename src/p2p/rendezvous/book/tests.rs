@@ -78,8 +78,8 @@ fn bounds_are_for_who_is_not_registered_there() {
     book.put(at("y", a, 3));
     assert_eq!(has_room(&book, "x", c), Err(Full::Namespace));
     assert_eq!(has_room(&book, "z", a), Err(Full::Peer));
-    assert_eq!(has_room(&book, "x", a), Ok(()));
-    assert_eq!(has_room(&book, "z", c), Ok(()));
+    assert_eq!(has_room(&book, "x", a), Ok(None));
+    assert_eq!(has_room(&book, "z", c), Ok(None));
 }
 
 #[test]
@@ -92,14 +92,45 @@ fn memory_is_bounded_for_each_peer_and_address_and_for_all_and_renewals_may_not_
     assert_eq!(book.has_room(&large(a, 9_900, None), &LIMITS), Err(Full::Node), "a renewal");
     let wide = RendezvousLimits { bytes: 10 << 20, ..LIMITS };
     assert_eq!(book.has_room(&large(b, PEER_BYTES, None), &wide), Err(Full::Peer));
-    let account = Some(AddressKey::from(std::net::IpAddr::from([192, 0, 2, 1])));
+    let account = Account::heard(1);
     let narrow = RendezvousLimits { bytes: 8 * 1_000, ..LIMITS };
-    assert_eq!(book.has_room(&large(b, 100, account), &narrow), Ok(()));
+    assert_eq!(book.has_room(&large(b, 100, account), &narrow), Ok(account));
     book.put(large(b, 100, account));
     assert_eq!(
         book.has_room(&Registration { namespace: "y".into(), ..large(a, 400, account) }, &narrow),
         Err(Full::Address)
     );
+}
+
+#[test]
+fn who_is_in_renews_from_an_address_whose_share_is_full_on_the_account_it_is_on() {
+    let limits = RendezvousLimits { bytes: 8 * 1_000, ..LIMITS };
+    let of = |peer, bytes: usize, account: u64| Registration {
+        record: vec![1; bytes].into(),
+        account: Account::heard(account),
+        ..at("x", peer, account)
+    };
+    let (mut book, [a, b, c]) = (Book::default(), [(); 3].map(|()| PeerId::random()));
+    book.put(of(a, 100, 1));
+    book.put(of(b, 100, 2));
+    assert_eq!(book.has_room(&of(a, 100, 2), &limits), Ok(Account::heard(1)));
+    assert_eq!(book.has_room(&of(a, 101, 2), &limits), Err(Full::Address), "it takes more");
+    assert_eq!(book.has_room(&Registration { namespace: "y".into(), ..of(c, 1, 2) }, &limits), Err(Full::Address));
+    assert_eq!(book.has_room(&of(a, 101, 3), &limits), Ok(Account::heard(3)), "there is room on that one");
+}
+
+#[test]
+fn what_a_wild_clock_has_left_counts_for_nothing_and_makes_way() {
+    let (mut book, [a, b]) = (Book::default(), [(); 2].map(|()| PeerId::random()));
+    let latest = Epoch(10 << 16);
+    book.put(at("x", a, 5));
+    book.put(at("x", b, 99));
+    assert_eq!(book.newest(latest), Epoch(5 << 16));
+    for peer in [a, b] {
+        book.forget_beyond(&("x".into(), peer), latest);
+    }
+    assert_eq!(stamps(&book.after(Epoch(0), 9)), [5]);
+    assert!(book.put(at("x", b, 6)));
 }
 
 #[test]
