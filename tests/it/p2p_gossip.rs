@@ -238,12 +238,15 @@ async fn who_says_too_much_at_once_or_too_much_that_is_refused_is_not_listened_t
     until("its stream has ended", || of(&p2p(&node).streams_refused, "too_many") == 1).await;
     assert!(of(&p2p(&node).gossip_refused, "source") == 0, "none of them is looked at");
     let mut stream = peer.open(relay_id(&node), MESHSUB).await;
-    for _ in 0..20 {
-        say(&mut stream, &publishing(&vec![empty.clone(); 64])).await;
+    // More may be refused, the longer it takes to say all this.
+    for _ in 0..100 {
+        if stream.write_all(&publishing(&vec![empty.clone(); 64])).await.is_err() || stream.flush().await.is_err() {
+            break;
+        }
     }
     until("its stream has ended", || of(&p2p(&node).streams_refused, "refused_much") == 1).await;
     let refused = of(&p2p(&node).gossip_refused, "source") + of(&p2p(&node).gossip_refused, "peer_rate");
-    assert!((1201..1280).contains(&refused), "{refused}");
+    assert!(refused > 1200, "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
