@@ -70,11 +70,15 @@ impl Host {
         let turn_credentials = settings.turn_credentials;
         let turn_credentials =
             turn_credentials.map(|settings| TurnCredentials::new(settings, metrics.clone(), supervisor.clone()));
+        let peers = Arc::<Peers>::default();
+        let (commands, wanted) = mpsc::channel(COMMANDS);
         let gossip = (!settings.topics.is_empty()).then(|| {
             Gossip::start(GossipParts {
                 topics: settings.topics,
                 limits: settings.gossip,
                 trusted: settings.trusted.clone().into(),
+                peers: peers.clone(),
+                commands: commands.clone(),
                 cluster: cluster.clone(),
                 metrics: metrics.clone(),
                 supervisor: supervisor.clone(),
@@ -106,7 +110,6 @@ impl Host {
             let refused = Box::new(move |why| metrics.p2p.refuse_connection(why));
             Door { admission: admission.clone(), per_peer: settings.connections_per_peer, refused }
         };
-        let peers = Arc::<Peers>::default();
         let served = Served {
             circuits: circuits.clone(),
             rendezvous,
@@ -119,7 +122,6 @@ impl Host {
         };
         let mut swarm = swarm(&key, door, served, settings.idle)?;
         let listening = listen(&mut swarm, &settings.listen).await?;
-        let (commands, wanted) = mpsc::channel(COMMANDS);
         let mut running = Running {
             swarm,
             addresses: addresses.clone(),

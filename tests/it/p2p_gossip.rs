@@ -176,30 +176,77 @@ async fn each_rate_bites() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_node_sends_and_keeps_to_send_is_bounded() {
-    for (setting, reason) in [("RELAY_P2P_GOSSIP_SEND_BYTES", "send_rate"), ("RELAY_P2P_GOSSIP_QUEUE_BYTES", "memory")]
-    {
-        let node = TestNode::start(&with(&[(setting, "131072")])).await;
-        let (deaf, key) = (TestPeer::start(), Keypair::generate_ed25519());
-        let _unread = deaf.incoming(MESHSUB);
-        let mut stream = speaker(&node, &deaf).await;
-        say(&mut stream, &subscribing(SYNC)).await;
-        for number in 0..12 {
-            say(&mut stream, &publishing(&[Said::by(&key, number, SYNC, &[0; 60_000])])).await;
+async fn what_one_source_has_a_node_send_is_bounded() {
+    let node = TestNode::start(&with(&[("RELAY_P2P_GOSSIP_SEND_BYTES", "131072")])).await;
+    let (mut hears, other) = (subscriber(&node, SYNC).await, TestPeer::start());
+    // More than its share, and more than a share.
+    let said = |number| publishing(&[Said::by(&Keypair::generate_ed25519(), number, SYNC, &[7; 60_000])]);
+    let mut stream = speaker(&node, &other).await;
+    say(&mut stream, &said(1)).await;
+    assert_eq!(hears.hear().await.2.len(), 60_000);
+    assert_eq!(dropped(&node, "send_share"), 0);
+    say(&mut stream, &said(2)).await;
+    until("its share is used up", || dropped(&node, "send_share") == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_keeps_to_send_is_bounded_and_the_deaf_take_it_from_nobody() {
+    let node = TestNode::start(&with(&[("RELAY_P2P_GOSSIP_QUEUE_BYTES", "131072")])).await;
+    let (mut hears, says, deaf) =
+        (subscriber(&node, SYNC).await, subscriber(&node, DIRECTORY).await, TestPeer::start());
+    let _unread = deaf.incoming(MESHSUB);
+    let mut stream = speaker(&node, &deaf).await;
+    say(&mut stream, &subscribing(SYNC)).await;
+    subscriptions(&node, 3).await;
+    for number in 0..40_u8 {
+        says.publish(SYNC, &[number; 60_000]).await.unwrap();
+        assert_eq!(hears.hear().await.2[0], number);
+        assert!(p2p(&node).gossip_waiting_bytes.get() <= 131_072);
+    }
+    assert!(dropped(&node, "memory") > 10, "{}", dropped(&node, "memory"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_hears_once_and_as_long_as_one_of_its_connections_stands() {
+    for how in [As::Explicit, As::Mesh] {
+        let node = TestNode::start(P2P).await;
+        let (mut peer, says) = (Gossiper::join(&relay(&node), how, &[SYNC]).await, subscriber(&node, DIRECTORY).await);
+        subscriptions(&node, 2).await;
+        for number in 0..3_u8 {
+            peer.connect_again();
+            until("it has two connections", || p2p(&node).connections.get() == 3).await;
+            says.publish(SYNC, &[number, 1]).await.unwrap();
+            assert_eq!(peer.hear().await.2, [number, 1], "{how:?}");
+            peer.close_oldest();
+            until("it has one", || p2p(&node).connections.get() == 2).await;
+            says.publish(SYNC, &[number, 2]).await.unwrap();
+            assert_eq!(peer.hear().await.2, [number, 2], "{how:?}");
         }
-        // Its own messages do not come back to it.
-        until("all have come", || p2p(&node).gossip_taken.get() == 12).await;
-        assert_eq!(dropped(&node, reason), 0);
-        let (other, mut number) = (TestPeer::start(), 100);
-        let mut stream = speaker(&node, &other).await;
-        while dropped(&node, reason) == 0 {
-            number += 1;
-            assert!(number < 200, "{setting}");
-            let taken = p2p(&node).gossip_taken.get();
-            say(&mut stream, &publishing(&[Said::by(&key, number, SYNC, &[0; 60_000])])).await;
-            until("it has come", || p2p(&node).gossip_taken.get() == taken + 1).await;
+        assert_eq!(p2p(&node).gossip_sent.get(), 6);
+        assert_eq!((p2p(&node).gossip_peers.get(), p2p(&node).gossip_subscriptions.get()), (2, 2));
+        drop(peer);
+        subscriptions(&node, 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_too_much_at_once_or_too_much_that_is_refused_is_not_listened_to() {
+    let (node, peer) = (TestNode::start(P2P).await, TestPeer::start());
+    let mut stream = speaker(&node, &peer).await;
+    let empty = Said { from: None, data: None, seqno: None, topic: None, signature: None };
+    say(&mut stream, &publishing(&vec![empty.clone(); 65])).await;
+    until("its stream has ended", || of(&p2p(&node).streams_refused, "too_many") == 1).await;
+    assert!(of(&p2p(&node).gossip_refused, "source") == 0, "none of them is looked at");
+    let mut stream = peer.open(relay_id(&node), MESHSUB).await;
+    // More may be refused, the longer it takes to say all this.
+    for _ in 0..100 {
+        if stream.write_all(&publishing(&vec![empty.clone(); 64])).await.is_err() || stream.flush().await.is_err() {
+            break;
         }
     }
+    until("its stream has ended", || of(&p2p(&node).streams_refused, "refused_much") == 1).await;
+    let refused = of(&p2p(&node).gossip_refused, "source") + of(&p2p(&node).gossip_refused, "peer_rate");
+    assert!(refused > 1200, "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! A stock peer of gossipsub, and messages and RPCs made by hand.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, TopicHash, Version};
 use libp2p::identity::Keypair;
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use parking_lot::Mutex;
@@ -46,13 +47,17 @@ struct Client {
 /// A message that came: its topic, its source and its bytes.
 pub type Heard = (String, PeerId, Vec<u8>);
 
-type Publish = (&'static str, Vec<u8>, oneshot::Sender<Result<(), String>>);
+enum Command {
+    Publish(&'static str, Vec<u8>, oneshot::Sender<Result<(), String>>),
+    ConnectAgain,
+    CloseOldest,
+}
 
 /// A peer that runs until it is dropped.
 pub struct Gossiper {
     /// Its id.
     pub id: PeerId,
-    publish: mpsc::UnboundedSender<Publish>,
+    commands: mpsc::UnboundedSender<Command>,
     heard: mpsc::UnboundedReceiver<Heard>,
     meshed: Arc<Mutex<HashSet<String>>>,
     running: JoinHandle<()>,
@@ -69,20 +74,30 @@ impl Gossiper {
     pub async fn join(relay: &Multiaddr, how: As, topics: &[&'static str]) -> Self {
         let swarm = swarm(how, topics);
         let id = *swarm.local_peer_id();
-        let (publish, wanted) = mpsc::unbounded_channel();
+        let (commands, wanted) = mpsc::unbounded_channel();
         let (hears, heard) = mpsc::unbounded_channel();
         let (meshed, subscribed) = (Arc::<Mutex<HashSet<String>>>::default(), Arc::<Mutex<usize>>::default());
         let state = State { hears, meshed: meshed.clone(), subscribed: subscribed.clone(), how };
         let running = tokio::spawn(run(swarm, relay.clone(), wanted, state));
         until("the relay has said its topics", || *subscribed.lock() >= topics.len()).await;
-        Self { id, publish, heard, meshed, running }
+        Self { id, commands, heard, meshed, running }
     }
 
     /// Says something to all who have subscribed.
     pub async fn publish(&self, topic: &'static str, data: &[u8]) -> Result<(), String> {
         let (reply, published) = oneshot::channel();
-        assert!(self.publish.send((topic, data.to_vec(), reply)).is_ok());
+        assert!(self.commands.send(Command::Publish(topic, data.to_vec(), reply)).is_ok());
         in_time("a message is published", published).await.unwrap()
+    }
+
+    /// Makes one more connection with the relay.
+    pub fn connect_again(&self) {
+        assert!(self.commands.send(Command::ConnectAgain).is_ok());
+    }
+
+    /// Closes the oldest of its connections.
+    pub fn close_oldest(&self) {
+        assert!(self.commands.send(Command::CloseOldest).is_ok());
     }
 
     /// The next message that comes.
@@ -133,16 +148,27 @@ fn swarm(how: As, topics: &[&'static str]) -> Swarm<Client> {
     swarm
 }
 
-async fn run(mut swarm: Swarm<Client>, relay: Multiaddr, mut wanted: mpsc::UnboundedReceiver<Publish>, state: State) {
-    swarm.dial(relay).unwrap();
+async fn run(mut swarm: Swarm<Client>, relay: Multiaddr, mut wanted: mpsc::UnboundedReceiver<Command>, state: State) {
+    swarm.dial(relay.clone()).unwrap();
+    let mut connections = VecDeque::new();
     let mut look = tokio::time::interval(Duration::from_millis(50));
     loop {
         let event = tokio::select! {
             event = swarm.select_next_some() => event,
             command = wanted.recv() => {
-                let Some((topic, data, reply)) = command else { return };
-                let published = swarm.behaviour_mut().gossip.publish(IdentTopic::new(topic), data);
-                drop(reply.send(published.map(drop).map_err(|error| error.to_string())));
+                match command {
+                    Some(Command::Publish(topic, data, reply)) => {
+                        let published = swarm.behaviour_mut().gossip.publish(IdentTopic::new(topic), data);
+                        drop(reply.send(published.map(drop).map_err(|error| error.to_string())));
+                    }
+                    // The port it comes from is taken by the first.
+                    Some(Command::ConnectAgain) => {
+                        let again = DialOpts::unknown_peer_id().address(relay.clone()).allocate_new_port().build();
+                        swarm.dial(again).unwrap();
+                    }
+                    Some(Command::CloseOldest) => assert!(swarm.close_connection(connections.pop_front().unwrap())),
+                    None => return,
+                }
                 continue;
             }
             _ = look.tick() => {
@@ -153,8 +179,11 @@ async fn run(mut swarm: Swarm<Client>, relay: Multiaddr, mut wanted: mpsc::Unbou
             }
         };
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, .. } if state.how == As::Explicit => {
-                swarm.behaviour_mut().gossip.add_explicit_peer(&peer_id);
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
+                connections.push_back(connection_id);
+                if state.how == As::Explicit {
+                    swarm.behaviour_mut().gossip.add_explicit_peer(&peer_id);
+                }
             }
             SwarmEvent::Behaviour(ClientEvent::Gossip(gossipsub::Event::Subscribed { .. })) => {
                 *state.subscribed.lock() += 1;

@@ -252,7 +252,15 @@ impl Links {
     /// # Errors
     /// [`LinkRefused`], at once; the frame is counted as dropped.
     pub fn send(&self, to: &NodeRun, frame: impl Into<Frame>) -> Result<(), LinkRefused> {
-        self.offer(to, frame.into()).map_err(|(refused, _)| refused)
+        self.offer(to, frame.into(), LinkQueue::push).map_err(|(refused, _)| refused)
+    }
+
+    /// As [`Links::send`], for what can be done without: only a quarter of what may wait on a link is for it.
+    ///
+    /// # Errors
+    /// [`LinkRefused`], at once; the frame is counted as dropped.
+    pub fn send_if_room(&self, to: &NodeRun, frame: impl Into<Frame>) -> Result<(), LinkRefused> {
+        self.offer(to, frame.into(), LinkQueue::push_if_room).map_err(|(refused, _)| refused)
     }
 
     /// As [`Links::send`], but gives back what could not be sent.
@@ -260,12 +268,18 @@ impl Links {
     /// # Errors
     /// The frame's body.
     pub fn try_send(&self, to: &NodeRun, body: frame::Body) -> Result<(), Box<frame::Body>> {
-        self.offer(to, body.into()).or_else(|(_, frame)| frame.body.map_or(Ok(()), |body| Err(Box::new(body))))
+        self.offer(to, body.into(), LinkQueue::push)
+            .or_else(|(_, frame)| frame.body.map_or(Ok(()), |body| Err(Box::new(body))))
     }
 
-    fn offer(&self, to: &NodeRun, frame: Frame) -> Result<(), (LinkRefused, Box<Frame>)> {
+    fn offer(
+        &self,
+        to: &NodeRun,
+        frame: Frame,
+        push: impl FnOnce(&LinkQueue, Frame) -> Result<(), Box<Frame>>,
+    ) -> Result<(), (LinkRefused, Box<Frame>)> {
         let result = match self.inner.peers.read().get(&to.node) {
-            Some(peer) if peer.run == *to => peer.queue.push(frame).map_err(|frame| (LinkRefused::Full, frame)),
+            Some(peer) if peer.run == *to => push(&peer.queue, frame).map_err(|frame| (LinkRefused::Full, frame)),
             _ => Err((LinkRefused::Gone, Box::new(frame))),
         };
         if let Err((refused, _)) = &result {

@@ -101,13 +101,22 @@ impl LinkQueue {
 
     /// Takes a frame, or gives it back if it does not fit.
     pub fn push(&self, frame: Frame) -> Result<(), Box<Frame>> {
+        self.push_below(frame, self.limit)
+    }
+
+    /// The same, if no more than a quarter of what may wait does then.
+    pub fn push_if_room(&self, frame: Frame) -> Result<(), Box<Frame>> {
+        self.push_below(frame, self.limit / 4)
+    }
+
+    fn push_below(&self, frame: Frame, limit: usize) -> Result<(), Box<Frame>> {
         let length = frame.encoded_len();
         let bytes = 1 + length_delimiter_len(length) + length;
         {
             // One frame of any size can wait, and smaller ones beside it.
             let charge = bytes.min(self.limit / 4 * 3);
             let mut state = self.state.lock();
-            if state.down || state.charged + charge > self.limit {
+            if state.down || state.charged + charge > limit {
                 return Err(Box::new(frame));
             }
             state.push(&frame, bytes, charge);
@@ -235,6 +244,16 @@ mod tests {
         assert!(queue.push(frame(500)).is_err());
         assert!(next(&queue).is_ready());
         assert!(queue.push(frame(500)).is_ok());
+    }
+
+    #[test]
+    fn what_can_be_done_without_takes_no_more_than_a_quarter() {
+        let queue = LinkQueue::new(4000, Metrics::new());
+        assert_eq!((0..10).filter(|_| queue.push_if_room(frame(300)).is_ok()).count(), 3);
+        assert!(queue.push(frame(2900)).is_ok(), "the rest is for others");
+        assert!(queue.push_if_room(frame(1)).is_err());
+        while next(&queue).is_ready() {}
+        assert!(queue.push_if_room(frame(300)).is_ok());
     }
 
     #[test]

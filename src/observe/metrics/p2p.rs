@@ -38,7 +38,7 @@ pub struct P2pMetrics {
     pub registrations_refused: Family<Reason, Counter>,
     /// Discoveries that were refused, by why.
     pub discoveries_refused: Family<Reason, Counter>,
-    /// Connections whose peers speak gossip.
+    /// Peers that speak gossip.
     pub gossip_peers: Gauge,
     /// Their subscriptions to the relay's topics.
     pub gossip_subscriptions: Gauge,
@@ -186,7 +186,7 @@ impl P2pMetrics {
         r.register("registration_bytes", "Bytes that they are charged", m.registration_bytes.clone());
         r.register("registrations_refused", "Registrations not taken, by reason", m.registrations_refused.clone());
         r.register("discoveries_refused", "Discoveries refused, by reason", m.discoveries_refused.clone());
-        r.register("gossip_peers", "Connections whose peers speak gossip", m.gossip_peers.clone());
+        r.register("gossip_peers", "Peers that speak gossip", m.gossip_peers.clone());
         r.register("gossip_subscriptions", "Their subscriptions to our topics", m.gossip_subscriptions.clone());
         r.register("gossip_taken", "Messages first brought by peers here", m.gossip_taken.clone());
         r.register("gossip_sent", "Messages queued for peers, once for each", m.gossip_sent.clone());

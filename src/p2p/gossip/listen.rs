@@ -9,61 +9,70 @@ use libp2p::Stream;
 
 use crate::p2p::framing;
 use crate::p2p::streams::Connection;
-use crate::security::limiter::ConnectionLimiter;
 use crate::wire::p2p::pubsub::{self, MAX_READ_BYTES, NoMessage, Published, Told};
 
+use super::limits::Payer;
 use super::speaker::Speaker;
 use super::{Gossip, proof};
 
 /// How long a peer may take for an RPC that it has begun.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// RPCs that are read from one stream in a minute; for more, nothing is read for a while. What a peer passes on that came
-/// already by others counts here, and nowhere else.
-const RPCS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(12_000).unwrap();
+/// Messages in one RPC. Stock peers put one into each, and more only into answers to what the relay never asks for.
+const MAX_MESSAGES: usize = 64;
 
-/// For how long nothing is read.
+/// Subscriptions in one RPC: stock peers say in one to what they subscribe, of use here or not.
+const MAX_SUBSCRIPTIONS: usize = 1024;
+
+/// For how long nothing is read of who says too much.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Gossip {
     /// Reads what a peer says until its stream ends, or makes no sense.
-    pub(super) async fn listen(&self, connection: &Arc<Connection>, speaker: &Speaker, mut stream: Stream) {
+    pub(super) async fn listen(&self, connection: &Arc<Connection>, speaker: &Arc<Speaker>, mut stream: Stream) {
         let metrics = &self.inner.metrics.p2p;
-        let read = ConnectionLimiter::new(RPCS_PER_MINUTE);
         loop {
             let rpc = match framing::next(&mut stream, MAX_READ_BYTES, PATIENCE).await {
-                Ok(Some(rpc)) => pubsub::read(rpc.into()).map_err(|_| "malformed"),
+                Ok(Some(rpc)) => read(rpc.into()),
                 Ok(None) => return,
                 Err(why) => Err(why),
             };
-            match rpc {
-                Ok(told) => self.told(connection, speaker, told),
+            let told = match rpc {
+                Ok(told) => told,
                 Err(why) => {
                     // It costs what a message costs.
                     self.charge(connection, 0).unwrap_or_default();
                     return metrics.refuse_stream(why);
                 }
-            }
-            while !read.check() {
+            };
+            let said = NonZeroU32::MIN.saturating_add(told.messages.len() as u32 + told.subscriptions.len() as u32);
+            while !speaker.said.check_many(said) {
                 tokio::time::sleep(PAUSE).await;
+            }
+            if let Err(why) = self.told(connection, speaker, told) {
+                return metrics.refuse_stream(why);
             }
         }
     }
 
-    fn told(&self, connection: &Connection, speaker: &Speaker, told: Told) {
-        let metrics = &self.inner.metrics.p2p;
+    /// What is said, as long as not too much of it is refused.
+    fn told(&self, connection: &Connection, speaker: &Arc<Speaker>, told: Told) -> Result<(), &'static str> {
         for subscription in told.subscriptions {
             // Any other is of no use here, and not kept.
-            let Some(topic) = self.topic(&subscription.topic) else { continue };
-            if speaker.want(topic, subscription.wanted) {
-                metrics.gossip_subscriptions.inc_by(if subscription.wanted { 1 } else { -1 });
+            if let Some(topic) = self.topic(&subscription.topic) {
+                self.inner.crowd.want(speaker, topic, subscription.wanted);
             }
         }
         for message in told.messages {
-            if let Err(why) = self.published(connection, message) {
-                metrics.refuse_gossip(why);
+            let Err(why) = self.published(connection, message) else { continue };
+            self.inner.metrics.p2p.refuse_gossip(why);
+            // What came already, or is too much for all at its address, is not for this peer to answer for.
+            let its_own = !["duplicate", "address_rate", "address_bytes"].contains(&why);
+            if its_own && !self.is_trusted(connection) && !speaker.refused.check() {
+                return Err("refused_much");
             }
         }
+        Ok(())
     }
 
     /// Passes on what a peer says that its source has published.
@@ -82,17 +91,19 @@ impl Gossip {
         let Some(source) = proof::signer(&message) else { return Err("signature") };
         self.take(&message)?;
         self.inner.metrics.p2p.gossip_taken.inc();
-        self.hand_on(topic, &message, &[source, connection.peer]);
+        let payer = (!self.is_trusted(connection)).then(|| Payer::of(connection));
+        self.hand_on(topic, &message, payer, &[source, connection.peer]);
         self.spread(&message);
         Ok(())
     }
 
     /// Takes a message of so many bytes from what the peer may say.
     fn charge(&self, connection: &Connection, length: usize) -> Result<(), &'static str> {
-        if self.inner.trusted.contains(&connection.peer) {
-            return Ok(());
-        }
-        self.inner.rates.take(connection, length)
+        if self.is_trusted(connection) { Ok(()) } else { self.inner.rates.take(connection, length) }
+    }
+
+    fn is_trusted(&self, connection: &Connection) -> bool {
+        self.inner.trusted.contains(&connection.peer)
     }
 
     /// Takes note of a message, if it has not come by another way.
@@ -104,4 +115,10 @@ impl Gossip {
     pub(super) fn topic(&self, name: &str) -> Option<usize> {
         self.inner.topics.iter().position(|topic| topic == name)
     }
+}
+
+fn read(rpc: Bytes) -> Result<Told, &'static str> {
+    let told = pubsub::read(rpc).map_err(|_| "malformed")?;
+    let crowded = told.messages.len() > MAX_MESSAGES || told.subscriptions.len() > MAX_SUBSCRIPTIONS;
+    if crowded { Err("too_many") } else { Ok(told) }
 }

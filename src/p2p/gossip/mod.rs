@@ -8,6 +8,8 @@
 //!
 //! A peer that has opened no stream for it costs nothing.
 
+mod crowd;
+mod incoming;
 mod limits;
 mod listen;
 mod proof;
@@ -16,29 +18,32 @@ mod seen;
 mod speaker;
 mod spread;
 mod tell;
+mod waiting;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use libp2p::swarm::ConnectionId;
 use libp2p::{Stream, StreamProtocol};
-use parking_lot::RwLock;
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
 use crate::observe::metrics::Metrics;
 use crate::runtime::supervisor::Supervisor;
 use crate::wire::p2p::pubsub;
 
+use super::peers::Peers;
+use super::running::Command;
 use super::streams::{Connection, Serving, Work};
 
 pub use limits::GossipLimits;
 
+use crowd::Crowd;
+use incoming::{Incoming, Waits};
 use limits::Rates;
 use seen::Seen;
 use speaker::Speaker;
+use waiting::Waiting;
 
 /// The protocols, the newest first. What later versions add is about a mesh.
 pub const PROTOCOLS: [StreamProtocol; 2] =
@@ -58,6 +63,10 @@ pub struct GossipParts {
     pub limits: GossipLimits,
     /// Peers that are bound by no rate.
     pub trusted: Arc<[libp2p::PeerId]>,
+    /// The connections that stand.
+    pub peers: Arc<Peers>,
+    /// Who closes connections.
+    pub commands: mpsc::Sender<Command>,
     /// The node's part in its cluster.
     pub cluster: Cluster,
     /// Its figures.
@@ -77,12 +86,11 @@ struct Inner {
     /// What peers are told first: the topics.
     hello: Bytes,
     trusted: Arc<[libp2p::PeerId]>,
-    /// Connections that have opened a stream for gossip.
-    speakers: RwLock<HashMap<ConnectionId, Arc<Speaker>>>,
+    crowd: Crowd,
     rates: Rates,
     seen: Seen,
-    /// KiB that messages may take which wait to be sent.
-    room: Arc<Semaphore>,
+    waiting: Waiting,
+    commands: mpsc::Sender<Command>,
     cluster: Cluster,
     metrics: Arc<Metrics>,
     supervisor: Supervisor,
@@ -92,33 +100,42 @@ impl Gossip {
     /// On which nobody has said anything yet.
     #[must_use]
     pub fn start(parts: GossipParts) -> Self {
-        let GossipParts { topics, limits, trusted, cluster, metrics, supervisor } = parts;
+        let GossipParts { topics, limits, trusted, peers, commands, cluster, metrics, supervisor } = parts;
         let inner = Inner {
             hello: pubsub::subscribing(topics.iter().map(String::as_str)).into(),
+            crowd: Crowd::new(topics.len(), peers, metrics.clone()),
             topics,
             trusted,
-            speakers: RwLock::default(),
             rates: Rates::new(&limits),
             seen: Seen::new(),
-            room: Arc::new(Semaphore::new(limits.waiting_kib)),
+            waiting: Waiting::new(limits.waiting_kib, &metrics.p2p.gossip_waiting_bytes),
+            commands,
             cluster,
             metrics,
             supervisor,
         };
         let this = Self { inner: Arc::new(inner) };
-        this.inner.cluster.services.gossip.fill(Arc::new(this.clone()));
+        let (incoming, waiting) = Incoming::new(this.inner.metrics.clone());
+        this.inner.cluster.services.gossip.fill(Arc::new(incoming));
+        let (told, stop) = (this.clone(), this.inner.supervisor.token());
+        this.inner.supervisor.spawn("gossip of nodes", async move {
+            stop.run_until_cancelled(told.hear_nodes(waiting)).await;
+            Ok::<(), std::convert::Infallible>(())
+        });
         let (swept, stop) = (this.clone(), this.inner.supervisor.token());
         this.inner.supervisor.spawn("gossip upkeep", async move {
             while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+                let now = Instant::now();
                 swept.inner.rates.sweep();
-                swept.inner.seen.sweep(Instant::now());
+                swept.inner.seen.sweep(now);
+                swept.inner.waiting.expire(now);
             }
             Ok::<(), std::convert::Infallible>(())
         });
         this
     }
 
-    /// A peer has opened a stream of one of [`PROTOCOLS`]. With the first, the relay opens one to it, of the same version.
+    /// A peer has opened a stream of one of [`PROTOCOLS`]. With its first, the relay opens one to it, of the same version.
     pub fn serve(&self, connection: &Arc<Connection>, protocol: StreamProtocol, mut stream: Stream) {
         let refuse = |why| self.inner.metrics.p2p.refuse_stream(why);
         if connection.relayed {
@@ -137,36 +154,32 @@ impl Gossip {
 
     /// A connection has ended.
     pub fn closed(&self, connection: &Connection) {
-        let gone = self.inner.speakers.write().remove(&connection.id);
-        if let Some(speaker) = gone {
-            speaker.queue.end();
-            let p2p = &self.inner.metrics.p2p;
-            p2p.gossip_peers.dec();
-            p2p.gossip_subscriptions.dec_by(i64::from(speaker.subscriptions()));
-        }
+        self.inner.crowd.leave(connection);
     }
 
     /// The speaker of that connection, which is told things from now on if it is new; none if the connection has ended.
     fn speaker(&self, connection: &Arc<Connection>, protocol: StreamProtocol) -> Option<Arc<Speaker>> {
-        let speaker = {
-            let mut speakers = self.inner.speakers.write();
-            if let Some(known) = speakers.get(&connection.id) {
-                return Some(known.clone());
-            }
-            // Looked at under the lock: what ends a connection takes its speaker away under it, after it was closed.
-            if connection.is_closed() {
-                return None;
-            }
-            let speaker = Arc::new(Speaker::new(connection.peer));
-            speakers.insert(connection.id, speaker.clone());
-            self.inner.metrics.p2p.gossip_peers.inc();
-            speaker
-        };
-        let (this, connection, stop) = (self.clone(), connection.clone(), self.inner.supervisor.token());
-        let told = speaker.clone();
-        self.inner.supervisor.spawn_quiet(async move {
-            stop.run_until_cancelled(this.tell(&connection, protocol, &told)).await;
-        });
+        let (speaker, is_new) = self.inner.crowd.enter(connection)?;
+        if is_new {
+            let (this, told, stop) = (self.clone(), speaker.clone(), self.inner.supervisor.token());
+            self.inner.supervisor.spawn_quiet(async move {
+                stop.run_until_cancelled(this.tell(protocol, &told)).await;
+            });
+        }
         Some(speaker)
+    }
+
+    /// Hands on what other nodes have, as long as there are any.
+    async fn hear_nodes(&self, mut waiting: mpsc::Receiver<Waits>) {
+        while let Some((gossip, _room)) = waiting.recv().await {
+            if let Err(why) = self.spread_here(gossip) {
+                self.inner.metrics.p2p.refuse_gossip(why);
+            }
+        }
+    }
+
+    async fn close(&self, connection: &Connection) {
+        // A relay that has stopped has closed it.
+        self.inner.commands.send(Command::Close(connection.id)).await.unwrap_or_default();
     }
 }

@@ -2,44 +2,27 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
-/// Messages that may wait for one peer, and their bytes: with the window of its stream, half a minute of a line that takes
-/// documents of the largest size one a second.
+use crate::observe::metrics::Metrics;
+
+use super::waiting::Parcel;
+
+/// The name of the queues in the figures.
+pub const QUEUE: &str = "gossip";
+
+/// Messages that may wait for one peer, and their bytes.
 const MOST: (usize, usize) = (256, 1 << 20);
 
-/// A message that is sent to many peers, and in memory once, until the last of them has it.
-#[derive(Debug)]
-pub struct Parcel {
-    /// An RPC, with its length before it.
-    pub framed: Bytes,
-    waiting_bytes: Gauge,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Parcel {
-    /// One that takes `room` in what all together may take.
-    pub fn new(framed: Bytes, room: OwnedSemaphorePermit, waiting_bytes: &Gauge) -> Self {
-        waiting_bytes.inc_by(framed.len() as i64);
-        Self { framed, waiting_bytes: waiting_bytes.clone(), _room: room }
-    }
-}
-
-impl Drop for Parcel {
-    fn drop(&mut self) {
-        self.waiting_bytes.dec_by(self.framed.len() as i64);
-    }
-}
-
-/// A bounded queue with one reader.
-#[derive(Debug, Default)]
+/// A bounded queue with one reader. What it lets go of it counts.
 pub struct Queue {
     state: Mutex<State>,
     changed: Notify,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +41,32 @@ enum Gate {
     Ended,
 }
 
+impl State {
+    fn pop(&mut self) -> Option<Arc<Parcel>> {
+        let parcel = self.waiting.pop_front();
+        match &parcel {
+            Some(parcel) => self.bytes -= parcel.bytes(),
+            // A peer that nothing is said to costs no memory.
+            None => self.waiting = VecDeque::new(),
+        }
+        parcel
+    }
+}
+
 impl Queue {
+    /// An open one, with nothing in it.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), metrics }
+    }
+
+    /// Whether it takes a message of so many bytes.
+    ///
+    /// # Errors
+    /// Why it does not, in one word for figures.
+    pub fn has_room(&self, bytes: usize) -> Result<(), &'static str> {
+        self.room(&mut self.state.lock(), bytes)
+    }
+
     /// One more.
     ///
     /// # Errors
@@ -66,36 +74,42 @@ impl Queue {
     pub fn push(&self, parcel: &Arc<Parcel>) -> Result<(), &'static str> {
         {
             let mut state = self.state.lock();
-            if state.gate != Gate::Open {
-                return Err("shut");
-            }
-            if state.waiting.len() >= MOST.0 || state.bytes + parcel.framed.len() > MOST.1 {
-                return Err("full");
-            }
-            state.bytes += parcel.framed.len();
+            self.room(&mut state, parcel.bytes())?;
+            state.bytes += parcel.bytes();
             state.waiting.push_back(parcel.clone());
         }
         self.changed.notify_one();
         Ok(())
     }
 
-    /// The next, if one waits.
-    pub fn pop(&self) -> Option<Arc<Parcel>> {
-        let mut state = self.state.lock();
-        let parcel = state.waiting.pop_front();
-        match &parcel {
-            Some(parcel) => state.bytes -= parcel.framed.len(),
-            // A peer that nothing is said to costs no memory.
-            None => state.waiting = VecDeque::new(),
+    fn room(&self, state: &mut State, bytes: usize) -> Result<(), &'static str> {
+        if state.gate != Gate::Open {
+            return Err("shut");
         }
-        parcel
+        // Those that nobody gets any more leave their places.
+        while let Some(why) = state.waiting.front().and_then(|parcel| parcel.given_up()) {
+            drop(state.pop());
+            self.metrics.drop_one(QUEUE, why);
+        }
+        if state.waiting.len() >= MOST.0 || state.bytes + bytes > MOST.1 { Err("full") } else { Ok(()) }
+    }
+
+    /// The next that is not too old at `now`, if one waits, and what to send.
+    pub fn pop(&self, now: Instant) -> Option<(Arc<Parcel>, Bytes)> {
+        loop {
+            let parcel = self.state.lock().pop()?;
+            match parcel.framed(now) {
+                Ok(framed) => return Some((parcel, framed)),
+                Err(why) => self.metrics.drop_one(QUEUE, why),
+            }
+        }
     }
 
     /// Waits for the next; none, once the queue has ended. One task at a time may wait.
-    pub async fn next(&self) -> Option<Arc<Parcel>> {
+    pub async fn next(&self) -> Option<(Arc<Parcel>, Bytes)> {
         loop {
-            if let Some(parcel) = self.pop() {
-                return Some(parcel);
+            if let Some(next) = self.pop(Instant::now()) {
+                return Some(next);
             }
             if self.has_ended() {
                 return None;
@@ -109,9 +123,11 @@ impl Queue {
         self.turn(Gate::Open);
     }
 
-    /// Takes nothing for now, and lets go of what waits: how much that was.
-    pub fn shut(&self) -> usize {
-        self.turn(Gate::Shut)
+    /// Takes nothing for now, and lets go of what waits; `why` is one word for figures.
+    pub fn shut(&self, why: &'static str) {
+        for _ in self.turn(Gate::Shut) {
+            self.metrics.drop_one(QUEUE, why);
+        }
     }
 
     /// Takes nothing ever again, and lets go of what waits.
@@ -120,80 +136,125 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Waits until it has ended.
-    pub async fn ended(&self) {
-        while !self.has_ended() {
-            self.changed.notified().await;
-        }
-    }
-
-    fn has_ended(&self) -> bool {
+    /// Whether it takes nothing ever again.
+    pub fn has_ended(&self) -> bool {
         self.state.lock().gate == Gate::Ended
     }
 
-    fn turn(&self, gate: Gate) -> usize {
+    /// What it lets go of.
+    fn turn(&self, gate: Gate) -> VecDeque<Arc<Parcel>> {
         let mut state = self.state.lock();
         if state.gate != Gate::Ended {
             state.gate = gate;
         }
         if gate == Gate::Open {
-            return 0;
+            return VecDeque::new();
         }
         state.bytes = 0;
-        std::mem::take(&mut state.waiting).len()
+        std::mem::take(&mut state.waiting)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
-
     use super::*;
+    use crate::observe::metrics::Dropped;
+    use crate::p2p::gossip::waiting::{AGE, Waiting};
 
-    fn parcel(bytes: usize, room: &Arc<Semaphore>, gauge: &Gauge) -> Arc<Parcel> {
-        let room = room.clone().try_acquire_owned().unwrap();
-        Arc::new(Parcel::new(vec![0; bytes].into(), room, gauge))
+    struct Fixture {
+        metrics: Arc<Metrics>,
+        waiting: Waiting,
+    }
+
+    impl Fixture {
+        fn new(kib: usize) -> Self {
+            let metrics = Metrics::new();
+            Self { waiting: Waiting::new(kib, &metrics.p2p.gossip_waiting_bytes), metrics }
+        }
+
+        fn queue(&self) -> Queue {
+            Queue::new(self.metrics.clone())
+        }
+
+        fn parcel(&self, bytes: usize, now: Instant) -> Arc<Parcel> {
+            self.waiting.parcel(vec![0; bytes].into(), now).unwrap()
+        }
+
+        fn dropped(&self, reason: &'static str) -> u64 {
+            self.metrics.dropped.get_or_create(&Dropped { queue: QUEUE, reason }).get()
+        }
+
+        fn waits(&self) -> i64 {
+            self.metrics.p2p.gossip_waiting_bytes.get()
+        }
     }
 
     #[test]
     fn a_queue_is_bounded_in_number_and_in_bytes() {
-        let (room, gauge) = (Arc::new(Semaphore::new(9)), Gauge::default());
+        let (fixture, now) = (Fixture::new(99), Instant::now());
         for (bytes, fit) in [(1, MOST.0), (64 << 10, 16)] {
-            let (queue, parcel) = (Queue::default(), parcel(bytes, &room, &gauge));
+            let (queue, parcel) = (fixture.queue(), fixture.parcel(bytes, now));
             let taken = (0..MOST.0 + 10).filter(|_| queue.push(&parcel).is_ok()).count();
             assert_eq!(taken, fit);
-            assert_eq!(queue.push(&parcel), Err("full"));
-            assert!(queue.pop().is_some());
-            assert_eq!(queue.push(&parcel), Ok(()));
+            assert_eq!((queue.has_room(bytes), queue.push(&parcel)), (Err("full"), Err("full")));
+            assert!(queue.pop(now).is_some());
+            assert_eq!((queue.has_room(bytes), queue.push(&parcel)), (Ok(()), Ok(())));
         }
     }
 
     #[test]
     fn what_is_in_many_queues_is_charged_once_and_given_back_by_the_last() {
-        let (room, gauge) = (Arc::new(Semaphore::new(1)), Gauge::default());
-        let queues = [(); 3].map(|()| Queue::default());
-        let parcel = parcel(7, &room, &gauge);
+        let (fixture, now) = (Fixture::new(1), Instant::now());
+        let queues = [(); 3].map(|()| fixture.queue());
+        let parcel = fixture.parcel(7, now);
         assert!(queues.iter().all(|queue| queue.push(&parcel).is_ok()));
         drop(parcel);
-        assert_eq!((queues[0].pop().map(|parcel| parcel.framed.len()), queues[1].shut()), (Some(7), 1));
-        assert_eq!((gauge.get(), room.available_permits()), (7, 0));
+        assert_eq!(queues[0].pop(now).map(|(_, framed)| framed.len()), Some(7));
+        queues[1].shut("slow");
+        assert_eq!((fixture.waits(), fixture.dropped("slow")), (7, 1));
         queues[2].end();
-        assert_eq!((gauge.get(), room.available_permits()), (0, 1));
+        assert_eq!(fixture.waits(), 0);
+    }
+
+    #[test]
+    fn what_is_old_is_sent_to_nobody_and_leaves_its_place() {
+        let (fixture, now) = (Fixture::new(2048), Instant::now());
+        let (queue, later) = (fixture.queue(), now + AGE);
+        let (old, new) = (fixture.parcel(1000 << 10, now), fixture.parcel(1000 << 10, later));
+        assert_eq!((queue.push(&old), queue.push(&new)), (Ok(()), Ok(())), "making the new one gave up the old one");
+        assert_eq!(fixture.dropped("old"), 1);
+        assert_eq!(queue.pop(later).map(|(parcel, _)| Arc::ptr_eq(&parcel, &new)), Some(true));
+        queue.push(&new).unwrap();
+        assert!(queue.pop(later + AGE).is_none(), "nothing came meanwhile, and it is old all the same");
+        assert_eq!((fixture.dropped("old"), fixture.waits()), (2, 0));
+    }
+
+    #[test]
+    fn who_does_not_read_does_not_hold_the_memory_of_all() {
+        let (fixture, now) = (Fixture::new(2), Instant::now());
+        let (deaf, reader) = (fixture.queue(), fixture.queue());
+        for _ in 0..10 {
+            let parcel = fixture.parcel(1 << 10, now);
+            assert_eq!((deaf.push(&parcel), reader.push(&parcel)), (Ok(()), Ok(())));
+            drop(parcel);
+            assert!(reader.pop(now).is_some());
+            assert!(fixture.waits() <= 2 << 10);
+        }
+        assert_eq!((fixture.dropped("memory"), std::iter::from_fn(|| deaf.pop(now)).count()), (8, 2));
     }
 
     #[tokio::test]
     async fn a_queue_that_is_shut_takes_nothing_and_one_that_has_ended_stays_so() {
-        let (room, gauge) = (Arc::new(Semaphore::new(9)), Gauge::default());
-        let (queue, parcel) = (Queue::default(), parcel(1, &room, &gauge));
-        queue.shut();
-        assert_eq!(queue.push(&parcel), Err("shut"));
+        let fixture = Fixture::new(9);
+        let (queue, parcel) = (fixture.queue(), fixture.parcel(1, Instant::now()));
+        queue.shut("slow");
+        assert_eq!((queue.has_room(1), queue.push(&parcel)), (Err("shut"), Err("shut")));
         queue.open();
         assert_eq!(queue.push(&parcel), Ok(()));
         assert!(queue.next().await.is_some());
         queue.end();
         queue.open();
         assert_eq!(queue.push(&parcel), Err("shut"));
-        assert!(queue.next().await.is_none());
-        queue.ended().await;
+        assert!(queue.next().await.is_none() && queue.has_ended());
     }
 }
