@@ -142,7 +142,8 @@ async fn another_cluster_has_so_many_circuits() {
     // Much more than there is room for, and no word is waited for that anything has been taken.
     for _ in 0..100 {
         let part = Some(CircuitPart { part: Some(Part::Data(vec![7; 60_000].into())) });
-        says.send(CircuitCall { hello: None, part }).unwrap();
+        // Whoever is cut off already has said enough.
+        says.send(CircuitCall { hello: None, part }).unwrap_or_default();
     }
     in_time("the circuit ends", async { while let Ok(Some(_)) = answers.message().await {} }).await;
     in_time("a place is free again", async { while open().await.is_err() {} }).await;
