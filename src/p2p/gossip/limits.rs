@@ -194,6 +194,6 @@ pub mod tests {
         assert_eq!(sent, [Ok(()), Err("send_share")]);
         assert_eq!(rates.send(at(2), 1 << 20, usize::MAX), Ok(()), "more than there ever is costs a share");
         assert_eq!((3..10).filter(|nth| rates.send(at(*nth), 1, 4).is_ok()).count(), 5, "eight shares are all");
-        assert_eq!((rates.send(at(10), 1, 1), rates.send(None, 1, 1)), (Err("send_rate"), Err("send_rate")));
+        assert_eq!((rates.send(at(10), 1, 4), rates.send(None, 1, 4)), (Err("send_rate"), Err("send_rate")));
     }
 }

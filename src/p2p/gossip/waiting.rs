@@ -80,7 +80,8 @@ impl Parcel {
 /// All that wait.
 #[derive(Debug)]
 pub struct Waiting {
-    /// KiB that they may take.
+    /// KiB that they may take, and how many of them are free.
+    kib: usize,
     room: Arc<Semaphore>,
     list: Mutex<List>,
     bytes: Gauge,
@@ -96,15 +97,19 @@ struct List {
 impl Waiting {
     /// So many KiB at once; `bytes` tells how much there is.
     pub fn new(kib: usize, bytes: &Gauge) -> Self {
-        Self { room: Arc::new(Semaphore::new(kib)), list: Mutex::default(), bytes: bytes.clone() }
+        Self { kib, room: Arc::new(Semaphore::new(kib)), list: Mutex::default(), bytes: bytes.clone() }
     }
 
     /// A message that waits from `now` on; the oldest are given up for it. None, if it is larger than all that may wait.
     pub fn parcel(&self, framed: Bytes, now: Instant) -> Option<Arc<Parcel>> {
+        let takes = kib(framed.len()).get();
+        if takes as usize > self.kib {
+            return None;
+        }
         let mut list = self.list.lock();
         list.expire(now);
         let room = loop {
-            match self.room.clone().try_acquire_many_owned(kib(framed.len()).get()) {
+            match self.room.clone().try_acquire_many_owned(takes) {
                 Ok(room) => break room,
                 Err(_) => list.shed()?,
             }
@@ -171,7 +176,7 @@ mod tests {
         assert_eq!(given_up, [Some("memory"), Some("memory"), None, None]);
         assert_eq!((parcels[0].framed(now), large.framed(now)), (Err("memory"), Ok(message(1500))));
         assert_eq!(gauge.get(), 2048 + 1500);
-        assert!(waiting.parcel(message(5000), now).is_none());
+        assert!(waiting.parcel(message(5000), now).is_none() && large.given_up().is_none());
         drop((parcels, large));
         assert_eq!(gauge.get(), 0);
     }
