@@ -51,7 +51,7 @@ settings! {
     P2P_TRUSTED_PEERS = Setting::new(
         "RELAY_P2P_TRUSTED_PEERS",
         Kind::PeerIds,
-        "libp2p peers that are bound only by what the node as a whole may serve; so are circuits from and to them",
+        "libp2p peers whose reservations, and circuits from and to whom, are bound only by what the node as a whole may serve",
     );
     P2P_IDLE_TIMEOUT_SECS = Setting::new(
         "RELAY_P2P_IDLE_TIMEOUT_SECS",
