@@ -198,7 +198,7 @@ mod tests {
         let told: Response = cbor::read(&found(vec![expected.clone()])).unwrap();
         assert_eq!(told.results, [expected]);
         let first = found(vec![gif.clone()]);
-        assert_eq!(first[..14], [&[0xa1, 0x67][..], b"results", &[0x81, 0xa5, 0x62, b'i']].concat());
+        assert_eq!(first[..14], [&[0xa1, 0x67][..], b"results", &[0x81, 0xa5, 0x62, b'i', b'd']].concat());
     }
 
     #[test]
