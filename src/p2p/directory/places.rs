@@ -16,6 +16,7 @@ pub enum Places {
     /// A few, or none.
     Few(Vec<Place>),
     /// Any number.
+    #[expect(clippy::box_collection, reason = "without the box, the many that have one or a few would be larger")]
     Many(Box<BTreeSet<Place>>),
 }
 
