@@ -93,6 +93,20 @@ pub async fn request(
     }
 }
 
+/// The request on a stream on which nothing else is said, as `read` makes it out.
+///
+/// # Errors
+/// Why there is none, in one word for figures.
+pub async fn whole<T, E>(
+    stream: &mut (impl AsyncRead + Unpin),
+    most: usize,
+    patience: Duration,
+    read: impl FnOnce(&[u8]) -> Result<T, E>,
+) -> Result<T, &'static str> {
+    let message = request(read_to_end(stream, most), patience).await?;
+    message.ok().and_then(|message| read(&message).ok()).ok_or("malformed")
+}
+
 /// Writes a message that has its length before it.
 ///
 /// # Errors

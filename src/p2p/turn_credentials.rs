@@ -71,14 +71,11 @@ impl TurnCredentials {
 
     /// A peer has opened a stream of [`TURN_CREDENTIALS`].
     pub fn serve(&self, connection: &Arc<Connection>, stream: Stream) {
-        let Some(serving) = Serving::begin(connection, Work::TurnCredentials, MAX_SERVING) else {
-            return self.inner.metrics.p2p.refuse_stream("busy");
-        };
-        let (this, connection, stop) = (self.clone(), connection.clone(), self.inner.supervisor.token());
-        self.inner.supervisor.spawn_quiet(async move {
-            stop.run_until_cancelled(this.answer(&connection, stream)).await;
-            drop(serving);
-        });
+        let (this, asker) = (self.clone(), connection.clone());
+        let answering = async move { this.answer(&asker, stream).await };
+        if !Serving::spawn(connection, (Work::TurnCredentials, MAX_SERVING), &self.inner.supervisor, answering) {
+            self.inner.metrics.p2p.refuse_stream("busy");
+        }
     }
 
     /// Serves one stream. What is no request, or one too many, has no answer: the protocol has none for it.
@@ -86,13 +83,8 @@ impl TurnCredentials {
         let metrics = &self.inner.metrics.p2p;
         // Whatever comes now costs one request.
         let rate = self.inner.rates.check(connection);
-        let message = framing::request(framing::read_to_end(&mut stream, MAX_REQUEST_BYTES), PATIENCE).await;
-        let request = match message {
-            Ok(message) => message.ok().and_then(|message| Request::read(&message).ok()),
-            Err(why) => return metrics.refuse_stream(why),
-        };
-        if request.is_none() {
-            return metrics.refuse_stream("malformed");
+        if let Err(why) = framing::whole(&mut stream, MAX_REQUEST_BYTES, PATIENCE, Request::read).await {
+            return metrics.refuse_stream(why);
         }
         if let Err(why) = rate {
             return metrics.refuse_turn_credentials(why);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
+use tokio::task::JoinHandle;
 
 use crate::support::peer::{TestPeer, echoes};
 use crate::support::{TestNode, until};
@@ -146,13 +147,7 @@ async fn a_circuit_that_nobody_reads_holds_up_no_other() {
     source.dial_through(&relay(&nodes[1]), target.id).await.unwrap();
     // Sent, and what comes back is never read: both ways fill up. Together they have more under way than a connection
     // between two nodes has room for by default.
-    let mut stalled = Vec::new();
-    for _ in 0..24 {
-        let peer = TestPeer::start();
-        peer.dial_through(&relay(&nodes[1]), target.id).await.unwrap();
-        let stream = peer.stream(target.id).await;
-        stalled.push((tokio::spawn(fill(stream)), peer));
-    }
+    let stalled = stalled(24, &relay(&nodes[1]), target.id).await;
     assert!(source.echoed(target.id, 8 << 20).await);
     assert!(stalled.iter().all(|(filling, _)| !filling.is_finished()));
     stalled.iter().for_each(|(filling, _)| filling.abort());
@@ -178,6 +173,18 @@ async fn a_node_that_drains_sends_its_peers_away_and_lets_circuits_end() {
     assert!(!draining.is_finished());
     source.disconnect(target.id);
     draining.await.unwrap();
+}
+
+/// So many peers that have circuits through `relay` to `target`, write all that fits, and read nothing.
+pub async fn stalled(count: usize, relay: &Multiaddr, target: PeerId) -> Vec<(JoinHandle<()>, TestPeer)> {
+    let mut stalled = Vec::new();
+    for _ in 0..count {
+        let peer = TestPeer::start();
+        peer.dial_through(relay, target).await.unwrap();
+        let stream = peer.stream(target).await;
+        stalled.push((tokio::spawn(fill(stream)), peer));
+    }
+    stalled
 }
 
 pub async fn fill(mut stream: libp2p::Stream) {

@@ -8,7 +8,7 @@ use waystation::cluster::proto::{CircuitOpen, CircuitPart, circuit_part::Part};
 use waystation::config::PeerUrl;
 use waystation::federation::proto::CircuitCall;
 
-use super::p2p_circuits::{P2P, fill, reason, relay, relay_id, with};
+use super::p2p_circuits::{P2P, fill, reason, relay, relay_id, stalled, with};
 use crate::support::far::{FarWire, hello_of};
 use crate::support::peer::TestPeer;
 use crate::support::regions::{linked, regions};
@@ -74,13 +74,7 @@ async fn a_circuit_between_regions_that_nobody_reads_holds_up_no_other() {
     target.reserve(&relay(&called)).await.unwrap();
     source.dial_through(&relay(&near), target.id).await.unwrap();
     // Together they have more under way than the connection between the clusters has room for.
-    let mut stalled = Vec::new();
-    for _ in 0..12 {
-        let peer = TestPeer::start();
-        peer.dial_through(&relay(&near), target.id).await.unwrap();
-        let stream = peer.stream(target.id).await;
-        stalled.push((tokio::spawn(fill(stream)), peer));
-    }
+    let stalled = stalled(12, &relay(&near), target.id).await;
     assert!(source.echoed(target.id, 8 << 20).await);
     assert!(stalled.iter().all(|(filling, _)| !filling.is_finished()));
     stalled.iter().for_each(|(filling, _)| filling.abort());

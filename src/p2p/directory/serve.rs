@@ -59,12 +59,10 @@ impl Directory {
         let metrics = &self.inner.metrics.p2p;
         // Whatever comes now costs one request.
         let rate = self.inner.rates.check(connection).map_err(Refusal::Rate);
-        let message = framing::request(framing::read_to_end(&mut stream, MAX_REQUEST_BYTES), PATIENCE).await;
-        let request = match message {
-            Ok(message) => message.ok().and_then(|message| Request::read(&message).ok()),
+        let request = match framing::whole(&mut stream, MAX_REQUEST_BYTES, PATIENCE, Request::read).await {
+            Ok(request) => request,
             Err(why) => return metrics.refuse_stream(why),
         };
-        let Some(request) = request else { return metrics.refuse_stream("malformed") };
         // Only who has said something, and may, takes room from others; who may not is told so, and holds none.
         let room = rate.and_then(|()| self.inner.serving.try_acquire().map_err(|_| Refusal::Busy));
         let response = match &room {

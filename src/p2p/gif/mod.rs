@@ -113,23 +113,19 @@ impl Gifs {
 
     /// A peer has opened a stream of [`GIF`].
     pub fn serve(&self, connection: &Arc<Connection>, stream: Stream) {
-        let Some(serving) = Serving::begin(connection, Work::Gif, MAX_SERVING) else {
-            return self.inner.metrics.p2p.refuse_stream("busy");
-        };
-        let (this, connection, stop) = (self.clone(), connection.clone(), self.inner.supervisor.token());
-        self.inner.supervisor.spawn_quiet(async move {
-            stop.run_until_cancelled(this.answer(&connection, stream)).await;
-            drop(serving);
-        });
+        let (this, asker) = (self.clone(), connection.clone());
+        let answering = async move { this.answer(&asker, stream).await };
+        if !Serving::spawn(connection, (Work::Gif, MAX_SERVING), &self.inner.supervisor, answering) {
+            self.inner.metrics.p2p.refuse_stream("busy");
+        }
     }
 
     async fn answer(&self, connection: &Connection, mut stream: Stream) {
         let inner = &self.inner;
-        let request = match framing::request(framing::read_to_end(&mut stream, MAX_REQUEST_BYTES), PATIENCE).await {
-            Ok(request) => request.ok().and_then(|request| gif::read(&request).ok()),
+        let wanted = match framing::whole(&mut stream, MAX_REQUEST_BYTES, PATIENCE, gif::read).await {
+            Ok(wanted) => wanted,
             Err(why) => return inner.metrics.p2p.refuse_stream(why),
         };
-        let Some(wanted) = request else { return inner.metrics.p2p.refuse_stream("malformed") };
         let answer = self.found(connection, wanted).await.unwrap_or_else(|why| {
             inner.metrics.p2p.fail_gif(why);
             inner.nothing.clone()

@@ -83,13 +83,10 @@ impl Rendezvous {
 
     /// A peer has opened a stream of [`RENDEZVOUS`].
     pub fn serve(&self, connection: &Arc<Connection>, stream: Stream) {
-        let Some(serving) = Serving::begin(connection, Work::Rendezvous, MAX_SERVING) else {
-            return self.inner.metrics.p2p.refuse_stream("busy");
-        };
-        let (this, connection, stop) = (self.clone(), connection.clone(), self.inner.supervisor.token());
-        self.inner.supervisor.spawn_quiet(async move {
-            stop.run_until_cancelled(this.answer(&connection, stream)).await;
-            drop(serving);
-        });
+        let (this, asker) = (self.clone(), connection.clone());
+        let answering = async move { this.answer(&asker, stream).await };
+        if !Serving::spawn(connection, (Work::Rendezvous, MAX_SERVING), &self.inner.supervisor, answering) {
+            self.inner.metrics.p2p.refuse_stream("busy");
+        }
     }
 }

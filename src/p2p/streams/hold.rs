@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Connection;
+use crate::runtime::supervisor::Supervisor;
 
 /// While one of these lives, its connection is not closed for being idle.
 #[derive(Debug)]
@@ -60,6 +61,24 @@ impl Serving {
         // Made in any case, so that dropping it takes the count back.
         let this = Self(connection.clone(), work);
         (before < most).then_some(this)
+    }
+
+    /// Has `work` done in a task of its own, until it is done or the node stops. False, and nothing is done, if the connection has
+    /// `most` of its kind.
+    #[must_use]
+    pub fn spawn(
+        connection: &Arc<Connection>,
+        (kind, most): (Work, usize),
+        supervisor: &Supervisor,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> bool {
+        let Some(serving) = Self::begin(connection, kind, most) else { return false };
+        let stop = supervisor.token();
+        supervisor.spawn_quiet(async move {
+            stop.run_until_cancelled(work).await;
+            drop(serving);
+        });
+        true
     }
 }
 
