@@ -191,17 +191,14 @@ impl Afar {
         // Who could not even be asked has not been silent.
         let Ok(Ok(_place)) = timeout(PATIENCE, places.acquire()).await else { return Word::Later };
         let Some(out) = self.out.get() else { return Word::Nothing };
-        let locate = Locate { principal: Some(convert::principal(whom)) };
-        let may_pause = |pause| Instant::now() + pause < until;
+        let locate = Body::Locate(Locate { principal: Some(convert::principal(whom)) });
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match out.ask(peer, None, Body::Locate(locate.clone()), left).await {
+            match ask_again(&*out, peer, &locate, until).await {
                 Ok(reply::Body::Located(located)) => {
                     return convert::standing_from(located.standing()).map_or(Word::HasNot, Word::Has);
                 }
                 // Whichever node answers next is asked.
-                Err(AskError::Refused(LinkRefused::Gone)) if may_pause(RELINKED) => sleep(RELINKED).await,
-                Err(AskError::Busy) if may_pause(BUSY_PAUSE) => sleep(BUSY_PAUSE).await,
+                Err(AskError::Refused(LinkRefused::Gone)) if Instant::now() + RELINKED < until => sleep(RELINKED).await,
                 Err(AskError::Busy) => return Word::Later,
                 Ok(_) | Err(_) => return Word::Nothing,
             }
@@ -235,17 +232,11 @@ impl Afar {
     pub async fn owners_at(&self, peer: &PeerName, names: &[Principal]) -> Result<Vec<Option<Bytes>>, AskError> {
         let out = self.out.get().ok_or(LinkRefused::Gone)?;
         let query = OwnersQuery { principals: names.iter().map(convert::principal).collect() };
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match out.ask(peer, None, Body::OwnersQuery(query.clone()), left).await {
-                Ok(reply::Body::Owners(found)) => {
-                    return Ok(found.keys.into_iter().map(|key| Some(key).filter(|key| !key.is_empty())).collect());
-                }
-                Ok(_) => return Err(AskError::Failed("it says something else".to_owned())),
-                Err(AskError::Busy) if Instant::now() + BUSY_PAUSE < until => sleep(BUSY_PAUSE).await,
-                Err(error) => return Err(error),
+        match ask_again(&*out, peer, &Body::OwnersQuery(query), Instant::now() + PATIENCE).await? {
+            reply::Body::Owners(found) => {
+                Ok(found.keys.into_iter().map(|key| Some(key).filter(|key| !key.is_empty())).collect())
             }
+            _ => Err(AskError::Failed("it says something else".to_owned())),
         }
     }
 
@@ -254,5 +245,16 @@ impl Afar {
         self.out.clear();
         self.mailbox.clear();
         self.vault.clear();
+    }
+}
+
+/// Asks a peer as a whole, and again until then as long as it has too much to do.
+async fn ask_again(out: &dyn Regions, peer: &PeerName, body: &Body, until: Instant) -> Result<reply::Body, AskError> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match out.ask(peer, None, body.clone(), left).await {
+            Err(AskError::Busy) if Instant::now() + BUSY_PAUSE < until => sleep(BUSY_PAUSE).await,
+            said => return said,
+        }
     }
 }
