@@ -1,7 +1,8 @@
 //! Durable stores through a WebSocket against RocksDB itself, on the same disk and in the same run.
 //!
-//! As many clients of a relay as callers of a raw group commit, each with one blob on its way at a time, so that both
-//! sides can put as many into one sync. The relay is a process of its own; its clients, and the callers, are here.
+//! Raw group commit is measured twice: with as many blobs in one sync as the relay put into one just before, and with as
+//! many callers as the relay has clients, each with one blob on its way at a time, so that it puts as many into one sync
+//! as it can. The relay is a process of its own; its clients, and the callers, are here.
 //! On a machine of few cores the clients take from the relay what the callers do not take from RocksDB: what each side
 //! costs in CPU time is told for both. A bare server between the two, which only hands each message of the same clients
 //! to the same group commit, says what any server could reach here.
@@ -20,7 +21,7 @@ use std::{env, process};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use raw::{Figures, Raw, callers};
+use raw::{Figures, GROUP, Raw, callers};
 use servers::Server;
 use waystation::bench::mailbox::{ANSWER_TIMEOUT, MailboxLoad, MailboxReport, MailboxUrl};
 use waystation::bench::process::usage;
@@ -92,29 +93,44 @@ impl Side {
 }
 
 async fn compare(clients: usize, length: Duration) -> anyhow::Result<()> {
-    let (mut raw, mut bare, mut relay) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut raw, mut bare, mut relay, mut alike) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut groups = Vec::new();
     for _ in 0..ROUNDS {
-        raw.push(run_raw(clients, length).await?);
+        raw.push(run_raw(clients, GROUP, length).await?);
         bare.push(run_server(&Server::own("the bare server", &[BARE])?, clients, length).await?);
-        relay.push(run_server(&Server::relay_on_disk("the relay")?, clients, length).await?);
+        let server = Server::relay_on_disk("the relay")?;
+        relay.push(run_server(&server, clients, length).await?);
+        let group =
+            server.figure("waystation_store_changes_total")? / server.figure("waystation_store_write_seconds_count")?;
+        drop(server);
+        let group = group.round() as usize;
+        // While one half is written, the other half comes: so each group is full.
+        alike.push(run_raw(2 * group, group, length).await?);
+        groups.push(group.to_string());
     }
     let ratios = |sides: &[Side], of: &[Side]| {
         let ratios = sides.iter().zip(of).map(|(side, of)| format!("{:.2}", side.per_second / of.per_second));
         ratios.collect::<Vec<_>>().join(", ")
     };
-    let (of_raw, of_bare) = (ratios(&relay, &raw), ratios(&relay, &bare));
+    let (of_raw, of_bare, of_alike) = (ratios(&relay, &raw), ratios(&relay, &bare), ratios(&relay, &alike));
     let middle = |mut sides: Vec<Side>| {
         sides.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
         sides.swap_remove(sides.len() / 2)
     };
-    let (raw, bare, relay) = (middle(raw), middle(bare), middle(relay));
+    let (raw, bare, relay, alike) = (middle(raw), middle(bare), middle(relay), middle(alike));
     println!("{clients} clients, blobs of {PAYLOAD_BYTES} bytes:");
-    raw.print("raw group commit");
+    raw.print("raw, as many");
+    alike.print("raw, groups alike");
     bare.print("bare server");
     relay.print("through WebSocket");
+    println!(
+        "  {:.2} of raw with groups alike (in each round: {of_alike}; {} blobs in one)",
+        relay.per_second / alike.per_second,
+        groups.join(", ")
+    );
     let json_us = json_us();
     println!(
-        "  {:.2} of raw (in each round: {of_raw}), {:.2} of the bare server ({of_bare}), which is {:.2} of raw; \
+        "  {:.2} of raw with as many callers (in each round: {of_raw}), {:.2} of the bare server ({of_bare}), which is {:.2} of raw; \
          JSON takes {json_us:.1} us of the relay's {:.1}",
         relay.per_second / raw.per_second,
         relay.per_second / bare.per_second,
@@ -124,9 +140,9 @@ async fn compare(clients: usize, length: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run_raw(clients: usize, length: Duration) -> anyhow::Result<Side> {
+async fn run_raw(clients: usize, most: usize, length: Duration) -> anyhow::Result<Side> {
     let directory = tempfile::tempdir()?;
-    let committer = Arc::new(Raw::open(directory.path())?);
+    let committer = Arc::new(Raw::open(directory.path(), most)?);
     let before = usage(process::id())?.cpu;
     let figures: Figures = callers(clients, length, move |_| {
         let committer = committer.clone();

@@ -3,6 +3,7 @@
 //! - puts by 64 and 256 callers, against raw group commit with one put a blob and the same batch sizes;
 //! - what a put and an acknowledgment cost in an empty mailbox and in one of 10,000 blobs;
 //! - a million mailboxes of one blob: how soon a store is open, and the resident memory;
+//! - what a put costs there and in an empty store;
 //! - the 99th percentile of puts while these million, expired, are swept, against the same without.
 //!
 //! `cargo bench --bench store [DIRECTORY]`. `STORE_BENCH_SHARE=0.1` does a tenth of everything.
@@ -18,7 +19,7 @@ use std::{env, fs, process};
 use anyhow::bail;
 use bytes::Bytes;
 use rand::RngExt as _;
-use raw::{Figures, Raw, callers};
+use raw::{Figures, GROUP, Raw, callers};
 use waystation::domain::clock::Millis;
 use waystation::domain::mailbox::{MailboxKey, MessageKey, Quota, SenderKey};
 use waystation::store::{Mailboxes, Moment, NewBlob, Put, RocksStore, SWEEP_STEP};
@@ -71,6 +72,7 @@ async fn run(directory: &Path) -> anyhow::Result<()> {
     if !open.success() {
         bail!("the store did not open again");
     }
+    breadth(&directory.join("empty"), &million, scaled(20_000, share)).await?;
     sweep(&million, 2 * length).await
 }
 
@@ -119,7 +121,7 @@ async fn against_raw(directory: &Path, count: usize, length: Duration) -> anyhow
     let (mut raw, mut ours) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let path = directory.join(format!("raw-{count}-{round}"));
-        let committer = Arc::new(Raw::open(&path)?);
+        let committer = Arc::new(Raw::open(&path, GROUP)?);
         let call = move |number| {
             let committer = committer.clone();
             async move { put_raw(&committer, number).await }
@@ -203,6 +205,24 @@ async fn fill(path: &Path, mailboxes: usize) -> anyhow::Result<()> {
         task.await??;
     }
     println!("{mailboxes} mailboxes of one blob were filled in {:.1} s", begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Puts into new mailboxes of an empty store and of a full one, in turn.
+async fn breadth(empty: &Path, full: &Path, rounds: usize) -> anyhow::Result<()> {
+    const NEW: usize = 100_000_000;
+    let stores = [RocksStore::open(empty)?, RocksStore::open(full)?];
+    let held = stores[1].usage().await?.blobs;
+    let mut spent = [Duration::ZERO; 2];
+    for first in (NEW..NEW + rounds).step_by(64) {
+        for (store, spent) in stores.iter().zip(&mut spent) {
+            let begin = Instant::now();
+            futures::future::try_join_all((first..first + 64).map(|number| put(store, blob(number, number)))).await?;
+            *spent += begin.elapsed();
+        }
+    }
+    let [empty, full] = spent.map(|spent| spent.as_secs_f64() * 1e6 / rounds as f64);
+    println!("put: {empty:.1} µs in an empty store, {full:.1} µs in one of {held} blobs: {:.2}", full / empty);
     Ok(())
 }
 

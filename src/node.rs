@@ -146,7 +146,7 @@ impl Node {
         let (supervisor, metrics) = (Supervisor::new(), Metrics::new());
         let node = identity::node_id(config)?;
         let me = NodeRun { node, generation: Generation(time::now().0) };
-        let Stores { records, mailboxes, durable } = Stores::open(config)?;
+        let Stores { records, mailboxes, durable } = Stores::open(config, &metrics.store)?;
         let public = listen("RELAY_LISTEN_ADDR", config.listen).await?;
         let private = match config.metrics.listen {
             Some(address) => Some(listen("RELAY_METRICS_ADDR", address).await?),

@@ -16,7 +16,7 @@ use waystation::domain::clock::Millis;
 use waystation::wire::vauchi::outgoing::{Outgoing, RelayPayload};
 use waystation::wire::vauchi::payload::Status;
 
-use crate::raw::Raw;
+use crate::raw::{GROUP, Raw};
 
 /// What stands before the id of a message, and behind it.
 const ID: (&[u8], u8) = (br#""message_id":""#, b'"');
@@ -24,7 +24,7 @@ const ID: (&[u8], u8) = (br#""message_id":""#, b'"');
 /// Serves on that port of loopback, for ever. Of each message so many bytes are kept, under a key of so many.
 pub async fn serve(port: u16, directory: &Path, key_bytes: usize, value_bytes: usize) -> anyhow::Result<()> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
-    let committer = Arc::new(Raw::open(directory)?);
+    let committer = Arc::new(Raw::open(directory, GROUP)?);
     loop {
         let (stream, _) = listener.accept().await?;
         let committer = committer.clone();

@@ -62,6 +62,9 @@ where
 /// A key, a value, and who waits for it to be written.
 type Put = (Bytes, Bytes, oneshot::Sender<Result<(), String>>);
 
+/// Most puts in one group, where nothing else is said.
+pub const GROUP: usize = 256;
+
 /// Group commit: one thread, one key and value a blob, one synced write a group.
 pub struct Raw {
     queue: Option<mpsc::Sender<Put>>,
@@ -69,7 +72,8 @@ pub struct Raw {
 }
 
 impl Raw {
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    /// With at most `most` puts in a group.
+    pub fn open(path: &Path, most: usize) -> anyhow::Result<Self> {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.set_write_buffer_size(32 << 20);
@@ -83,7 +87,7 @@ impl Raw {
             synced.set_sync(true);
             while let Some(first) = waiting.blocking_recv() {
                 let mut group = vec![first];
-                while group.len() < 256 {
+                while group.len() < most {
                     let Ok(next) = waiting.try_recv() else { break };
                     group.push(next);
                 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each benchmark uses its part")]
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -63,6 +64,15 @@ impl Server {
         let mut server = Self { name, child, url: address.parse()?, address, _directory: directory };
         server.await_port(port)?;
         Ok(server)
+    }
+
+    /// A figure of the program's own, one without labels.
+    pub fn figure(&self, name: &str) -> anyhow::Result<f64> {
+        let mut stream = TcpStream::connect(self.address.trim_start_matches("ws://"))?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let text = io::read_to_string(stream)?;
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(values.next().with_context(|| format!("{} says nothing of {name}", self.name))?.trim().parse()?)
     }
 
     fn await_port(&mut self, port: u16) -> anyhow::Result<()> {

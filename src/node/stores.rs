@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, StorageBackend};
+use crate::observe::metrics::StoreMetrics;
 use crate::store::{Mailboxes, MemoryMailboxes, MemoryRecords, Records, RocksOptions, RocksStore, StoreError};
 
 /// Memory for records when they are not on disk, in bytes.
@@ -17,7 +18,7 @@ pub struct Stores {
 }
 
 impl Stores {
-    pub fn open(config: &Config) -> Result<Self, StoreError> {
+    pub fn open(config: &Config, metrics: &StoreMetrics) -> Result<Self, StoreError> {
         Ok(match config.storage {
             StorageBackend::Memory => Self {
                 records: Arc::new(MemoryRecords::new(MEMORY_RECORDS)),
@@ -25,7 +26,8 @@ impl Stores {
                 durable: None,
             },
             StorageBackend::RocksDb => {
-                let store = Arc::new(RocksStore::open_with(&config.data_dir.join("store"), options(config))?);
+                let path = config.data_dir.join("store");
+                let store = Arc::new(RocksStore::open_with(&path, options(config), metrics.clone())?);
                 Self { records: store.clone(), mailboxes: store.clone(), durable: Some(store) }
             }
         })
@@ -50,9 +52,10 @@ mod tests {
     use crate::domain::mailbox::{Full, MailboxKey, MessageKey, Quota, SenderKey};
     use crate::store::{Moment, NewBlob, Put};
 
-    fn config(dir: &std::path::Path, more: &[(&str, &str)]) -> Config {
+    fn open(dir: &std::path::Path, more: &[(&str, &str)]) -> Stores {
         let pairs = [("RELAY_DATA_DIR", dir.to_str().unwrap())];
-        Config::from_pairs(pairs.into_iter().chain(more.iter().copied())).unwrap()
+        let config = Config::from_pairs(pairs.into_iter().chain(more.iter().copied())).unwrap();
+        Stores::open(&config, &StoreMetrics::default()).unwrap()
     }
 
     async fn put(stores: &Stores) -> Put {
@@ -74,7 +77,7 @@ mod tests {
     fn rocksdb_gets_the_memory_that_is_set() {
         let dir = tempfile::tempdir().unwrap();
         let more = [("RELAY_ROCKSDB_CACHE_BYTES", "3145728"), ("RELAY_ROCKSDB_WRITE_BUFFER_BYTES", "10485760")];
-        drop(Stores::open(&config(dir.path(), &more)).unwrap());
+        drop(open(dir.path(), &more));
         let log = std::fs::read_to_string(dir.path().join("store/LOG")).unwrap();
         assert!(log.contains("capacity : 3145728"), "{log}");
         assert!(log.contains("Options.write_buffer_size: 5242880"), "{log}");
@@ -83,17 +86,17 @@ mod tests {
     #[tokio::test]
     async fn blobs_leave_the_reserve_free() {
         let full = tempfile::tempdir().unwrap();
-        let stores = Stores::open(&config(full.path(), &[("RELAY_DISK_RESERVE_BYTES", "1125899906842624")])).unwrap();
+        let stores = open(full.path(), &[("RELAY_DISK_RESERVE_BYTES", "1125899906842624")]);
         assert_eq!(put(&stores).await, Put::Refused(Full::Disk));
         let free = tempfile::tempdir().unwrap();
-        let stores = Stores::open(&config(free.path(), &[("RELAY_DISK_RESERVE_BYTES", "0")])).unwrap();
+        let stores = open(free.path(), &[("RELAY_DISK_RESERVE_BYTES", "0")]);
         assert!(matches!(put(&stores).await, Put::Stored(_)));
     }
 
     #[tokio::test]
     async fn memory_writes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let stores = Stores::open(&config(dir.path(), &[("RELAY_STORAGE_BACKEND", "memory")])).unwrap();
+        let stores = open(dir.path(), &[("RELAY_STORAGE_BACKEND", "memory")]);
         assert!(matches!(put(&stores).await, Put::Stored(_)));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

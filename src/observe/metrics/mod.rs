@@ -7,6 +7,7 @@ mod federation;
 mod mailbox;
 mod offload;
 mod p2p;
+mod store;
 mod text;
 mod vault;
 
@@ -25,6 +26,7 @@ pub use federation::{FederationMetrics, PeerLabel};
 pub use mailbox::MailboxMetrics;
 pub use offload::OffloadMetrics;
 pub use p2p::P2pMetrics;
+pub use store::StoreMetrics;
 pub use vault::VaultMetrics;
 
 /// Why something was refused, as a label.
@@ -75,6 +77,8 @@ pub struct Metrics {
     pub offload: OffloadMetrics,
     /// Vault requests.
     pub vault: VaultMetrics,
+    /// What is written to disk.
+    pub store: StoreMetrics,
     /// Mailboxes.
     pub mailbox: MailboxMetrics,
     /// libp2p peers.
@@ -97,6 +101,7 @@ impl Metrics {
         let offload = OffloadMetrics::register(&mut registry);
         let vault = VaultMetrics::register(&mut registry);
         let p2p = P2pMetrics::register(&mut registry);
+        let store = StoreMetrics::register(&mut registry);
         let mut borrowed = Registry::with_prefix("relay");
         let mailbox = MailboxMetrics::register(&mut registry, &mut borrowed);
         Arc::new(Self {
@@ -111,6 +116,7 @@ impl Metrics {
             federation,
             offload,
             vault,
+            store,
             mailbox,
             p2p,
         })

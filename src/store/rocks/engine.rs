@@ -193,13 +193,14 @@ mod tests {
 
     use super::*;
     use crate::domain::clock::Millis;
+    use crate::observe::metrics::StoreMetrics;
     use crate::store::{Record, Records, RocksStore};
 
     const NOW: Millis = Millis(1_000);
     const AT_ONCE: RocksOptions = RocksOptions { retry: Duration::ZERO, ..RocksOptions::DEFAULT };
 
     async fn store_with_one_record(path: &Path, options: RocksOptions) -> RocksStore {
-        let store = RocksStore::open_with(path, options).unwrap();
+        let store = RocksStore::open_with(path, options, StoreMetrics::default()).unwrap();
         store.put("before".into(), Record::lasting("v"), NOW).await.unwrap();
         store
     }

@@ -40,6 +40,7 @@ use self::engine::RocksEngine;
 use self::reserve::Reserve;
 use super::StoreError;
 use super::backend::{Size, Swept, Verdict};
+use crate::observe::metrics::StoreMetrics;
 
 pub use options::RocksOptions;
 pub use verify::{Soundness, verify};
@@ -62,19 +63,19 @@ impl RocksStore {
     ///
     /// As [`RocksStore::open_with`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with(path, RocksOptions::DEFAULT)
+        Self::open_with(path, RocksOptions::DEFAULT, StoreMetrics::default())
     }
 
-    /// Opens the store in `path`, and creates it if the directory is missing or empty.
+    /// Opens the store in `path`, and creates it if the directory is missing or empty; its writes are counted in `metrics`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Locked`], [`StoreError::Corrupt`], [`StoreError::NotAStore`], [`StoreError::WrongFormat`] or
     /// [`StoreError::Open`]. A directory with anything else in it is never taken for an empty store.
-    pub fn open_with(path: &Path, options: RocksOptions) -> Result<Self, StoreError> {
+    pub fn open_with(path: &Path, options: RocksOptions, metrics: StoreMetrics) -> Result<Self, StoreError> {
         let reserve = Reserve::new(path, options.reserve_bytes);
         let engine = Arc::new(RocksEngine::open(path, options)?);
-        let committer = Committer::start(engine.clone())
+        let committer = Committer::start(engine.clone(), metrics)
             .map_err(|error| StoreError::Open { path: path.to_owned(), detail: error.to_string() })?;
         Ok(Self { committer, engine, reserve, swept: Swept::default() })
     }

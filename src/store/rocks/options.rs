@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options,
-    WriteBufferManager, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options, WriteBufferManager, WriteOptions,
 };
 
 use crate::store::stage::Family;
@@ -96,6 +96,11 @@ pub(super) fn options(
     table.set_block_cache(&Cache::new_lru_cache(own.block_cache_bytes));
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In parts of a few KiB. As one block each they grow with their file, up to MiBs; then they fit no part of a small
+    // cache, and every lookup reads the whole again.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_pin_top_level_index_and_filter(true);
     table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
 
     let with = |mut family: Options| {

@@ -2,6 +2,7 @@
 
 mod damage;
 mod full_disk;
+mod lookups;
 mod reserve;
 mod upgrade;
 

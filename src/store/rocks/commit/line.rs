@@ -3,11 +3,13 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::Entry;
 use super::stager::{Group, Next, Stager};
+use crate::observe::metrics::StoreMetrics;
 use crate::store::StoreError;
 use crate::store::stage::Engine;
 
@@ -22,6 +24,7 @@ pub(super) struct Line {
     committing: Condvar,
     /// For its helper.
     helping: Condvar,
+    metrics: StoreMetrics,
 }
 
 /// Locked after what is staged, by whoever needs both: so changes are staged in the order in which they came.
@@ -40,6 +43,10 @@ struct Queue {
 }
 
 impl Line {
+    pub(super) fn new(metrics: StoreMetrics) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
     /// Adds a change; false if nothing more is taken.
     pub(super) fn push(&self, entry: Entry) -> bool {
         let mut queue = self.queue.lock();
@@ -84,7 +91,7 @@ impl Line {
             staged.take(&mut self.queue.lock().waiting);
             staged.stage();
             match staged.next() {
-                Some(Next::Write(changes)) => {
+                Some(Next::Write(changes, callers)) => {
                     let mut queue = self.queue.lock();
                     queue.wanted = Some(staged.wanted());
                     let helped = over.is_some() && !queue.ended;
@@ -96,7 +103,9 @@ impl Line {
                         self.helping.notify_one();
                     }
                     tell(&mut over);
+                    let begun = Instant::now();
                     let written = engine.write(&changes);
+                    self.metrics.wrote(callers, begun.elapsed());
                     let mut staged = stager.lock();
                     self.queue.lock().wanted = None;
                     over = Some((staged.written(changes, &written), written));

@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::line::Line;
 use self::stager::Stager;
+use crate::observe::metrics::StoreMetrics;
 use crate::store::StoreError;
 use crate::store::backend::{Size, Verdict};
 use crate::store::stage::{Engine, Stage};
@@ -54,8 +55,8 @@ pub(super) struct Committer {
 
 impl Committer {
     /// Starts the threads.
-    pub(super) fn start(engine: Arc<dyn Engine>) -> io::Result<Self> {
-        let line = Arc::new(Line::default());
+    pub(super) fn start(engine: Arc<dyn Engine>, metrics: StoreMetrics) -> io::Result<Self> {
+        let line = Arc::new(Line::new(metrics));
         let (started, is_started) = mpsc::channel();
         let thread = thread::Builder::new().name("store-commit".to_owned()).spawn({
             let line = line.clone();

@@ -38,8 +38,8 @@ impl Group {
 
 /// What is next for whoever writes.
 pub(super) enum Next {
-    /// These are to be written.
-    Write(Changes),
+    /// These are to be written; so many callers made them.
+    Write(Changes, usize),
     /// This group changes nothing: it is to be answered.
     Nothing(Group),
 }
@@ -100,8 +100,9 @@ impl<'a> Stager<'a> {
         if self.stage.is_empty() {
             return Some(Next::Nothing(group));
         }
+        let callers = group.changes.len();
         self.in_flight = Some(group);
-        Some(Next::Write(self.stage.hand_over(mem::take(&mut self.spare))))
+        Some(Next::Write(self.stage.hand_over(mem::take(&mut self.spare)), callers))
     }
 
     /// The group in flight is written, or not: who is to be told, with those whose changes were staged over it if it

@@ -77,19 +77,20 @@ fn stall(committer: &Arc<Committer>) -> std_mpsc::Sender<()> {
 #[tokio::test]
 async fn changes_that_wait_together_are_written_once_and_see_each_other() {
     let disk = Arc::new(Disk::default());
-    let committer = Arc::new(Committer::start(disk.clone()).unwrap());
+    let metrics = StoreMetrics::default();
+    let committer = Arc::new(Committer::start(disk.clone(), metrics.clone()).unwrap());
     let release = stall(&committer);
     tokio::task::yield_now().await;
     let callers = join_all((0..100).map(|_| committer.commit(ONE, put_new)));
     let (answers, ()) = tokio::join!(callers, async { drop(release) });
     assert_eq!(answers.into_iter().filter(|answer| *answer == Ok(true)).count(), 1);
-    assert_eq!(disk.writes.load(Ordering::Relaxed), 1);
+    assert_eq!((disk.writes.load(Ordering::Relaxed), metrics.changes.get()), (1, 100));
 }
 
 #[tokio::test]
 async fn a_failed_write_is_an_error_to_everyone_in_the_group() {
     let disk = Arc::new(Disk::default());
-    let committer = Arc::new(Committer::start(disk.clone()).unwrap());
+    let committer = Arc::new(Committer::start(disk.clone(), StoreMetrics::default()).unwrap());
     disk.broken.store(true, Ordering::Relaxed);
     let release = stall(&committer);
     tokio::task::yield_now().await;
@@ -103,7 +104,7 @@ async fn a_failed_write_is_an_error_to_everyone_in_the_group() {
 #[tokio::test]
 async fn while_the_engine_waits_changes_are_refused_unseen() {
     let disk = Arc::new(Disk::default());
-    let committer = Committer::start(disk.clone()).unwrap();
+    let committer = Committer::start(disk.clone(), StoreMetrics::default()).unwrap();
     disk.waits.store(true, Ordering::Relaxed);
     let unseen = |_: &mut Stage<'_>| -> Result<Verdict<()>, StoreError> { panic!("seen") };
     assert!(matches!(committer.commit(ONE, unseen).await, Err(StoreError::Failing { .. })));
@@ -114,7 +115,7 @@ async fn while_the_engine_waits_changes_are_refused_unseen() {
 #[tokio::test]
 async fn a_change_that_fails_leaves_nothing_and_harms_nobody() {
     let disk = Arc::new(Disk::default());
-    let committer = Committer::start(disk.clone()).unwrap();
+    let committer = Committer::start(disk.clone(), StoreMetrics::default()).unwrap();
     let failing = |stage: &mut Stage<'_>| -> Result<Verdict<()>, StoreError> {
         stage.put(Family::Records, b"k", b"half");
         Err(StoreError::Read { detail: "bad block".to_owned() })
@@ -128,7 +129,7 @@ async fn a_change_that_fails_leaves_nothing_and_harms_nobody() {
 #[tokio::test]
 async fn dropping_it_drains_the_queue_even_if_nobody_waits_for_the_answers() {
     let disk = Arc::new(Disk::default());
-    let committer = Committer::start(disk.clone()).unwrap();
+    let committer = Committer::start(disk.clone(), StoreMetrics::default()).unwrap();
     {
         let mut abandoned = Box::pin(committer.commit(ONE, put_new));
         assert!(futures::poll!(&mut abandoned).is_pending() || disk.writes.load(Ordering::Relaxed) == 1);
@@ -140,7 +141,7 @@ async fn dropping_it_drains_the_queue_even_if_nobody_waits_for_the_answers() {
 #[tokio::test]
 async fn a_full_queue_lets_callers_wait_and_loses_none() {
     let disk = Arc::new(Disk::default());
-    let committer = Arc::new(Committer::start(disk.clone()).unwrap());
+    let committer = Arc::new(Committer::start(disk.clone(), StoreMetrics::default()).unwrap());
     let release = stall(&committer);
     tokio::task::yield_now().await;
     let quarter = Size { writes: 1, bytes: QUEUE_BYTES / 4 };
@@ -152,7 +153,7 @@ async fn a_full_queue_lets_callers_wait_and_loses_none() {
 /// Many changes that are staged while another is being written.
 async fn staged_over(disk: &Arc<Disk>, meanwhile: impl FnOnce(&Disk)) -> Vec<Result<bool, StoreError>> {
     const OVER: usize = 50;
-    let committer = Committer::start(disk.clone()).unwrap();
+    let committer = Committer::start(disk.clone(), StoreMetrics::default()).unwrap();
     let staged = Arc::new(AtomicUsize::new(0));
     let (release, gate) = std_mpsc::channel();
     *disk.gate.lock() = Some(gate);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::{AT, mailbox, message, page, put};
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::Full;
+use crate::observe::metrics::StoreMetrics;
 use crate::store::{Mailboxes, Put, Record, Records, RocksOptions, RocksStore, StoreError};
 
 const DISK: &str = "size=192m";
@@ -80,14 +81,14 @@ async fn put_until_stored(store: &RocksStore, id: usize) {
 async fn within_the_reserve_blobs_are_refused_and_everything_else_goes_on() {
     let Some(disk) = Disk::mount() else { return };
     let options = RocksOptions { reserve_bytes: 32 << 20, ..OPTIONS };
-    let store = RocksStore::open_with(&disk.store(), options).unwrap();
+    let store = RocksStore::open_with(&disk.store(), options, StoreMetrics::default()).unwrap();
     for id in 0..3 {
         assert!(matches!(put(&store, id, vec![1; 100_000]).await, Ok(Put::Stored(_))));
     }
     drop(store);
     let filler = disk.fill(16 << 20);
 
-    let store = RocksStore::open_with(&disk.store(), options).unwrap();
+    let store = RocksStore::open_with(&disk.store(), options, StoreMetrics::default()).unwrap();
     assert_eq!(put(&store, 3, vec![1; 1000]).await, Ok(Put::Refused(Full::Disk)));
     assert!(matches!(put(&store, 2, vec![1; 1000]).await, Ok(Put::Duplicate(_))));
     assert_eq!(page(&store).await.unwrap().blobs.len(), 3);
@@ -102,7 +103,7 @@ async fn within_the_reserve_blobs_are_refused_and_everything_else_goes_on() {
 #[tokio::test]
 async fn a_write_that_finds_no_room_is_an_error_and_the_store_recovers_when_there_is_room() {
     let Some(disk) = Disk::mount() else { return };
-    let store = RocksStore::open_with(&disk.store(), OPTIONS).unwrap();
+    let store = RocksStore::open_with(&disk.store(), OPTIONS, StoreMetrics::default()).unwrap();
     for id in 0..50 {
         assert!(matches!(put(&store, id, vec![1; 20_000]).await, Ok(Put::Stored(_))));
     }
@@ -127,7 +128,7 @@ async fn a_write_that_finds_no_room_is_an_error_and_the_store_recovers_when_ther
     put_until_stored(&store, 50).await;
     assert_eq!(page(&store).await.unwrap().blobs.len(), 51);
     drop(store);
-    let store = RocksStore::open_with(&disk.store(), OPTIONS).unwrap();
+    let store = RocksStore::open_with(&disk.store(), OPTIONS, StoreMetrics::default()).unwrap();
     assert_eq!(page(&store).await.unwrap().blobs.len(), 51);
     for key in acknowledged {
         assert!(Records::get(&store, key.as_bytes(), Millis(1)).await.unwrap().is_some(), "{key} is lost");

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 use super::{FREE, mailbox, message};
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, Full, Place, SenderKey, Stamp};
+use crate::observe::metrics::StoreMetrics;
 use crate::store::{Carried, Held, Mailboxes, Moment, RocksOptions, RocksStore, Taken};
 
 /// What is stored lasts for a thousand seconds.
@@ -36,7 +37,7 @@ async fn within_it_no_blob_is_written_anew_to_last_longer() {
     drop(store);
 
     let no_room = RocksOptions { reserve_bytes: u64::MAX, ..RocksOptions::DEFAULT };
-    let store = RocksStore::open_with(directory.path(), no_room).unwrap();
+    let store = RocksStore::open_with(directory.path(), no_room, StoreMetrics::default()).unwrap();
     assert_eq!(store.take_in(blob(2, 2_100_000), FREE, AT).await.unwrap(), Taken::Refused(Full::Disk));
     assert_eq!(store.take_in(longer.clone(), FREE, AT).await.unwrap(), Taken::Sooner(id, Millis(2_100_000)));
     assert_eq!(store.held(held.clone(), AT).await.unwrap(), [Held::Waits(id, Millis(2_100_000))]);
