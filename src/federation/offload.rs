@@ -26,7 +26,7 @@ use crate::security::peer_tls::Shown;
 const OFFLOAD: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Offload");
 
 /// Blobs that are taken in side by side, of one call: they share group commits.
-const CHUNK_BLOBS: usize = 128;
+const CHUNK_BLOBS: usize = 256;
 
 /// Bytes of bodies in such a chunk, but for the one that brings it there.
 const CHUNK_BYTES: usize = 2 << 20;

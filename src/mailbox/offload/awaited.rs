@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use super::notes::Note;
 use crate::cluster::regions::PeerName;
 
-/// Batches that a peer is offered before it has answered for the first of them.
-const IN_FLIGHT: usize = 2;
+/// Batches that a peer is offered before it has answered for the first of them: each waits for several syncs, here and
+/// there.
+const IN_FLIGHT: usize = 4;
 
 /// A peer that has not answered for a batch for so long is slow: what is left is offered to others meanwhile.
 const SLOW: Duration = Duration::from_secs(3);
@@ -81,14 +82,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_offered_two_batches_and_left_alone_while_it_is_slow() {
+    fn a_peer_is_offered_a_few_batches_and_left_alone_while_it_is_slow() {
         let (awaited, now) = (Arc::new(Awaited::default()), Instant::now());
         let (a, b) = (PeerName("a".into()), PeerName("b".into()));
         let note = || Note::new(a.clone(), Vec::new());
         assert_eq!((awaited.pace(&a, now), awaited.next_slow(now)), (Pace::Free, None));
+        let later = now + SLOW / 2;
         let first = awaited.begin(&note(), now).unwrap();
         assert_eq!(awaited.pace(&a, now), Pace::Free);
-        let later = now + SLOW / 2;
+        let others: Vec<_> = (2..IN_FLIGHT).map(|_| awaited.begin(&note(), later).unwrap()).collect();
+        assert_eq!(awaited.pace(&a, now), Pace::Free);
         let second = awaited.begin(&note(), later).unwrap();
         assert_eq!((awaited.pace(&a, later), awaited.pace(&b, later)), (Pace::Busy, Pace::Free));
         assert_eq!(awaited.next_slow(later), Some(now + SLOW));
@@ -96,7 +99,7 @@ mod tests {
         assert_eq!(awaited.next_slow(now + SLOW), Some(later + SLOW));
         drop(first);
         assert_eq!(awaited.pace(&a, now + SLOW), Pace::Free);
-        drop(second);
+        drop((second, others));
         assert_eq!(awaited.next_slow(now), None);
     }
 
