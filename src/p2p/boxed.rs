@@ -1,5 +1,6 @@
-//! Handlers of connections on the heap. The swarm's task of a connection has room for its handler several times over, for
-//! each way in which it may go on; a pointer costs that little, and each idle connection ten kilobytes less.
+//! Handlers of connections, and what they and their behaviour tell each other, on the heap. The swarm's task of a connection
+//! has room for each of these several times over, for each way in which it may go on; a pointer costs that little, and each
+//! idle connection 18 kilobytes less.
 
 use std::task::{Context, Poll};
 
@@ -70,13 +71,13 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Boxed<B> {
         &mut self,
         peer: PeerId,
         id: ConnectionId,
-        event: <B::ConnectionHandler as ConnectionHandler>::ToBehaviour,
+        event: Box<<B::ConnectionHandler as ConnectionHandler>::ToBehaviour>,
     ) {
-        self.0.on_connection_handler_event(peer, id, event);
+        self.0.on_connection_handler_event(peer, id, *event);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.0.poll(cx)
+        self.0.poll(cx).map(|to| to.map_in(Box::new))
     }
 }
 
@@ -87,8 +88,8 @@ impl<H> BoxedHandler<H> {
 }
 
 impl<H: ConnectionHandler> ConnectionHandler for BoxedHandler<H> {
-    type FromBehaviour = H::FromBehaviour;
-    type ToBehaviour = H::ToBehaviour;
+    type FromBehaviour = Box<H::FromBehaviour>;
+    type ToBehaviour = Box<H::ToBehaviour>;
     type InboundProtocol = H::InboundProtocol;
     type OutboundProtocol = H::OutboundProtocol;
     type InboundOpenInfo = H::InboundOpenInfo;
@@ -106,15 +107,15 @@ impl<H: ConnectionHandler> ConnectionHandler for BoxedHandler<H> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>> {
-        self.0.poll(cx)
+        self.0.poll(cx).map(|event| event.map_custom(Box::new))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
-        self.0.poll_close(cx)
+        self.0.poll_close(cx).map(|event| event.map(Box::new))
     }
 
     fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
-        self.0.on_behaviour_event(event);
+        self.0.on_behaviour_event(*event);
     }
 
     fn on_connection_event(
