@@ -84,7 +84,9 @@ async fn changes_that_wait_together_are_written_once_and_see_each_other() {
     let callers = join_all((0..100).map(|_| committer.commit(ONE, put_new)));
     let (answers, ()) = tokio::join!(callers, async { drop(release) });
     assert_eq!(answers.into_iter().filter(|answer| *answer == Ok(true)).count(), 1);
-    assert_eq!((disk.writes.load(Ordering::Relaxed), metrics.changes.get()), (1, 100));
+    assert_eq!(disk.writes.load(Ordering::Relaxed), 1);
+    // With the one that held the thread up, if that was not looked at before the others came.
+    assert!(matches!(metrics.changes.get(), 100 | 101), "{:?}", metrics.changes);
 }
 
 #[tokio::test]
