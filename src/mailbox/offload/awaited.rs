@@ -10,10 +10,6 @@ use parking_lot::Mutex;
 use super::notes::Note;
 use crate::cluster::regions::PeerName;
 
-/// Batches that a peer is offered before it has answered for the first of them: each waits for several syncs, here and
-/// there.
-const IN_FLIGHT: usize = 4;
-
 /// A peer that has not answered for a batch for so long is slow: what is left is offered to others meanwhile.
 const SLOW: Duration = Duration::from_secs(3);
 
@@ -55,14 +51,14 @@ impl Awaited {
         self.0.lock().contains_key(&note.key)
     }
 
-    /// How many answers a peer owes.
-    pub fn pace(&self, peer: &PeerName, now: Instant) -> Pace {
+    /// How many answers a peer owes, which may owe so many.
+    pub fn pace(&self, peer: &PeerName, most: usize, now: Instant) -> Pace {
         let awaited = self.0.lock();
-        let mut of_peer = awaited.values().filter(|(of, _)| of == peer);
+        let of_peer = awaited.values().filter(|(of, _)| of == peer);
         if of_peer.clone().any(|(_, since)| now.duration_since(*since) >= SLOW) {
             return Pace::Slow;
         }
-        if of_peer.nth(IN_FLIGHT - 1).is_some() { Pace::Busy } else { Pace::Free }
+        if of_peer.count() >= most { Pace::Busy } else { Pace::Free }
     }
 
     /// When the next peer becomes slow; `None` if no offer is awaited that has not been for long.
@@ -82,24 +78,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_offered_a_few_batches_and_left_alone_while_it_is_slow() {
+    fn a_peer_owes_so_many_answers_and_is_left_alone_while_it_is_slow() {
         let (awaited, now) = (Arc::new(Awaited::default()), Instant::now());
         let (a, b) = (PeerName("a".into()), PeerName("b".into()));
         let note = || Note::new(a.clone(), Vec::new());
-        assert_eq!((awaited.pace(&a, now), awaited.next_slow(now)), (Pace::Free, None));
-        let later = now + SLOW / 2;
+        assert_eq!((awaited.pace(&a, 2, now), awaited.next_slow(now)), (Pace::Free, None));
         let first = awaited.begin(&note(), now).unwrap();
-        assert_eq!(awaited.pace(&a, now), Pace::Free);
-        let others: Vec<_> = (2..IN_FLIGHT).map(|_| awaited.begin(&note(), later).unwrap()).collect();
-        assert_eq!(awaited.pace(&a, now), Pace::Free);
+        assert_eq!((awaited.pace(&a, 2, now), awaited.pace(&a, 1, now)), (Pace::Free, Pace::Busy));
+        let later = now + SLOW / 2;
         let second = awaited.begin(&note(), later).unwrap();
-        assert_eq!((awaited.pace(&a, later), awaited.pace(&b, later)), (Pace::Busy, Pace::Free));
+        assert_eq!((awaited.pace(&a, 2, later), awaited.pace(&b, 2, later)), (Pace::Busy, Pace::Free));
         assert_eq!(awaited.next_slow(later), Some(now + SLOW));
-        assert_eq!(awaited.pace(&a, now + SLOW), Pace::Slow);
+        assert_eq!(awaited.pace(&a, 2, now + SLOW), Pace::Slow);
         assert_eq!(awaited.next_slow(now + SLOW), Some(later + SLOW));
         drop(first);
-        assert_eq!(awaited.pace(&a, now + SLOW), Pace::Free);
-        drop((second, others));
+        assert_eq!(awaited.pace(&a, 2, now + SLOW), Pace::Free);
+        drop(second);
         assert_eq!(awaited.next_slow(now), None);
     }
 

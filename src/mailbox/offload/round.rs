@@ -28,6 +28,15 @@ pub enum Goal {
 }
 
 impl Goal {
+    /// Batches that a peer is offered before it has answered for the first of them. Each waits for several syncs, here
+    /// and there; two keep one peer at work, and leave room for traffic.
+    fn in_flight(self) -> usize {
+        match self {
+            Self::Below(_) => 2,
+            Self::Fast(_) => 4,
+        }
+    }
+
     fn part(self) -> f64 {
         match self {
             Self::Below(part) | Self::Fast(part) => part,
@@ -83,7 +92,7 @@ impl MailboxService {
     /// When the store fails; what was moved before stays moved.
     pub async fn offload(&self, goal: Goal, mut tell: impl FnMut(&Progress)) -> Result<Progress, StoreError> {
         let turn = self.inner.offload.turn.clone().acquire_owned().await;
-        let (mut progress, mut flying, mut walk) = (Progress::default(), Flying::new(), Walk::default());
+        let (mut progress, mut flying, mut walk) = (Progress::default(), Flying::new(), Walk::new(goal.in_flight()));
         let mut under_way = 0;
         loop {
             progress.left = self.room().await?.above(goal.part());

@@ -21,8 +21,9 @@ pub const BATCH: PageLimit = PageLimit { blobs: 256, bytes: 2 << 20 };
 pub type Refusers = SmallVec<[PeerName; 2]>;
 
 /// A walk along the oldest blobs.
-#[derive(Default)]
 pub struct Walk {
+    /// Batches that a peer is offered before it has answered for the first of them.
+    in_flight: usize,
     after: Option<AgeCursor>,
     is_over: bool,
     /// Peers that take nothing more this time.
@@ -48,6 +49,11 @@ impl Batch {
 }
 
 impl Walk {
+    /// One from the oldest on, that offers a peer so many batches at once.
+    pub fn new(in_flight: usize) -> Self {
+        Self { in_flight, after: None, is_over: false, shut: BTreeSet::new(), waiting: VecDeque::new() }
+    }
+
     /// A peer takes nothing more.
     pub fn shut(&mut self, peer: PeerName) {
         self.shut.insert(peer);
@@ -127,7 +133,8 @@ impl MailboxService {
     fn choose(&self, walk: &mut Walk, bytes: u64) -> Option<(PeerName, Vec<(Carried, Refusers)>)> {
         let (now, awaited) = (Instant::now(), &self.inner.offload.awaited);
         let mut rooms = self.rooms(&walk.shut);
-        let paces: HashMap<_, _> = rooms.keys().map(|peer| (peer.clone(), awaited.pace(peer, now))).collect();
+        let pace = |peer: &PeerName| (peer.clone(), awaited.pace(peer, walk.in_flight, now));
+        let paces: HashMap<_, _> = rooms.keys().map(pace).collect();
         rooms.retain(|peer, _| paces.get(peer) != Some(&Pace::Slow));
         if rooms.is_empty() {
             return None;
