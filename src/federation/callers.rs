@@ -26,8 +26,8 @@ const CONNECTIONS: Limits = Limits { party: 4 * LINKS.party, group: 4 * LINKS.gr
 /// Circuits that come from other clusters. With what is under way of each a party fills 128 MiB, and all 512 MiB.
 pub const CIRCUITS: Limits = Limits { party: 256, group: 512, all: 1024 };
 
-/// Streams on which blobs are offered: a node offers on a few at a time, and on one more what was left open.
-const OFFERS: Limits = Limits { party: 8, group: 32, all: 64 };
+/// Streams on which blobs are offered: a node offers on four at most, and on one more what was left open.
+const OFFERS: Limits = Limits { party: 16, group: 32, all: 64 };
 
 /// Pages that are being read: those of two connections' streams.
 const PULLS: Limits = Limits { party: 128, group: 256, all: 512 };

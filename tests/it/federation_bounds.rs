@@ -17,7 +17,7 @@ use crate::support::{LONG_PATIENCE, SEED, TestAgent, TestNode, TestVault, VAULT,
 
 const LINKS: usize = 8;
 const LINKS_OF_GROUP: usize = 64;
-const OFFERS: usize = 8;
+const OFFERS: usize = 16;
 const QUESTIONS: usize = 256;
 const STREAMS: usize = 320;
 

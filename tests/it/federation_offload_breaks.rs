@@ -236,7 +236,7 @@ impl Region {
 }
 
 /// Enough that moving them takes several batches.
-const MANY: usize = 600;
+const MANY: usize = 2_400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_killed_while_blobs_move_each_is_there_once_in_the_end() {
@@ -253,8 +253,9 @@ async fn whoever_is_killed_while_blobs_move_each_is_there_once_in_the_end() {
     let mut eu = Region::start("eu", there, here, "0.8").await;
     let moved = |moved: f64| move |count: f64| count >= moved;
     for round in 1..=3_u32 {
-        // It is killed once some have come since it was started last, wherever that is among the steps.
-        figure_is(eu.process.public, "waystation_mailbox_blobs", moved(f64::from(round) * 100.0)).await;
+        // It is killed once some have come since it was started last, wherever that is among the steps: more than are on
+        // their way at once.
+        figure_is(eu.process.public, "waystation_mailbox_blobs", moved(f64::from(round) * 600.0)).await;
         match round % 2 {
             1 => us.kill_and_start().await,
             _ => eu.kill_and_start().await,

@@ -1,6 +1,6 @@
 //! Blobs that move to other clusters when this node's storage fills, and that come from them.
 //!
-//! The oldest go first, a batch at a time, to the peer that has most room; what it refuses goes to the next. Before a
+//! The oldest go first, a few batches at a time, to the peer that has most room; what it refuses goes to the next. Before a
 //! batch leaves, it is noted durably which blobs are offered to whom. What the peer answers for is durable there: then
 //! it is deleted here, in one write with the memory of where it lies. A note whose answer was lost is settled when the
 //! link is back: what still lies here is offered to the same peer again, which has it already, and what is done with

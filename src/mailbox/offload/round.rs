@@ -23,7 +23,7 @@ const LEAST_REST: Duration = Duration::from_millis(1);
 pub enum Goal {
     /// Until no more than this part of what may be stored is.
     Below(f64),
-    /// The same, without a rest between two batches.
+    /// The same, with more at once, and without a rest between two batches.
     Fast(f64),
 }
 

@@ -15,7 +15,7 @@ use crate::mailbox::labels::BlobHeader;
 use crate::store::{AgeCursor, Carried, PageLimit, StoreError};
 
 /// Blobs that are offered at a time.
-pub const BATCH: PageLimit = PageLimit { blobs: 256, bytes: 2 << 20 };
+pub const BATCH: PageLimit = PageLimit { blobs: 256, bytes: 1 << 20 };
 
 /// Who has refused a blob in this walk.
 pub type Refusers = SmallVec<[PeerName; 2]>;

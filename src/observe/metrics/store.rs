@@ -23,7 +23,7 @@ impl Default for StoreMetrics {
 }
 
 impl StoreMetrics {
-    /// Counts one write of so many changes.
+    /// Counts one write of so many changes that has succeeded.
     pub fn wrote(&self, changes: usize, took: Duration) {
         self.changes.inc_by(changes as u64);
         self.write_seconds.observe(took.as_secs_f64());

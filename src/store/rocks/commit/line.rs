@@ -91,7 +91,7 @@ impl Line {
             staged.take(&mut self.queue.lock().waiting);
             staged.stage();
             match staged.next() {
-                Some(Next::Write(changes, callers)) => {
+                Some(Next::Write(changes, kept)) => {
                     let mut queue = self.queue.lock();
                     queue.wanted = Some(staged.wanted());
                     let helped = over.is_some() && !queue.ended;
@@ -105,7 +105,9 @@ impl Line {
                     tell(&mut over);
                     let begun = Instant::now();
                     let written = engine.write(&changes);
-                    self.metrics.wrote(callers, begun.elapsed());
+                    if written.is_ok() {
+                        self.metrics.wrote(kept, begun.elapsed());
+                    }
                     let mut staged = stager.lock();
                     self.queue.lock().wanted = None;
                     over = Some((staged.written(changes, &written), written));

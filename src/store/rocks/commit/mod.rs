@@ -115,8 +115,8 @@ struct Entry {
 
 /// A change whose answer is of any type.
 trait Change: Send {
-    /// Stages it.
-    fn stage(&mut self, stage: &mut Stage<'_>);
+    /// Stages it; whether it changes anything.
+    fn stage(&mut self, stage: &mut Stage<'_>) -> bool;
 
     /// Answers it, given how the write of its group went; with an error if it was not staged.
     fn answer(self: Box<Self>, written: &Result<(), StoreError>);
@@ -137,14 +137,17 @@ where
     T: Send + 'static,
     F: FnOnce(&mut Stage<'_>) -> Result<Verdict<T>, StoreError> + Send,
 {
-    fn stage(&mut self, stage: &mut Stage<'_>) {
-        let Some(change) = self.change.take() else { return };
+    fn stage(&mut self, stage: &mut Stage<'_>) -> bool {
+        let Some(change) = self.change.take() else { return false };
         let verdict = change(stage);
-        match &verdict {
-            Ok(Verdict::Keep(_)) => stage.keep(),
-            Ok(Verdict::Discard(_)) | Err(_) => stage.discard(),
+        let is_kept = matches!(verdict, Ok(Verdict::Keep(_)));
+        if is_kept {
+            stage.keep()
+        } else {
+            stage.discard()
         }
         self.staged = Some(verdict.map(|(Verdict::Keep(value) | Verdict::Discard(value))| value));
+        is_kept
     }
 
     fn answer(self: Box<Self>, written: &Result<(), StoreError>) {

@@ -21,6 +21,8 @@ const CHUNK: usize = 16;
 #[derive(Default)]
 pub(super) struct Group {
     changes: Vec<Box<dyn Change>>,
+    /// How many of them change anything.
+    kept: usize,
     writes: usize,
     bytes: usize,
 }
@@ -38,7 +40,7 @@ impl Group {
 
 /// What is next for whoever writes.
 pub(super) enum Next {
-    /// These are to be written; so many callers made them.
+    /// These are to be written: so many changes.
     Write(Changes, usize),
     /// This group changes nothing: it is to be answered.
     Nothing(Group),
@@ -86,7 +88,7 @@ impl<'a> Stager<'a> {
         {
             self.group.writes += size.writes;
             self.group.bytes += size.bytes;
-            change.stage(&mut self.stage);
+            self.group.kept += usize::from(change.stage(&mut self.stage));
             self.group.changes.push(change);
         }
     }
@@ -100,9 +102,9 @@ impl<'a> Stager<'a> {
         if self.stage.is_empty() {
             return Some(Next::Nothing(group));
         }
-        let callers = group.changes.len();
+        let kept = group.kept;
         self.in_flight = Some(group);
-        Some(Next::Write(self.stage.hand_over(mem::take(&mut self.spare)), callers))
+        Some(Next::Write(self.stage.hand_over(mem::take(&mut self.spare)), kept))
     }
 
     /// The group in flight is written, or not: who is to be told, with those whose changes were staged over it if it

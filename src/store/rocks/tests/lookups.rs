@@ -15,7 +15,7 @@ const CACHE: usize = 64 << 10;
 
 const LOOKUPS: u32 = 200;
 
-/// A part of a filter, and now and then one of an index and a block of entries.
+/// A part of a filter, and, where the key may be there, one of an index and a block of entries.
 const MOST_BYTES: u64 = 12 << 10;
 
 fn key(number: u32) -> [u8; 32] {
