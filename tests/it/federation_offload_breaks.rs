@@ -209,6 +209,7 @@ impl Region {
             ("RELAY_DISK_RESERVE_BYTES", "0".to_owned()),
             ("RELAY_RATE_LIMIT", "1000000".to_owned()),
             ("RELAY_MAX_SENDER_SHARE", "1".to_owned()),
+            ("RELAY_MAX_BLOBS_PER_USER", "0".to_owned()),
             ("RELAY_REGION", name.to_owned()),
             ("RELAY_FEDERATION_ENABLED", "true".to_owned()),
             ("RELAY_FEDERATION_ADDR", format!("127.0.0.1:{port}")),
