@@ -18,6 +18,7 @@ use crate::support::{LONG_PATIENCE, SEED, TestAgent, TestNode, TestVault, VAULT,
 const LINKS: usize = 8;
 const LINKS_OF_GROUP: usize = 64;
 const OFFERS: usize = 16;
+const OFFERS_OF_GROUP: usize = 32;
 const QUESTIONS: usize = 256;
 const STREAMS: usize = 320;
 
@@ -137,7 +138,11 @@ async fn who_offers_blobs_and_says_nothing_more_keeps_nobody_else_from_it() {
     }
     assert_eq!(code(offer("idle").await), Some(Code::ResourceExhausted));
     assert_eq!(figure(node.public, &refused("offers")).await, 1.0);
-    offer("another").await.unwrap();
+    let mut others = Vec::new();
+    for _ in OFFERS..OFFERS_OF_GROUP {
+        others.push(offer("another").await.unwrap());
+    }
+    assert_eq!(code(offer("third").await), Some(Code::ResourceExhausted), "all have one address");
     idle.pop();
     in_time("a place is free again", async { while offer("idle").await.is_err() {} }).await;
 }

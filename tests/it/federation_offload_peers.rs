@@ -1,9 +1,13 @@
 //! Blobs that move where there are several peers, or several nodes: each goes to one of them, and one that is slow or does
 //! not want it holds up nobody else.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::json;
 use waystation::cluster::regions::PeerName;
 use waystation::edge::admin::proto::{DrainRequest, OffloadNowRequest};
+use waystation::mailbox::Goal;
 use waystation::observe::metrics::Reason;
 use waystation::runtime::time::now;
 
@@ -112,6 +116,42 @@ async fn a_peer_that_takes_an_offer_and_never_answers_does_not_hold_up_the_stop(
     until("it is offered them", || offers.unanswered() > 0).await;
     drop(progress);
     assert_eq!(us.stop().await, Vec::<&str>::new());
+}
+
+/// How many batches a peer that says nothing is offered, of more than there may be.
+async fn offered(goal: Goal) -> usize {
+    const MANY: usize = 5 * 256;
+    let (many, fast) = (("RELAY_MAX_BLOBS_PER_USER", "0"), ("RELAY_RATE_LIMIT", "1000000"));
+    let settings = [ROOMY, many, fast, ("RELAY_MAX_SENDER_SHARE", "1")];
+    let mut regions = regions_with(&[1, 1], &settings, &[vec![], vec![CALLS_NOBODY]]).await;
+    let (us, eu) = (regions.remove(0).remove(0), regions.remove(0).remove(0));
+    rooms_are(&us, 1).await;
+    let mut sender = TestMailbox::plain(us.public, &id('a')).await;
+    for number in 0..MANY {
+        sender.update(&number.to_string(), &id('b'), b"blob").await;
+    }
+    until("all are stored", || blobs(&us) == MANY as i64).await;
+    let offers = Offers::of(&us, |_| (), |_| ());
+    offers.silence(&name_of(&eu));
+    let (mailbox, told) = (us.node().mailbox.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = told.clone();
+    let moving = tokio::spawn(async move {
+        mailbox
+            .offload(goal, |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            })
+            .await
+    });
+    // It says how far it is before it offers anything, and again when the peer has been silent for long.
+    until("it is slow", || told.load(Ordering::Relaxed) > 1).await;
+    moving.abort();
+    offers.unanswered()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_is_offered_a_few_batches_before_it_answers() {
+    let (paced, fast) = tokio::join!(offered(Goal::Below(0.0)), offered(Goal::Fast(0.0)));
+    assert_eq!((paced, fast), (2, 4));
 }
 
 /// A cluster that moves everything, and one that has the first message of it already, put there so long before.
