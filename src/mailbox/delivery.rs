@@ -19,6 +19,7 @@ use super::peers::Knowledge;
 use super::sent::Verdict;
 use super::service::frame_as;
 use super::session::{Over, Session};
+use crate::cluster::links::AskError;
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::{BlobId, MailboxKey, MessageKey};
 use crate::runtime::backoff::Backoff;
@@ -155,7 +156,8 @@ impl MailboxService {
         if holder == HERE {
             return self.page(mailbox, after, PAGE).await.map(Some);
         }
-        if self.pay_owed(session, holder).await
+        if self.pay_marks(session, holder).await
+            && self.pay_owed(session, holder).await
             && let Some(page) = self.pull(session, holder, mailbox, after, PAGE).await
         {
             session.flow.lock().answered(holder);
@@ -163,6 +165,22 @@ impl MailboxService {
         }
         self.leave_out(session, over, holder);
         Ok(None)
+    }
+
+    /// Has a holder note what it has not; false if it says nothing.
+    async fn pay_marks(&self, session: &Session, holder: usize) -> bool {
+        let _notices = session.notices.lock().await;
+        let marks = session.flow.lock().take_marks(holder);
+        marks.is_empty() || self.mark_at(session, holder, &marks).await
+    }
+
+    /// Has a holder note that these were sent; if it does not, it is told again before it is read again. False if it says
+    /// nothing. One whose disk is full does: what it holds is sent meanwhile.
+    async fn mark_at(&self, session: &Session, holder: usize, messages: &[MessageKey]) -> bool {
+        let Err(error) = self.mark_away(session, holder, session.blobs, messages).await else { return true };
+        tracing::debug!(holder, %error, "a node did not note what was delivered");
+        session.flow.lock().owe_marks(holder, messages);
+        !error.is_silence() && error != AskError::Busy
     }
 
     /// Tells a holder what it has not heard; false if it still does not.
@@ -184,6 +202,7 @@ impl MailboxService {
             flow.broke_off(over, holder);
             flow.failed(holder)
         };
+        let Some(failures) = failures else { return };
         let pause = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
         let (this, session) = (self.clone(), session.clone());
         self.until_stopped(async move {
@@ -287,7 +306,7 @@ impl MailboxService {
     }
 
     /// Notes where the blobs lie that they were delivered, and has their senders told.
-    async fn mark_sent(&self, session: &Session, mailbox: MailboxKey, mut sent: Vec<(usize, MessageKey)>) {
+    async fn mark_sent(&self, session: &Arc<Session>, mailbox: MailboxKey, mut sent: Vec<(usize, MessageKey)>) {
         // Blobs of one holder keep their order.
         sent.sort_by_key(|(holder, _)| *holder);
         let _notices = session.notices.lock().await;
@@ -301,7 +320,11 @@ impl MailboxService {
                     // sent all the same, and nothing twice, while the disk is full.
                     Err(error) => self.store_failed("delivered", &error),
                 },
-                Some((away, _)) => self.mark_away(session, *away, mailbox, &messages).await,
+                Some((away, _)) => {
+                    if !self.mark_at(session, *away, &messages).await {
+                        self.leave_out(session, Over::Blobs, *away);
+                    }
+                }
                 None => {}
             }
         }))

@@ -17,7 +17,7 @@ pub(super) const HERE: usize = 0;
 /// a message to a device is sent to its next connection.
 const MAX_CAME: usize = 1024;
 
-/// Acknowledgments that a holder still has to hear of.
+/// Acknowledgments that a holder still has to hear of, and messages that it still has to note.
 const MAX_OWED: usize = 256;
 
 /// How far a session has been sent its mailboxes. Holders are numbered: this node, then each other one that said that
@@ -72,8 +72,12 @@ struct Away {
     failures: u32,
     /// Whether it is left alone for now, because it has failed.
     rests: bool,
+    /// Whether it is waited for, to try it again.
+    is_timed: bool,
     /// What it could not be told.
     owed: Vec<Owed>,
+    /// What was sent, and it could not note.
+    unmarked: Vec<MessageKey>,
 }
 
 /// An acknowledgment that a holder has not heard.
@@ -83,6 +87,13 @@ pub(super) struct Owed {
     pub message: MessageKey,
     /// Whether the recipient said that it received it.
     pub received: bool,
+}
+
+impl Away {
+    fn new(whereabouts: Whereabouts) -> Self {
+        let (holder, owed, unmarked) = (Holder::default(), Vec::new(), Vec::new());
+        Self { whereabouts, holder, failures: 0, rests: false, is_timed: false, owed, unmarked }
+    }
 }
 
 impl Holder {
@@ -128,8 +139,7 @@ impl Flow {
         let at = match self.away.iter().position(|away| away.whereabouts == *whereabouts) {
             Some(at) => at,
             None => {
-                let (whereabouts, holder) = (whereabouts.clone(), Holder::default());
-                self.away.push(Away { whereabouts, holder, failures: 0, rests: false, owed: Vec::new() });
+                self.away.push(Away::new(whereabouts.clone()));
                 self.away.len() - 1
             }
         };
@@ -208,13 +218,12 @@ impl Flow {
     }
 
     /// Another node has failed, and is left alone until it is [`Flow::rested`] or speaks; how often it has failed in
-    /// a row by now.
-    pub fn failed(&mut self, holder: usize) -> u32 {
-        self.away_mut(holder).map_or(1, |away| {
-            away.rests = true;
-            away.failures = away.failures.saturating_add(1);
-            away.failures
-        })
+    /// a row by now, or `None` if it is waited for already.
+    pub fn failed(&mut self, holder: usize) -> Option<u32> {
+        let away = self.away_mut(holder)?;
+        away.rests = true;
+        away.failures = away.failures.saturating_add(1);
+        (!std::mem::replace(&mut away.is_timed, true)).then_some(away.failures)
     }
 
     /// Whether another node is left alone for now.
@@ -225,7 +234,7 @@ impl Flow {
     /// Another node that has failed may be tried again.
     pub fn rested(&mut self, holder: usize) {
         if let Some(away) = self.away_mut(holder) {
-            away.rests = false;
+            (away.rests, away.is_timed) = (false, false);
         }
     }
 
@@ -246,6 +255,19 @@ impl Flow {
     /// What a holder is still to be told.
     pub fn take_owed(&mut self, holder: usize) -> Vec<Owed> {
         self.away_mut(holder).map(|away| std::mem::take(&mut away.owed)).unwrap_or_default()
+    }
+
+    /// A holder could not note that these were sent. It is told before it is read again.
+    pub fn owe_marks(&mut self, holder: usize, messages: &[MessageKey]) {
+        if let Some(away) = self.away_mut(holder) {
+            let room = MAX_OWED.saturating_sub(away.unmarked.len());
+            away.unmarked.extend(messages.iter().take(room));
+        }
+    }
+
+    /// What a holder is still to note.
+    pub fn take_marks(&mut self, holder: usize) -> Vec<MessageKey> {
+        self.away_mut(holder).map(|away| std::mem::take(&mut away.unmarked)).unwrap_or_default()
     }
 
     /// What is to be done with a copy that lies at a holder, if others lie at these places; without a node: here.
@@ -355,6 +377,19 @@ mod tests {
         assert_eq!(flow.behind(over), [(HERE, place(3))]);
         flow.rested(holder);
         assert_eq!(flow.behind(over), [(holder, place(3))]);
+    }
+
+    #[test]
+    fn a_node_that_fails_again_while_it_is_waited_for_is_waited_for_once() {
+        let mut flow = Flow::default();
+        let away = Whereabouts::Near("a".parse().unwrap());
+        let holder = flow.waits_at(&away, Over::Blobs);
+        assert_eq!([flow.failed(holder), flow.failed(holder)], [Some(1), None]);
+        // It speaks, and fails once more before the wait is over.
+        flow.waits_at(&away, Over::Blobs);
+        assert!(!flow.rests(holder) && flow.failed(holder).is_none() && flow.rests(holder));
+        flow.rested(holder);
+        assert_eq!((flow.rests(holder), flow.failed(holder)), (false, Some(4)));
     }
 
     #[test]

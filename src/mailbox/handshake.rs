@@ -21,6 +21,7 @@ use crate::cluster::regions::PeerName;
 use crate::domain::clock::Millis;
 use crate::domain::mailbox::MailboxKey;
 use crate::domain::principal::{Kind, Principal};
+use crate::runtime::backoff::Backoff;
 use crate::wire::vauchi::proof::{Proof as Signed, TIME_SKEW_SECS};
 
 /// How long a nonce is remembered after the time it was signed at: as long as that time passes, and a minute for
@@ -28,9 +29,12 @@ use crate::wire::vauchi::proof::{Proof as Signed, TIME_SKEW_SECS};
 const NONCE_MEMORY: Duration = Duration::from_secs(TIME_SKEW_SECS + 60);
 
 /// How long it is tried to find out whether a name is claimed, and with what pause: long enough for a node that has died
-/// to leave the view, on a busy machine too. A session for which it is not found out only sends.
+/// to leave the view, on a busy machine too. A session for which it is not found out by then only sends, until it is.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits between such trials for one session.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Names that another cluster is asked for at a time.
 const NAMES: usize = 256;
@@ -92,12 +96,31 @@ impl MailboxService {
     pub(super) fn open_unproven(&self, who: Identity, channel: Channel) -> Arc<Session> {
         let session = self.open(who, channel);
         let (this, of) = (self.clone(), session.clone());
-        self.inner.supervisor.spawn_quiet(async move { this.decide(&of).await });
+        self.inner.supervisor.spawn_quiet(async move {
+            if !this.decide(&of).await {
+                this.decide_later(of);
+            }
+        });
         self.wake(&session);
         session
     }
 
-    async fn decide(&self, session: &Session) {
+    /// Tries again to decide what a session may read, while it is there.
+    fn decide_later(&self, session: Arc<Session>) {
+        let this = self.clone();
+        self.until_stopped(async move {
+            let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
+            loop {
+                tokio::time::sleep(backoff.next(rand::random())).await;
+                if session.channel.outbox.is_closed() || this.decide(&session).await {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Grants or denies a session its rights; false if one of them is in doubt.
+    async fn decide(&self, session: &Arc<Session>) -> bool {
         let who = &session.who;
         let (client, mailbox) = (Principal::mailbox_client(&who.client_id), Principal::mailbox_client(&who.routing_id));
         let token = Principal::mailbox_token(&who.routing_id);
@@ -111,9 +134,14 @@ impl MailboxService {
             self.inner.metrics.mailbox.reject_handshake("token_is_id");
             session.channel.outbox.cut("handshake");
         }
-        let settle = |over, is_free| if is_free { session.grant(over) } else { self.deny(session, over) };
-        settle(Over::Devices, client == Some(false));
-        settle(Over::Blobs, mailbox == Some(false) && token == Some(false));
+        for (over, owned) in [(Over::Devices, [client, client]), (Over::Blobs, [mailbox, token])] {
+            match owned {
+                [Some(true), _] | [_, Some(true)] => self.deny(session, over),
+                [Some(false), Some(false)] => self.grant(session, over),
+                [None, _] | [_, None] => self.doubt(session, over),
+            }
+        }
+        [client, mailbox, token].iter().all(Option::is_some)
     }
 
     /// Whether a key owns a name; `None` if that cannot be found out.

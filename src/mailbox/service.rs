@@ -207,6 +207,20 @@ impl MailboxService {
         }
     }
 
+    /// Grants a right to a session, unless it was denied meanwhile.
+    pub(super) fn grant(&self, session: &Arc<Session>, over: Over) {
+        if session.grant(over) {
+            self.wake(session);
+        }
+    }
+
+    /// Whether another key owns the name of a session cannot be found out now.
+    pub(super) fn doubt(&self, session: &Session, over: Over) {
+        if session.doubt(over) && over == Over::Blobs {
+            self.inner.metrics.mailbox.doubted.inc();
+        }
+    }
+
     /// Queues a frame that its client waits for.
     pub(super) fn send(&self, session: &Session, frame: Bytes) {
         if session.send(frame) {

@@ -73,13 +73,24 @@ pub(super) struct Right(AtomicU8);
 const OPEN: u8 = 0;
 const GRANTED: u8 = 1;
 const DENIED: u8 = 2;
+const DOUBTED: u8 = 3;
 
 impl Right {
+    /// What it is now, in doubt too; `None` while it is still to be found out.
     fn get(&self) -> Option<bool> {
         match self.0.load(Ordering::Acquire) {
             OPEN => None,
             right => Some(right == GRANTED),
         }
+    }
+
+    fn is_decided(&self) -> bool {
+        matches!(self.0.load(Ordering::Acquire), GRANTED | DENIED)
+    }
+
+    /// From one to another; false if it was not that one.
+    fn turn(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
@@ -187,10 +198,11 @@ impl Session {
         }
     }
 
-    /// Grants a right, unless it was denied meanwhile.
-    pub fn grant(&self, over: Over) {
+    /// Grants a right, unless it was denied meanwhile. True if it was in doubt, and nobody waits for it any more.
+    pub fn grant(&self, over: Over) -> bool {
+        let right = self.right(over);
         // Where it was denied already, that stands.
-        self.right(over).0.compare_exchange(OPEN, GRANTED, Ordering::AcqRel, Ordering::Acquire).unwrap_or_default();
+        let was_doubted = !right.turn(OPEN, GRANTED) && right.turn(DOUBTED, GRANTED);
         self.decided.notify_waiters();
         if over == Over::Blobs {
             let mut held = self.held.lock();
@@ -198,20 +210,28 @@ impl Session {
                 self.tell_now(notice);
             }
         }
+        was_doubted
+    }
+
+    /// Whether the session has a right cannot be found out now: until it is, it has not. True if it was still open.
+    pub fn doubt(&self, over: Over) -> bool {
+        let is_new = self.right(over).turn(OPEN, DOUBTED);
+        self.decided.notify_waiters();
+        is_new
     }
 
     /// Tells it what became of a message that it has sent, as soon as it is decided that it may be told. False if it is
     /// not told.
     pub fn tell(&self, notice: Bytes) -> bool {
         let mut held = self.held.lock();
-        match self.right(Over::Blobs).get() {
-            Some(_) => self.tell_now(notice),
-            None if held.len() < MAX_HELD => {
-                held.push(notice);
-                true
-            }
-            None => false,
+        if self.right(Over::Blobs).is_decided() {
+            return self.tell_now(notice);
         }
+        let has_room = held.len() < MAX_HELD;
+        if has_room {
+            held.push(notice);
+        }
+        has_room
     }
 
     /// Nobody asked for it, so it must not be what cuts a slow reader off.
@@ -226,7 +246,7 @@ impl Session {
         before != DENIED
     }
 
-    /// Waits until a right is decided; what it is then.
+    /// Waits until a right is decided, or in doubt; what it is then.
     pub async fn may(&self, over: Over) -> bool {
         loop {
             let decided = self.decided.notified();
@@ -328,5 +348,19 @@ mod tests {
         assert!(!session.may(Over::Blobs).await && session.may(Over::Devices).await);
         assert!(session.deny(Over::Devices) && !session.deny(Over::Devices));
         assert!(!session.may_now(Over::Devices));
+    }
+
+    #[tokio::test]
+    async fn a_right_in_doubt_is_none_until_it_is_granted_and_what_is_told_meanwhile_is_kept() {
+        let (free, owned) = (session(1, None, None), session(1, None, None));
+        for session in [&free, &owned] {
+            assert!(session.doubt(Over::Blobs) && !session.doubt(Over::Blobs));
+            assert!(!session.may(Over::Blobs).await && session.tell("1".into()));
+        }
+        assert!(owned.deny(Over::Blobs) && !owned.doubt(Over::Blobs) && !owned.grant(Over::Blobs));
+        assert!(!owned.may_now(Over::Blobs) && owned.channel.outbox.queued_bytes() == 0);
+        assert!(free.grant(Over::Blobs) && !free.grant(Over::Blobs) && !free.grant(Over::Devices));
+        assert!(free.may(Over::Blobs).await && free.channel.outbox.queued_bytes() > 0);
+        assert!(!free.doubt(Over::Blobs) && free.may_now(Over::Blobs));
     }
 }

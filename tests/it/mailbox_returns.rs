@@ -60,6 +60,66 @@ async fn a_node_that_does_not_answer_for_a_moment_is_read_again_without_a_word_f
 }
 
 #[tokio::test]
+async fn a_sender_is_told_of_what_was_delivered_while_its_node_did_not_answer() {
+    let nodes = TestNode::cluster(2, &[]).await;
+    let mut sender = TestMailbox::plain(nodes[1].public, &id('a')).await;
+    let (count, body) = (60, [200; 100_000]);
+    for number in 0..count {
+        sender.store(&number.to_string(), &id('b'), &body).await;
+    }
+    // Reads nothing yet, so some of what it is sent waits to be written when the nodes lose each other.
+    let mut recipient = TestMailbox::plain(nodes[0].public, &id('b')).await;
+    let metrics = &nodes[0].node().metrics.mailbox;
+    until("it is sent something", || metrics.delivered.get() > 0).await;
+    nodes[0].cut_from(&nodes[1]);
+    nodes[0].links_are(0).await;
+    let (mut read, before) = (0, metrics.left_out.get());
+    let read_on = async {
+        loop {
+            recipient.expect_blob(&body).await;
+            read += 1;
+        }
+    };
+    tokio::select! {
+        () = until("the node is left out", || metrics.left_out.get() > before) => {}
+        () = read_on => {}
+    }
+    nodes[0].mend_with(&nodes[1]);
+    for _ in read..count {
+        recipient.expect_blob(&body).await;
+    }
+    for number in 0..count {
+        sender.expect_status(&number.to_string(), "Delivered").await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_whose_name_nobody_can_judge_reads_and_is_told_once_somebody_can() {
+    let nodes = TestNode::cluster(3, &[]).await;
+    let mut sender = TestMailbox::plain(nodes[2].public, &id('a')).await;
+    sender.store("m", &id('b'), b"x").await;
+    // Gossip passes through the third: both stay in the view, and say nothing to each other.
+    nodes[0].cut_from(&nodes[1]);
+    for node in &nodes[..2] {
+        node.links_are(1).await;
+    }
+    let mut doubtful = TestMailbox::plain(nodes[0].public, &id('b')).await;
+    doubtful.store("n", &id('a'), b"y").await;
+    let blob = sender.expect_blob(b"y").await;
+    sender.acknowledge(&blob, "ReceivedByRecipient").await;
+    let doubted = &nodes[0].node().metrics.mailbox.doubted;
+    until("its name is in doubt", || doubted.get() == 1).await;
+    doubtful.settle().await;
+    nodes[0].mend_with(&nodes[1]);
+    doubtful.expect_status("n", "Delivered").await;
+    doubtful.expect_status("n", "ReceivedByRecipient").await;
+    let blob = doubtful.expect_blob(b"x").await;
+    sender.expect_status("m", "Delivered").await;
+    doubtful.acknowledge(&blob, "ReceivedByRecipient").await;
+    sender.expect_status("m", "ReceivedByRecipient").await;
+}
+
+#[tokio::test]
 async fn a_node_that_starts_does_not_pass_for_one_that_has_deleted_what_it_is_told_to() {
     let nodes = TestNode::cluster(2, &[]).await;
     let (mut recipient, blob) = receives(&nodes).await;

@@ -161,18 +161,18 @@ impl MailboxService {
     }
 
     /// Has another node note that blobs were delivered, and tell their senders.
+    ///
+    /// # Errors
+    /// [`AskError`]: it may not have heard.
     pub(in crate::mailbox) async fn mark_away(
         &self,
         session: &Session,
         holder: usize,
         mailbox: MailboxKey,
         messages: &[MessageKey],
-    ) {
+    ) -> Result<(), AskError> {
         let mark = MailMark { mailbox: convert::mailbox(&mailbox), messages: convert::messages(messages) };
-        // It is noted with the acknowledgment, or when the blob is sent again.
-        if let Err(error) = self.ask_holder(session, holder, Body::MailMark(mark)).await {
-            tracing::debug!(holder, %error, "a node did not note what was delivered");
-        }
+        self.ask_holder(session, holder, Body::MailMark(mark)).await.map(drop)
     }
 
     /// Deletes a message at another node; what that met, or `None` if it does not say.

@@ -21,6 +21,8 @@ pub struct MailboxMetrics {
     pub handshake_errors: Counter,
     /// Sessions that may not read, because another key owns their mailbox.
     pub send_only: Counter,
+    /// Sessions that did not read for a while, because it could not be found out whether a key owns their mailbox.
+    pub doubted: Counter,
     /// Frames after the handshake.
     pub received: Counter,
     /// Frames queued for clients.
@@ -111,6 +113,7 @@ impl MailboxMetrics {
             rejected_handshakes: Family::default(),
             handshake_errors: Counter::default(),
             send_only: Counter::default(),
+            doubted: Counter::default(),
             received: Counter::default(),
             sent: Counter::default(),
             ignored: Family::default(),
@@ -150,6 +153,7 @@ impl MailboxMetrics {
         r.register("sessions", "Mailbox sessions now", self.sessions.clone());
         r.register("rejected_handshakes", "Handshakes refused, by reason", self.rejected_handshakes.clone());
         r.register("send_only", "Sessions that may not read, for lack of proof", self.send_only.clone());
+        r.register("doubted", "Sessions for which nobody could say whether a key owns their name", self.doubted.clone());
         r.register("ignored", "Frames that got silence, by reason", self.ignored.clone());
         r.register("failed", "Stores answered Failed, by reason", self.failed.clone());
         r.register("limited", "Frames over a rate, by which", self.limited.clone());
