@@ -195,7 +195,7 @@ impl Node {
             metrics: metrics.clone(),
             supervisor: supervisor.clone(),
         });
-        mailbox.start();
+        mailbox.start().await;
         let peers_parts = || settings::p2p(config, &records, &cluster, &membership, &metrics, &supervisor);
         let p2p = OptionFuture::from(config.p2p.enabled.then(|| Host::start(peers_parts()))).await.transpose()?;
         let load = (membership.clone(), mailboxes.clone(), metrics.clone());

@@ -134,7 +134,8 @@ impl MailboxService {
     }
 
     /// Begins the upkeep, until the node stops, and follows who owns which name.
-    pub fn start(&self) {
+    pub async fn start(&self) {
+        self.count_blobs().await;
         self.keep_up();
         self.meet_peers();
         self.offload_forever();

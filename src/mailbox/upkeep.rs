@@ -63,8 +63,13 @@ impl MailboxService {
             self.store_failed("purges", &error);
             self.inner.supervisor.went_on_after("mailbox sweep", &error);
         }
-        if let Ok(usage) = self.inner.store.usage().await {
-            self.inner.metrics.mailbox.blobs.set(i64::try_from(usage.blobs).unwrap_or(i64::MAX));
+        self.count_blobs().await;
+    }
+
+    /// Has the figure of blobs be what the store says, in case that what became of some was not.
+    pub(super) async fn count_blobs(&self) {
+        if let Ok(blobs) = self.blobs().await {
+            self.inner.metrics.mailbox.blobs.set(i64::try_from(blobs).unwrap_or(i64::MAX));
         }
     }
 }

@@ -219,6 +219,7 @@ async fn what_was_stored_is_there_after_a_restart_and_what_was_acknowledged_is_n
     node.stop().await;
 
     let node = TestNode::start(&settings).await;
+    assert_eq!(node.node().metrics.mailbox.blobs.get(), 1);
     let mut recipient = TestMailbox::plain(node.public, &id('b')).await;
     assert_eq!(recipient.expect_blob(b"two").await, two);
     let mut sender = TestMailbox::plain(node.public, &id('a')).await;

@@ -153,7 +153,11 @@ impl MailboxMetrics {
         r.register("sessions", "Mailbox sessions now", self.sessions.clone());
         r.register("rejected_handshakes", "Handshakes refused, by reason", self.rejected_handshakes.clone());
         r.register("send_only", "Sessions that may not read, for lack of proof", self.send_only.clone());
-        r.register("doubted", "Sessions for which nobody could say whether a key owns their name", self.doubted.clone());
+        r.register(
+            "doubted",
+            "Sessions for which nobody could say whether a key owns their name",
+            self.doubted.clone(),
+        );
         r.register("ignored", "Frames that got silence, by reason", self.ignored.clone());
         r.register("failed", "Stores answered Failed, by reason", self.failed.clone());
         r.register("limited", "Frames over a rate, by which", self.limited.clone());
