@@ -33,11 +33,12 @@ use crate::security::peer_tls::fault;
 
 const LINK: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Link");
 
-/// Waits between two attempts.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// Waits between two attempts. Several fit into the grace of vaults (15 s): a peer that is back within it is linked to
+/// before what waits for its vaults ends.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
-/// A link has lasted if it ends later than this: the next attempt need not wait longer than the first.
-const LASTED: Duration = Duration::from_secs(10);
+/// A link has lasted if it stood for longer than this.
+const LASTED: Duration = Duration::from_secs(1);
 
 /// A peer is pinged this many times in the time after which it is taken for dead.
 const PINGS: u32 = 3;
@@ -75,23 +76,20 @@ pub async fn run(inner: Arc<Inner>, peer: Arc<Peer>) {
 }
 
 async fn keep(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Infallible {
-    let (mut backoff, mut may_hurry) = (Backoff::new(RETRY.0, RETRY.1), true);
+    let mut pace = Pace::new();
     let mut files = inner.settings.proof.changes();
     loop {
-        let begun = Instant::now();
+        let mut since = None;
         files.forget();
-        let error = match call(inner, peer).await {
+        let error = match call(inner, peer, &mut since).await {
             Err(error) => error,
             Ok(never) => match never {},
         };
-        if begun.elapsed() > LASTED {
-            backoff.reset();
-            may_hurry = true;
-        }
+        let hurries = pace.ended(since.map(|since| since.elapsed()));
         if matches!(error, CallError::Leaving) {
             tracing::info!(peer = %peer.name, "the node that answered leaves service: calling again");
-            // Another node answers at once, if there is one. Whoever says so again and again is waited for.
-            if std::mem::take(&mut may_hurry) {
+            // Another node answers at once, if there is one.
+            if hurries {
                 continue;
             }
         } else {
@@ -101,7 +99,30 @@ async fn keep(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Infallible {
             }
             peer.failed(error);
         }
-        rest(&mut backoff, &mut files).await;
+        rest(&mut pace.backoff, &mut files).await;
+    }
+}
+
+/// When a peer is called again.
+struct Pace {
+    backoff: Backoff,
+    may_hurry: bool,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { backoff: Backoff::new(RETRY.0, RETRY.1), may_hurry: true }
+    }
+
+    /// A call has ended, whose link stood for so long; `None` if it never did. Whether the next one may be made soon, which
+    /// it may if the last link has stood. But who ends them again and again, before they have lasted, is waited for.
+    fn ended(&mut self, stood: Option<Duration>) -> bool {
+        let hurries = stood > Some(LASTED) || (stood.is_some() && self.may_hurry);
+        if hurries {
+            self.backoff.reset();
+            self.may_hurry = stood > Some(LASTED);
+        }
+        hurries
     }
 }
 
@@ -132,7 +153,8 @@ fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallError> {
+/// Calls a peer; `since` is set once the link stands.
+async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>, since: &mut Option<Instant>) -> Result<Infallible, CallError> {
     let patience = inner.settings.timeout;
     let origin: Arc<Mutex<Origin>> = Arc::default();
     let connector = {
@@ -170,6 +192,7 @@ async fn call(inner: &Arc<Inner>, peer: &Arc<Peer>) -> Result<Infallible, CallEr
     admission.admit(BATCH_LIMIT, &inner.callers.reading, &inner.settings.proof.party_of(&relay, &origin));
     tracing::info!(peer = %peer.name, relay = theirs.relay_id, region = theirs.region, "linked to another cluster");
     peer.up(queue.clone(), theirs);
+    *since = Some(Instant::now());
     if let Some(service) = inner.cluster.afar.mailbox.get() {
         service.peer_up(&peer.name);
     }
@@ -304,6 +327,30 @@ mod tests {
     use crate::security::reload::{Look, Reload, Reloaded};
 
     const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn who_was_there_is_called_again_soon_unless_it_ends_links_again_and_again() {
+        let mut pace = Pace::new();
+        let mut waits = |stood: &[Option<u64>]| {
+            let calls = stood.iter().map(|stood| {
+                let hurries = pace.ended(stood.map(Duration::from_millis));
+                (hurries, pace.backoff.next(1.0).as_millis())
+            });
+            calls.collect::<Vec<_>>()
+        };
+        let failed = waits(&[None; 6]);
+        assert_eq!(failed, [250, 500, 1000, 2000, 4000, 5000].map(|wait| (false, wait)));
+        // It stands for a moment, once, and then again and again.
+        assert_eq!(
+            waits(&[Some(10), Some(10), None, Some(10)]),
+            [(true, 250), (false, 500), (false, 1000), (false, 2000)]
+        );
+        // It lasts.
+        assert_eq!(
+            waits(&[Some(2_000), Some(2_000), Some(10), Some(10)]),
+            [(true, 250), (true, 250), (true, 250), (false, 500)]
+        );
+    }
 
     #[tokio::test]
     async fn files_that_change_end_the_wait_for_the_next_attempt() {
