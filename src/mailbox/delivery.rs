@@ -321,7 +321,8 @@ impl MailboxService {
                     Err(error) => self.store_failed("delivered", &error),
                 },
                 Some((away, _)) => {
-                    if !self.mark_at(session, *away, &messages).await {
+                    let has_said = self.mark_at(session, *away, &messages).await;
+                    if !has_said {
                         self.leave_out(session, Over::Blobs, *away);
                     }
                 }
