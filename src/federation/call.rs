@@ -33,12 +33,15 @@ use crate::security::peer_tls::fault;
 
 const LINK: PathAndQuery = PathAndQuery::from_static("/waystation.federation.v1.Federation/Link");
 
-/// Waits between two attempts. Several fit into the grace of vaults (15 s): a peer that is back within it is linked to
-/// before what waits for its vaults ends.
+/// Waits between two attempts. Together with [`TIMEOUT_TCP`] shorter than the grace of vaults (15 s): a peer that is back
+/// soon is linked to before what waits for its vaults ends.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
+/// How long a TCP connection may take: a host that is gone swallows what comes to it, and is called anew when it is back.
+const TIMEOUT_TCP: Duration = Duration::from_secs(5);
+
 /// A link has lasted if it stood for longer than this.
-const LASTED: Duration = Duration::from_secs(1);
+const LASTED: Duration = Duration::from_secs(5);
 
 /// A peer is pinged this many times in the time after which it is taken for dead.
 const PINGS: u32 = 3;
@@ -295,7 +298,7 @@ fn endpoint(patience: Duration) -> Endpoint {
 }
 
 async fn connect(inner: &Inner, url: &PeerUrl) -> io::Result<NodeStream> {
-    let tcp = TcpStream::connect(&url.address).await?;
+    let tcp = timeout(TIMEOUT_TCP, TcpStream::connect(&url.address)).await??;
     tcp.set_nodelay(true)?;
     match inner.settings.proof.client(url.host()) {
         None => Ok(NodeStream::plain(tcp)),
@@ -347,7 +350,7 @@ mod tests {
         );
         // It lasts.
         assert_eq!(
-            waits(&[Some(2_000), Some(2_000), Some(10), Some(10)]),
+            waits(&[Some(6_000), Some(6_000), Some(10), Some(10)]),
             [(true, 250), (true, 250), (true, 250), (false, 500)]
         );
     }

@@ -7,7 +7,8 @@ use futures::future::join_all;
 use smallvec::SmallVec;
 
 use super::MailboxService;
-use super::flow::{HERE, Owed, Whereabouts};
+use super::debts::Owed;
+use super::flow::{HERE, Whereabouts};
 use super::lane::Done;
 use super::noting::Noter;
 use super::session::{Over, Session};
@@ -127,7 +128,7 @@ impl MailboxService {
             match told {
                 Some(met) => deleted += met.deleted,
                 None => {
-                    session.flow.lock().owe(*holder, owed);
+                    session.owe(*holder, owed);
                     unheard.extend(session.flow.lock().whereabouts(*holder));
                     if self.is_afar(session, *holder) {
                         // A node of this cluster may have moved it there, and keeps it in mind that it is to be told.
@@ -155,7 +156,7 @@ impl MailboxService {
         for (holder, told) in likely.iter().zip(told) {
             match told {
                 Some(there) => met = met.and(there),
-                None => session.flow.lock().owe(*holder, owed),
+                None => session.owe(*holder, owed),
             }
         }
         // Of what has expired nobody needs to be asked.
@@ -254,6 +255,13 @@ impl MailboxService {
 }
 
 impl Session {
+    /// A holder could not be told of an acknowledgment.
+    pub(super) fn owe(&self, holder: usize, owed: Owed) {
+        if let Some(debts) = self.flow.lock().debts(holder) {
+            debts.owe(owed);
+        }
+    }
+
     /// What the sender of a message may be told of its end.
     pub(super) fn tells(&self, owed: Owed) -> Tell {
         match owed {

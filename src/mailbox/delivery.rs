@@ -12,7 +12,8 @@ use futures::future::join_all;
 use smallvec::SmallVec;
 
 use super::MailboxService;
-use super::flow::{HERE, Owed};
+use super::debts::{Debts, Owed};
+use super::flow::HERE;
 use super::labels::{BlobHeader, DeviceHeader};
 use super::merge::Merge;
 use super::peers::Knowledge;
@@ -156,6 +157,11 @@ impl MailboxService {
         if holder == HERE {
             return self.page(mailbox, after, PAGE).await.map(Some);
         }
+        if session.flow.lock().rests(holder) {
+            // It has failed since the last page.
+            session.flow.lock().broke_off(over, holder);
+            return Ok(None);
+        }
         if self.pay_marks(session, holder).await
             && self.pay_owed(session, holder).await
             && let Some(page) = self.pull(session, holder, mailbox, after, PAGE).await
@@ -169,46 +175,48 @@ impl MailboxService {
 
     /// Has a holder note what it has not; false if it says nothing.
     async fn pay_marks(&self, session: &Session, holder: usize) -> bool {
+        if !session.flow.lock().debts(holder).is_some_and(|debts| debts.owes_sent()) {
+            return true;
+        }
         let _notices = session.notices.lock().await;
-        let marks = session.flow.lock().take_marks(holder);
-        marks.is_empty() || self.mark_at(session, holder, &marks).await
+        let sent = session.flow.lock().debts(holder).map(Debts::take_sent).unwrap_or_default();
+        self.mark_at(session, holder, &sent).await
     }
 
-    /// Has a holder note that these were sent; if it does not, it is told again before it is read again. False if it says
-    /// nothing. One whose disk is full does: what it holds is sent meanwhile.
+    /// Has a holder note that these were sent; if it does not, it is told again before it is read on. False if it says
+    /// nothing, and is to be tried again. One whose disk is full says so: what it holds is sent meanwhile.
     async fn mark_at(&self, session: &Session, holder: usize, messages: &[MessageKey]) -> bool {
         let Err(error) = self.mark_away(session, holder, session.blobs, messages).await else { return true };
         tracing::debug!(holder, %error, "a node did not note what was delivered");
-        session.flow.lock().owe_marks(holder, messages);
+        if let Some(debts) = session.flow.lock().debts(holder) {
+            debts.owe_sent(messages);
+        }
         !error.is_silence() && error != AskError::Busy
     }
 
     /// Tells a holder what it has not heard; false if it still does not.
     async fn pay_owed(&self, session: &Session, holder: usize) -> bool {
-        let owed = session.flow.lock().take_owed(holder);
+        let owed = session.flow.lock().debts(holder).map(Debts::take).unwrap_or_default();
         let told = join_all(owed.iter().map(|owed| self.acknowledge_away(session, holder, *owed))).await;
-        let mut flow = session.flow.lock();
-        for (owed, _) in owed.iter().zip(&told).filter(|(_, told)| told.is_none()) {
-            flow.owe(holder, *owed);
-        }
+        let unheard = owed.iter().zip(&told).filter(|(_, told)| told.is_none());
+        unheard.for_each(|(owed, _)| session.owe(holder, *owed));
         told.iter().all(Option::is_some)
     }
 
     /// What a node that has failed holds comes later: when it speaks again, or when it is tried again.
     pub(super) fn leave_out(&self, session: &Arc<Session>, over: Over, holder: usize) {
         self.inner.metrics.mailbox.left_out.inc();
-        let failures = {
+        let failed = {
             let mut flow = session.flow.lock();
             flow.broke_off(over, holder);
             flow.failed(holder)
         };
-        let Some(failures) = failures else { return };
+        let Some((failures, wait)) = failed else { return };
         let pause = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
         let (this, session) = (self.clone(), session.clone());
         self.until_stopped(async move {
             tokio::time::sleep(pause).await;
-            if !session.channel.outbox.is_closed() {
-                session.flow.lock().rested(holder);
+            if !session.channel.outbox.is_closed() && session.flow.lock().rested(holder, wait) {
                 this.wake(&session);
             }
         });

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use smallvec::SmallVec;
 
+use super::debts::Debts;
 use super::sent::{Sent, Verdict};
 use super::session::Over;
 use crate::cluster::regions::PeerName;
@@ -16,9 +17,6 @@ pub(super) const HERE: usize = 0;
 /// What came and may stand behind the cursor, and is not yet looked at. If more blobs come, their holder is read anew;
 /// a message to a device is sent to its next connection.
 const MAX_CAME: usize = 1024;
-
-/// Acknowledgments that a holder still has to hear of, and messages that it still has to note.
-const MAX_OWED: usize = 256;
 
 /// How far a session has been sent its mailboxes. Holders are numbered: this node, then each other one that said that
 /// it holds something, in the order in which they said so.
@@ -72,27 +70,16 @@ struct Away {
     failures: u32,
     /// Whether it is left alone for now, because it has failed.
     rests: bool,
-    /// Whether it is waited for, to try it again.
-    is_timed: bool,
-    /// What it could not be told.
-    owed: Vec<Owed>,
-    /// What was sent, and it could not note.
-    unmarked: Vec<MessageKey>,
-}
-
-/// An acknowledgment that a holder has not heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owed {
-    pub over: Over,
-    pub message: MessageKey,
-    /// Whether the recipient said that it received it.
-    pub received: bool,
+    /// The last of the waits until it is tried again.
+    wait: u64,
+    /// What it could not be told. It is told before it is read on.
+    debts: Debts,
 }
 
 impl Away {
     fn new(whereabouts: Whereabouts) -> Self {
-        let (holder, owed, unmarked) = (Holder::default(), Vec::new(), Vec::new());
-        Self { whereabouts, holder, failures: 0, rests: false, is_timed: false, owed, unmarked }
+        let (holder, debts) = (Holder::default(), Debts::default());
+        Self { whereabouts, holder, failures: 0, rests: false, wait: 0, debts }
     }
 }
 
@@ -218,12 +205,13 @@ impl Flow {
     }
 
     /// Another node has failed, and is left alone until it is [`Flow::rested`] or speaks; how often it has failed in
-    /// a row by now, or `None` if it is waited for already.
-    pub fn failed(&mut self, holder: usize) -> Option<u32> {
+    /// a row by now, and the number of the wait that begins.
+    pub fn failed(&mut self, holder: usize) -> Option<(u32, u64)> {
         let away = self.away_mut(holder)?;
         away.rests = true;
         away.failures = away.failures.saturating_add(1);
-        (!std::mem::replace(&mut away.is_timed, true)).then_some(away.failures)
+        away.wait += 1;
+        Some((away.failures, away.wait))
     }
 
     /// Whether another node is left alone for now.
@@ -231,43 +219,26 @@ impl Flow {
         holder.checked_sub(1).and_then(|at| self.away.get(at)).is_some_and(|away| away.rests)
     }
 
-    /// Another node that has failed may be tried again.
-    pub fn rested(&mut self, holder: usize) {
-        if let Some(away) = self.away_mut(holder) {
-            (away.rests, away.is_timed) = (false, false);
+    /// The wait of this number is over. If no other has begun since, the node that has failed may be tried again.
+    pub fn rested(&mut self, holder: usize, wait: u64) -> bool {
+        let away = self.away_mut(holder).filter(|away| away.wait == wait);
+        let is_last = away.is_some();
+        if let Some(away) = away {
+            away.rests = false;
         }
+        is_last
     }
 
     /// Another node has answered.
     pub fn answered(&mut self, holder: usize) {
         if let Some(away) = self.away_mut(holder) {
-            away.failures = 0;
+            (away.failures, away.rests) = (0, false);
         }
     }
 
-    /// An acknowledgment could not be told to a holder. It is told before the holder is read again.
-    pub fn owe(&mut self, holder: usize, owed: Owed) {
-        if let Some(away) = self.away_mut(holder).filter(|away| away.owed.len() < MAX_OWED) {
-            away.owed.push(owed);
-        }
-    }
-
-    /// What a holder is still to be told.
-    pub fn take_owed(&mut self, holder: usize) -> Vec<Owed> {
-        self.away_mut(holder).map(|away| std::mem::take(&mut away.owed)).unwrap_or_default()
-    }
-
-    /// A holder could not note that these were sent. It is told before it is read again.
-    pub fn owe_marks(&mut self, holder: usize, messages: &[MessageKey]) {
-        if let Some(away) = self.away_mut(holder) {
-            let room = MAX_OWED.saturating_sub(away.unmarked.len());
-            away.unmarked.extend(messages.iter().take(room));
-        }
-    }
-
-    /// What a holder is still to note.
-    pub fn take_marks(&mut self, holder: usize) -> Vec<MessageKey> {
-        self.away_mut(holder).map(|away| std::mem::take(&mut away.unmarked)).unwrap_or_default()
+    /// What a holder could not be told; `None` of this node.
+    pub fn debts(&mut self, holder: usize) -> Option<&mut Debts> {
+        self.away_mut(holder).map(|away| &mut away.debts)
     }
 
     /// What is to be done with a copy that lies at a holder, if others lie at these places; without a node: here.
@@ -373,23 +344,25 @@ mod tests {
         flow.came(over, holder, place(3));
         flow.came(over, HERE, place(3));
         flow.passed(over, HERE, place(5));
-        flow.failed(holder);
+        let (_, wait) = flow.failed(holder).unwrap();
         assert_eq!(flow.behind(over), [(HERE, place(3))]);
-        flow.rested(holder);
+        assert!(flow.rested(holder, wait));
         assert_eq!(flow.behind(over), [(holder, place(3))]);
     }
 
     #[test]
-    fn a_node_that_fails_again_while_it_is_waited_for_is_waited_for_once() {
+    fn a_node_that_fails_again_is_waited_for_from_then_on() {
         let mut flow = Flow::default();
         let away = Whereabouts::Near("a".parse().unwrap());
         let holder = flow.waits_at(&away, Over::Blobs);
-        assert_eq!([flow.failed(holder), flow.failed(holder)], [Some(1), None]);
-        // It speaks, and fails once more before the wait is over.
-        flow.waits_at(&away, Over::Blobs);
-        assert!(!flow.rests(holder) && flow.failed(holder).is_none() && flow.rests(holder));
-        flow.rested(holder);
-        assert_eq!((flow.rests(holder), flow.failed(holder)), (false, Some(4)));
+        assert_eq!([flow.failed(holder), flow.failed(holder)], [Some((1, 1)), Some((2, 2))]);
+        assert!(!flow.rested(holder, 1) && flow.rests(holder));
+        assert!(flow.rested(holder, 2) && !flow.rests(holder));
+        // It fails, answers, and fails once more before the wait is over.
+        assert_eq!(flow.failed(holder), Some((3, 3)));
+        flow.answered(holder);
+        assert!(!flow.rests(holder) && flow.failed(holder) == Some((1, 4)));
+        assert!(!flow.rested(holder, 3) && flow.rests(holder) && flow.rested(holder, 4));
     }
 
     #[test]

@@ -33,7 +33,7 @@ const NONCE_MEMORY: Duration = Duration::from_secs(TIME_SKEW_SECS + 60);
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits between such trials for one session.
+/// Waits between later trials for one session, each of which asks once.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Names that another cluster is asked for at a time.
@@ -59,7 +59,7 @@ impl MailboxService {
         };
         claims.claim(&Principal::mailbox_client(&who.client_id), &proof, true).await.map_err(refused)?;
         if who.has_token() {
-            match self.is_claimed(&Principal::mailbox_client(&who.routing_id)).await {
+            match self.is_claimed(&Principal::mailbox_client(&who.routing_id), PATIENCE).await {
                 Some(false) => {}
                 Some(true) => return Err(Refused("token_is_id")),
                 None => return Err(Refused("unavailable")),
@@ -97,7 +97,7 @@ impl MailboxService {
         let session = self.open(who, channel);
         let (this, of) = (self.clone(), session.clone());
         self.inner.supervisor.spawn_quiet(async move {
-            if !this.decide(&of).await {
+            if !this.decide(&of, PATIENCE).await {
                 this.decide_later(of);
             }
         });
@@ -112,7 +112,7 @@ impl MailboxService {
             let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
             loop {
                 tokio::time::sleep(backoff.next(rand::random())).await;
-                if session.channel.outbox.is_closed() || this.decide(&session).await {
+                if session.channel.outbox.is_closed() || this.decide(&session, Duration::ZERO).await {
                     return;
                 }
             }
@@ -120,14 +120,15 @@ impl MailboxService {
     }
 
     /// Grants or denies a session its rights; false if one of them is in doubt.
-    async fn decide(&self, session: &Arc<Session>) -> bool {
+    async fn decide(&self, session: &Arc<Session>, patience: Duration) -> bool {
+        let is_claimed = |principal| self.is_claimed(principal, patience);
         let who = &session.who;
         let (client, mailbox) = (Principal::mailbox_client(&who.client_id), Principal::mailbox_client(&who.routing_id));
         let token = Principal::mailbox_token(&who.routing_id);
         let (client, mailbox, token) = if who.has_token() {
-            tokio::join!(self.is_claimed(&client), self.is_claimed(&mailbox), self.is_claimed(&token))
+            tokio::join!(is_claimed(&client), is_claimed(&mailbox), is_claimed(&token))
         } else {
-            let (client, token) = tokio::join!(self.is_claimed(&client), self.is_claimed(&token));
+            let (client, token) = tokio::join!(is_claimed(&client), is_claimed(&token));
             (client, client, token)
         };
         if who.has_token() && mailbox == Some(true) {
@@ -141,11 +142,11 @@ impl MailboxService {
                 [None, _] | [_, None] => self.doubt(session, over),
             }
         }
-        [client, mailbox, token].iter().all(Option::is_some)
+        session.is_decided()
     }
 
-    /// Whether a key owns a name; `None` if that cannot be found out.
-    async fn is_claimed(&self, principal: &Principal) -> Option<bool> {
+    /// Whether a key owns a name; `None` if that cannot be found out in time. It is asked once at least.
+    async fn is_claimed(&self, principal: &Principal, patience: Duration) -> Option<bool> {
         let begun = Instant::now();
         loop {
             match self.inner.cluster.claims.is_owned(principal).await {
@@ -157,7 +158,7 @@ impl MailboxService {
                 },
                 Err(_) => {}
             }
-            if begun.elapsed() >= PATIENCE {
+            if begun.elapsed() >= patience {
                 return None;
             }
             tokio::time::sleep(PAUSE).await;

@@ -15,6 +15,7 @@
 //! | `delivery` | from the stores to the recipient's socket |
 //! | `behind` | what came late, and stands behind what was sent already |
 //! | `flow`, `sent`, `merge` | how far a session was sent what of whom; what it was sent last; the order of it all |
+//! | `debts` | what a holder could not be told |
 //! | `source` | what this node holds |
 //! | `offload` | blobs that move to other clusters, and come from them |
 //! | `peers` | what the other nodes hold, and which sessions they have |
@@ -28,6 +29,7 @@ mod admin;
 mod behind;
 mod census;
 mod channel;
+mod debts;
 mod delivery;
 mod device_sync;
 mod flow;

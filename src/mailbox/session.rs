@@ -200,12 +200,13 @@ impl Session {
 
     /// Grants a right, unless it was denied meanwhile. True if it was in doubt, and nobody waits for it any more.
     pub fn grant(&self, over: Over) -> bool {
+        // What is told meanwhile waits, and comes after what was held.
+        let mut held = self.held.lock();
         let right = self.right(over);
         // Where it was denied already, that stands.
         let was_doubted = !right.turn(OPEN, GRANTED) && right.turn(DOUBTED, GRANTED);
         self.decided.notify_waiters();
         if over == Over::Blobs {
-            let mut held = self.held.lock();
             for notice in std::mem::take(&mut *held) {
                 self.tell_now(notice);
             }
@@ -244,6 +245,11 @@ impl Session {
         let before = self.right(over).0.swap(DENIED, Ordering::AcqRel);
         self.decided.notify_waiters();
         before != DENIED
+    }
+
+    /// Whether no right is open or in doubt.
+    pub fn is_decided(&self) -> bool {
+        self.over_blobs.is_decided() && self.over_devices.is_decided()
     }
 
     /// Waits until a right is decided, or in doubt; what it is then.
@@ -362,5 +368,6 @@ mod tests {
         assert!(free.grant(Over::Blobs) && !free.grant(Over::Blobs) && !free.grant(Over::Devices));
         assert!(free.may(Over::Blobs).await && free.channel.outbox.queued_bytes() > 0);
         assert!(!free.doubt(Over::Blobs) && free.may_now(Over::Blobs));
+        assert!(free.is_decided() && !owned.is_decided());
     }
 }

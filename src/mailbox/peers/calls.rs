@@ -15,7 +15,8 @@ use crate::domain::ids::{NodeId, NodeRun};
 use crate::domain::mailbox::{MailboxKey, MessageKey, Place};
 use crate::mailbox::MailboxService;
 use crate::mailbox::acks::{Met, Tell};
-use crate::mailbox::flow::{Owed, Whereabouts};
+use crate::mailbox::debts::Owed;
+use crate::mailbox::flow::Whereabouts;
 use crate::mailbox::session::{Over, Session};
 use crate::store::{Page, PageLimit, StoredBlob};
 
