@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use waystation::cluster::regions::PeerName;
 
 use crate::support::offers::Offers;
-use crate::support::regions::{CALLS_NOBODY, FEDERATION_SECRET, regions, regions_with};
+use crate::support::regions::{CALLS_NOBODY, FEDERATION_SECRET, peer_of, regions, regions_with};
 use crate::support::{TestMailbox, TestNode, id, until};
 
 /// 0.1 of this is room for nine blobs of [`BODY`] bytes.
@@ -24,6 +25,13 @@ pub async fn fill(node: &TestNode, first: u8, count: u8) {
         // Besides, it may be told that others were delivered.
         while sender.expect_type("Acknowledgment").await["payload"]["status"] != "Stored" {}
     }
+}
+
+/// Stores six blobs, which are offered to the only peer together: whoever has not answered is offered no more for a while.
+pub async fn fill_for_one_offer(node: &TestNode, offers: &Offers) {
+    offers.seem_full(&[PeerName(peer_of(node).url.into())]);
+    fill(node, 0, 6).await;
+    offers.seem_full(&[]);
 }
 
 /// How many blobs a node holds.

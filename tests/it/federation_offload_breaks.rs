@@ -2,13 +2,12 @@
 
 use tempfile::TempDir;
 use waystation::cluster::proto::frame::Body;
-use waystation::cluster::regions::PeerName;
 use waystation::observe::metrics::Reason;
 
-use super::federation_offload::{BODY, NOTHING_STAYS, STORAGE, acknowledge, blobs, fill, read};
+use super::federation_offload::{BODY, NOTHING_STAYS, STORAGE, acknowledge, blobs, fill, fill_for_one_offer, read};
 use crate::support::cluster::figure_is;
 use crate::support::offers::Offers;
-use crate::support::regions::{FEDERATION_SECRET, linked, peer_of, regions_with};
+use crate::support::regions::{FEDERATION_SECRET, linked, regions_with};
 use crate::support::{Process, TestMailbox, TestNode, free_port, id, until};
 
 /// Two linked clusters of one node each; the first moves everything that it gets.
@@ -37,7 +36,7 @@ async fn all_there(us: &TestNode, eu: &TestNode) {
 async fn answers_that_are_lost_are_settled_and_nothing_stays_twice() {
     let (us, eu) = two().await;
     let offers = Offers::of(&us, |_| (), |answers| answers.clear());
-    fill(&us, 0, 6).await;
+    fill_for_one_offer(&us, &offers).await;
     until("all are there, and here too", || blobs(&us) == 6 && blobs(&eu) == 6).await;
     until("it is noted", || notes(&us) > 0).await;
     all_there(&us, &eu).await;
@@ -100,7 +99,7 @@ async fn a_damaged_blob_or_one_that_moved_before_is_not_taken_and_stays() {
 async fn a_peer_that_dies_with_the_answers_is_offered_the_same_again() {
     let (us, eu) = two().await;
     let offers = Offers::of(&us, |_| (), |answers| answers.clear());
-    fill(&us, 0, 6).await;
+    fill_for_one_offer(&us, &offers).await;
     until("all are there, and here too", || blobs(&us) == 6 && blobs(&eu) == 6).await;
     // It forgets all, as if its disk was lost.
     let address = eu.node().federated.unwrap().to_string();
@@ -172,10 +171,7 @@ async fn a_peer_that_cannot_hear_of_one_message_that_is_done_with_hears_of_the_o
 async fn a_note_is_settled_but_for_the_message_that_the_peer_cannot_hear_of() {
     let (us, eu) = two().await;
     let offers = Offers::of(&us, |_| (), |answers| answers.clear());
-    // In one offer.
-    offers.seem_full(&[PeerName(peer_of(&us).url.into())]);
-    fill(&us, 0, 6).await;
-    offers.seem_full(&[]);
+    fill_for_one_offer(&us, &offers).await;
     until("all are there, and here too", || blobs(&us) == 6 && blobs(&eu) == 6).await;
     let mut recipient = TestMailbox::plain(us.public, &id('b')).await;
     let seen = read(&mut recipient, 6).await;

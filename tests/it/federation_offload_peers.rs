@@ -11,7 +11,7 @@ use waystation::mailbox::Goal;
 use waystation::observe::metrics::Reason;
 use waystation::runtime::time::now;
 
-use super::federation_offload::{NOTHING_STAYS, STORAGE, acknowledge, blobs, fill, read};
+use super::federation_offload::{NOTHING_STAYS, STORAGE, acknowledge, blobs, fill, fill_for_one_offer, read};
 use crate::support::admin::admin;
 use crate::support::cluster::all_meet;
 use crate::support::offers::Offers;
@@ -191,7 +191,7 @@ async fn an_offer_that_is_repeated_to_another_node_of_a_peer_is_not_stored_twice
     let (regions, ways) = regions_by_ways(&[1, 2], &[STORAGE, NOTHING_STAYS]).await;
     let (us, first, second) = (&regions[0][0], &regions[1][0], &regions[1][1]);
     let offers = Offers::of(us, |_| (), |answers| answers.clear());
-    fill(us, 0, 6).await;
+    fill_for_one_offer(us, &offers).await;
     until("all are there, and here too", || blobs(us) == 6 && blobs(first) == 6).await;
     let before = peer_of(us).relay_id;
     ways[1].lead_to(second.node().federated.unwrap());
@@ -214,7 +214,7 @@ async fn a_node_that_is_emptied_gives_no_other_node_what_a_peer_may_have() {
     all_meet(&nodes).await;
     let [other, us] = nodes;
     let offers = Offers::of(&us, |_| (), |answers| answers.clear());
-    fill(&us, 0, 6).await;
+    fill_for_one_offer(&us, &offers).await;
     until("all are there, and here too", || blobs(&us) == 6 && blobs(&eu) == 6).await;
     // A message that goes to no peer shows that others were handed over.
     let message = json!({

@@ -18,7 +18,7 @@ use waystation::config::Config;
 use waystation::observe::trace::{self, Traces};
 
 use crate::support::cluster::{figure_is, live_nodes_are};
-use crate::support::tls::Authority;
+use crate::support::tls::{Authority, choose_provider};
 use crate::support::{Process, SEED, TestAgent, TestVault, VAULT, exchange, free_port};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -47,6 +47,7 @@ async fn collector() -> (String, Batches) {
 
 /// The same over TLS, with a certificate of `authority`.
 async fn tls_collector(authority: &Authority) -> (String, Batches) {
+    choose_provider();
     let (certificate, key) = authority.certify("127.0.0.1");
     let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
     let (address, batches) = collect(Server::builder().tls_config(tls).unwrap()).await;

@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use waystation::config::Config;
 use waystation::node::{Node, StartError};
 
+use super::tls::choose_provider;
 use super::{LONG_PATIENCE, until, within};
 
 /// Numbers nodes and clusters, so that none meets another one's nodes on a port that is used again.
@@ -86,8 +87,7 @@ impl TestNode {
         let named = [("RELAY_NODE_ID", node), ("RELAY_CLUSTER_ID", cluster), ("RELAY_CLUSTER_SEEDS", seeds)];
         let all = DEFAULTS.iter().chain(&named).chain(settings);
         let settings: BTreeMap<_, _> = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        // Fails when another test was first, which is as good.
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        choose_provider();
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let config = Config::from_pairs(settings.iter().map(|(name, value)| (name.as_str(), value.as_str()))).unwrap();
         let starting = runtime.spawn(async move { Node::start(&config).await });

@@ -12,6 +12,12 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
+/// Has TLS of this process use the provider that the relay uses.
+pub fn choose_provider() {
+    // Fails when another test was first, which is as good.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+}
+
 /// An authority, and the file with its certificate that `RELAY_OUTBOUND_CA_FILE` takes.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
