@@ -40,8 +40,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// How long a TCP connection may take: a host that is gone swallows what comes to it, and is called anew when it is back.
 const TIMEOUT_TCP: Duration = Duration::from_secs(5);
 
-/// A link has lasted if it stood for longer than this.
-const LASTED: Duration = Duration::from_secs(5);
+/// A link has lasted if it stood for longer than anybody waits between two attempts.
+const LASTED: Duration = RETRY.1;
 
 /// A peer is pinged this many times in the time after which it is taken for dead.
 const PINGS: u32 = 3;
@@ -120,10 +120,11 @@ impl Pace {
     /// A call has ended, whose link stood for so long; `None` if it never did. Whether the next one may be made soon, which
     /// it may if the last link has stood. But who ends them again and again, before they have lasted, is waited for.
     fn ended(&mut self, stood: Option<Duration>) -> bool {
-        let hurries = stood > Some(LASTED) || (stood.is_some() && self.may_hurry);
+        let has_lasted = stood > Some(LASTED);
+        let hurries = has_lasted || (stood.is_some() && self.may_hurry);
         if hurries {
             self.backoff.reset();
-            self.may_hurry = stood > Some(LASTED);
+            self.may_hurry = has_lasted;
         }
         hurries
     }

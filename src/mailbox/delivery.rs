@@ -186,7 +186,7 @@ impl MailboxService {
     /// Has a holder note that these were sent; if it does not, it is told again before it is read on. False if it says
     /// nothing, and is to be tried again. One whose disk is full says so: what it holds is sent meanwhile.
     async fn mark_at(&self, session: &Session, holder: usize, messages: &[MessageKey]) -> bool {
-        let Err(error) = self.mark_away(session, holder, session.blobs, messages).await else { return true };
+        let Err(error) = self.mark_away(session, holder, messages).await else { return true };
         tracing::debug!(holder, %error, "a node did not note what was delivered");
         if let Some(debts) = session.flow.lock().debts(holder) {
             debts.owe_sent(messages);

@@ -169,10 +169,9 @@ impl MailboxService {
         &self,
         session: &Session,
         holder: usize,
-        mailbox: MailboxKey,
         messages: &[MessageKey],
     ) -> Result<(), AskError> {
-        let mark = MailMark { mailbox: convert::mailbox(&mailbox), messages: convert::messages(messages) };
+        let mark = MailMark { mailbox: convert::mailbox(&session.blobs), messages: convert::messages(messages) };
         self.ask_holder(session, holder, Body::MailMark(mark)).await.map(drop)
     }
 
